@@ -1,0 +1,158 @@
+//! Wallet keys, seeds and addresses.
+
+use sha2::{Digest, Sha256};
+use sha3::Keccak256;
+
+use super::longest_token;
+
+/// Fewest words of a recovery phrase.
+const PHRASE_WORDS_MIN: usize = 12;
+
+/// Twelve or more consecutive words of the English BIP-39 list, not all the same few.
+pub(super) fn bip39(matched: &[u8]) -> bool {
+    let list = bip39::Language::English.word_list();
+    let mut run: Vec<&str> = Vec::new();
+    let text = String::from_utf8_lossy(&matched.to_ascii_lowercase()).into_owned();
+    for word in text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()) {
+        match list.binary_search(&word) {
+            Ok(at) => run.push(list[at]),
+            Err(_) => run.clear(),
+        }
+        if run.len() >= PHRASE_WORDS_MIN {
+            let mut distinct = run.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            if distinct.len() * 2 > PHRASE_WORDS_MIN {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Base58check of a 32-byte key, with or without the compression marker; main or test network.
+pub(super) fn wif(matched: &[u8]) -> bool {
+    let token = longest_token(matched);
+    match base58check(token).as_deref() {
+        Some([0x80 | 0xEF, key @ ..]) => {
+            key.len() == 32 || (key.len() == 33 && key.last() == Some(&1))
+        }
+        _ => false,
+    }
+}
+
+/// Base58check with a known version, or bech32/bech32m with a known prefix.
+pub(super) fn btc_address(matched: &[u8]) -> bool {
+    let token = longest_token(matched);
+    if let Some(bytes) = base58check(token) {
+        return bytes.len() == 21 && matches!(bytes[0], 0x00 | 0x05 | 0x6F | 0xC4);
+    }
+    bech32(token)
+}
+
+fn base58check(text: &[u8]) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    if !(25..=60).contains(&text.len()) {
+        return None;
+    }
+    let mut bytes: Vec<u8> = Vec::with_capacity(48);
+    for byte in text {
+        let mut carry = ALPHABET.iter().position(|letter| letter == byte)? as u32;
+        for slot in bytes.iter_mut().rev() {
+            carry += u32::from(*slot) * 58;
+            *slot = carry as u8;
+            carry >>= 8;
+        }
+        while carry > 0 {
+            bytes.insert(0, carry as u8);
+            carry >>= 8;
+        }
+    }
+    let zeros = text.iter().take_while(|byte| **byte == b'1').count();
+    let mut all = vec![0; zeros];
+    all.extend(bytes);
+    let (body, sum) = all.split_at_checked(all.len().checked_sub(4)?)?;
+    (Sha256::digest(Sha256::digest(body))[..4] == *sum).then(|| body.to_vec())
+}
+
+/// BIP-173 and BIP-350.
+fn bech32(text: &[u8]) -> bool {
+    const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const GENERATORS: [u32; 5] = [0x3B6A_57B2, 0x2650_8E6D, 0x1EA1_19FA, 0x3D42_33DD, 0x2A14_62B3];
+    let mixed = text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase);
+    let lower = text.to_ascii_lowercase();
+    let Some(at) = lower.iter().rposition(|byte| *byte == b'1') else { return false };
+    let (prefix, data) = (&lower[..at], &lower[at + 1..]);
+    if mixed || !matches!(prefix, b"bc" | b"tb" | b"bcrt") || !(14..=88).contains(&data.len()) {
+        return false;
+    }
+    let mut values: Vec<u8> = prefix.iter().map(|byte| byte >> 5).collect();
+    values.push(0);
+    values.extend(prefix.iter().map(|byte| byte & 31));
+    for byte in data {
+        let Some(value) = ALPHABET.iter().position(|letter| letter == byte) else { return false };
+        values.push(value as u8);
+    }
+    let sum = values.iter().fold(1_u32, |sum, value| {
+        let top = sum >> 25;
+        let next = ((sum & 0x01FF_FFFF) << 5) ^ u32::from(*value);
+        GENERATORS.iter().enumerate().fold(next, |next, (bit, generator)| {
+            next ^ (generator & ((top >> bit) & 1).wrapping_neg())
+        })
+    });
+    matches!(sum, 1 | 0x2BC8_30A3)
+}
+
+/// `0x` and forty hex digits; EIP-55 if upper and lower case are mixed; not a run of one digit.
+pub(super) fn eth_address(matched: &[u8]) -> bool {
+    let Some(at) = matched.windows(2).position(|window| window == b"0x") else { return false };
+    let body = &matched[at + 2..];
+    let body = &body[..body.iter().take_while(|byte| byte.is_ascii_hexdigit()).count()];
+    if body.len() != 40 || body.iter().all(|byte| *byte == body[0]) {
+        return false;
+    }
+    let mixed = body.iter().any(u8::is_ascii_uppercase) && body.iter().any(u8::is_ascii_lowercase);
+    if !mixed {
+        return true;
+    }
+    let hash = Keccak256::digest(body.to_ascii_lowercase());
+    body.iter().enumerate().all(|(at, byte)| {
+        let nibble = (hash[at / 2] >> (if at % 2 == 0 { 4 } else { 0 })) & 15;
+        !byte.is_ascii_alphabetic() || byte.is_ascii_uppercase() == (nibble >= 8)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_are_words_of_the_list() {
+        let zero = format!("{}about", "abandon ".repeat(11));
+        assert!(!bip39(zero.as_bytes()), "the all-zero phrase is everyone's example");
+        assert!(bip39(b"legal winner thank year wave sausage worth useful legal winner thank yellow"));
+        assert!(!bip39(b"legal winner thank year wave sausage worth useful"));
+        assert!(!bip39(b"the quick brown fox jumps over the lazy dog and runs away from it all"));
+    }
+
+    #[test]
+    fn wif_knows_the_example_of_the_bitcoin_wiki() {
+        let example = "5HueCGU8rMjxEXxiPuD5BDku4MkFqeZyd4dZ1jvhTVqvbTLvyTJ";
+        assert!(wif(example.as_bytes()));
+        assert!(!wif(example.replace('H', "J").as_bytes()));
+        assert!(!wif(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
+    }
+
+    #[test]
+    fn addresses_carry_their_checksums() {
+        assert!(btc_address(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
+        assert!(btc_address(b"BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4"));
+        assert!(btc_address(b"bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"));
+        assert!(!btc_address(b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"));
+        assert!(!btc_address(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"));
+        assert!(eth_address(b"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));
+        assert!(!eth_address(b"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"));
+        assert!(eth_address(b"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"));
+        assert!(!eth_address(b"0x0000000000000000000000000000000000000000"));
+    }
+}

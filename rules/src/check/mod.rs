@@ -1,0 +1,219 @@
+//! Pure tests on the matched bytes, for formats that carry their own proof.
+//!
+//! A checksum turns "looks like a card number" into "is one": that is what lets a rule block
+//! without blocking order numbers. One file per family; each function takes the match and
+//! answers yes or no, without allocation limits to fear: matches are short.
+
+mod crypto;
+mod finance;
+mod identity;
+mod network;
+mod quality;
+mod token;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A test of the matched bytes, named by a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Check {
+    /// Payment card number: 12 to 19 digits, Luhn sum, not one repeated digit.
+    Luhn,
+    /// International bank account number: country length and mod 97.
+    Iban,
+    /// United States bank routing number.
+    Aba,
+    /// JSON Web Token: three parts, the header decodes to JSON with `alg`.
+    Jwt,
+    /// GitHub token: CRC-32 of the body in its last six characters.
+    Github,
+    /// npm token: the same checksum as GitHub's.
+    Npm,
+    /// At least this many thousandths of a bit per character in the longest token of the match.
+    Entropy {
+        /// Thousandths of a bit per character.
+        millibits_min: u16,
+    },
+    /// No example, placeholder, variable reference or repeated character.
+    NotPlaceholder,
+    /// United States social security number that can have been issued.
+    Ssn,
+    /// At least twelve consecutive words of the English BIP-39 list.
+    Bip39,
+    /// Bitcoin private key in wallet import format.
+    Wif,
+    /// Ethereum address; EIP-55 checksum if it is in mixed case.
+    EthAddress,
+    /// Bitcoin address: base58check or bech32(m).
+    BtcAddress,
+    /// Plausible e-mail address.
+    Email,
+    /// Private, loopback, link-local or otherwise not public IP address, in any spelling.
+    PrivateIp,
+    /// Spanish DNI or NIE with its letter.
+    EsDni,
+    /// Brazilian CPF with its two digits.
+    BrCpf,
+    /// British national insurance number with a prefix in use.
+    UkNino,
+    /// Indian Aadhaar number (Verhoeff).
+    InAadhaar,
+}
+
+/// A word that names no check.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown check {0:?}; known: luhn iban aba jwt github npm entropy:<bits> not_placeholder ssn \
+     bip39 wif eth_address btc_address email private_ip es_dni br_cpf uk_nino in_aadhaar"
+)]
+pub struct CheckError(pub String);
+
+impl Check {
+    /// Whether the matched bytes pass.
+    pub fn passes(self, matched: &[u8]) -> bool {
+        match self {
+            Self::Luhn => finance::luhn(matched),
+            Self::Iban => finance::iban(matched),
+            Self::Aba => finance::aba(matched),
+            Self::Jwt => token::jwt(matched),
+            Self::Github | Self::Npm => token::crc32_base62(matched),
+            Self::Entropy { millibits_min } => quality::entropy(matched, millibits_min),
+            Self::NotPlaceholder => quality::not_placeholder(matched),
+            Self::Ssn => identity::ssn(matched),
+            Self::Bip39 => crypto::bip39(matched),
+            Self::Wif => crypto::wif(matched),
+            Self::EthAddress => crypto::eth_address(matched),
+            Self::BtcAddress => crypto::btc_address(matched),
+            Self::Email => network::email(matched),
+            Self::PrivateIp => network::private_ip(matched),
+            Self::EsDni => identity::es_dni(matched),
+            Self::BrCpf => identity::br_cpf(matched),
+            Self::UkNino => identity::uk_nino(matched),
+            Self::InAadhaar => identity::in_aadhaar(matched),
+        }
+    }
+}
+
+impl FromStr for Check {
+    type Err = CheckError;
+
+    fn from_str(word: &str) -> Result<Self, CheckError> {
+        if let Some(bits) = word.strip_prefix("entropy:") {
+            let bits: f32 = bits.trim().parse().map_err(|_| CheckError(word.to_owned()))?;
+            if !(0.0..=8.0).contains(&bits) {
+                return Err(CheckError(word.to_owned()));
+            }
+            // In range: at most 8,000.
+            return Ok(Self::Entropy { millibits_min: (bits * 1000.0).round() as u16 });
+        }
+        Ok(match word {
+            "luhn" => Self::Luhn,
+            "iban" => Self::Iban,
+            "aba" => Self::Aba,
+            "jwt" => Self::Jwt,
+            "github" => Self::Github,
+            "npm" => Self::Npm,
+            "not_placeholder" => Self::NotPlaceholder,
+            "ssn" => Self::Ssn,
+            "bip39" => Self::Bip39,
+            "wif" => Self::Wif,
+            "eth_address" => Self::EthAddress,
+            "btc_address" => Self::BtcAddress,
+            "email" => Self::Email,
+            "private_ip" => Self::PrivateIp,
+            "es_dni" => Self::EsDni,
+            "br_cpf" => Self::BrCpf,
+            "uk_nino" => Self::UkNino,
+            "in_aadhaar" => Self::InAadhaar,
+            _ => return Err(CheckError(word.to_owned())),
+        })
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Luhn => "luhn",
+            Self::Iban => "iban",
+            Self::Aba => "aba",
+            Self::Jwt => "jwt",
+            Self::Github => "github",
+            Self::Npm => "npm",
+            Self::Entropy { millibits_min } => {
+                return write!(f, "entropy:{}", f32::from(*millibits_min) / 1000.0);
+            }
+            Self::NotPlaceholder => "not_placeholder",
+            Self::Ssn => "ssn",
+            Self::Bip39 => "bip39",
+            Self::Wif => "wif",
+            Self::EthAddress => "eth_address",
+            Self::BtcAddress => "btc_address",
+            Self::Email => "email",
+            Self::PrivateIp => "private_ip",
+            Self::EsDni => "es_dni",
+            Self::BrCpf => "br_cpf",
+            Self::UkNino => "uk_nino",
+            Self::InAadhaar => "in_aadhaar",
+        })
+    }
+}
+
+impl TryFrom<String> for Check {
+    type Error = CheckError;
+
+    fn try_from(word: String) -> Result<Self, CheckError> {
+        word.parse()
+    }
+}
+
+impl From<Check> for String {
+    fn from(check: Check) -> Self {
+        check.to_string()
+    }
+}
+
+/// The decimal digits of a match, separators dropped. `None` if there are more than `N`.
+fn digits<const N: usize>(matched: &[u8]) -> Option<([u8; N], usize)> {
+    let mut out = [0_u8; N];
+    let mut len = 0;
+    for byte in matched.iter().filter(|byte| byte.is_ascii_digit()) {
+        *out.get_mut(len)? = byte - b'0';
+        len += 1;
+    }
+    Some((out, len))
+}
+
+/// The longest run of characters that tokens are made of.
+fn longest_token(matched: &[u8]) -> &[u8] {
+    matched
+        .split(|byte| !(byte.is_ascii_alphanumeric() || b"+/_=-".contains(byte)))
+        .max_by_key(|run| run.len())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_survives_being_written_and_read() {
+        for word in [
+            "luhn", "iban", "aba", "jwt", "github", "npm", "entropy:3.5", "not_placeholder", "ssn",
+            "bip39", "wif", "eth_address", "btc_address", "email", "private_ip", "es_dni",
+            "br_cpf", "uk_nino", "in_aadhaar",
+        ] {
+            let check: Check = word.parse().unwrap();
+            assert_eq!(check.to_string(), word);
+            for bytes in [&b""[..], b"\xff\xfe", b"0", b"-", b"aaaa.bbbb.cccc", &[b'1'; 4096]] {
+                let _ = check.passes(bytes);
+            }
+        }
+        assert!("lun".parse::<Check>().is_err());
+        assert!("entropy:9".parse::<Check>().is_err());
+        assert!("entropy:NaN".parse::<Check>().is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! One YAML document: a single rule, or a `rules:` list.
+
+use serde_yaml::{Mapping, Value};
+
+use super::{LoadedRules, rule};
+use crate::{ProblemSeverity, RuleProblem};
+
+/// A document's text and the line of its file it starts on, counted from zero.
+pub(super) struct Chunk<'a> {
+    pub(super) text: &'a str,
+    pub(super) first_line: u32,
+}
+
+/// Splits at `---`, so that a broken document leaves the next one readable.
+pub(super) fn split(text: &str) -> Vec<Chunk<'_>> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let mut chunks = Vec::new();
+    let (mut start, mut first_line, mut at) = (0, 0, 0);
+    for (line, content) in (0_u32..).zip(text.split_inclusive('\n')) {
+        let marker = content.trim_end();
+        if marker == "---" || marker.starts_with("--- ") {
+            chunks.push(Chunk { text: &text[start..at], first_line });
+            start = at + 3;
+            first_line = line;
+        }
+        at += content.len();
+    }
+    chunks.push(Chunk { text: &text[start..], first_line });
+    chunks
+}
+
+/// Where problems of one rule are reported.
+pub(super) struct Place<'a> {
+    pub(super) file: &'a str,
+    pub(super) line: Option<u32>,
+    pub(super) rule: Option<String>,
+}
+
+impl Place<'_> {
+    pub(super) fn problem(&self, severity: ProblemSeverity, reason: impl Into<String>) -> RuleProblem {
+        RuleProblem {
+            file: self.file.to_owned(),
+            line: self.line,
+            rule: self.rule.clone(),
+            reason: reason.into(),
+            severity,
+        }
+    }
+}
+
+pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
+    let mut place = Place { file, line: Some(chunk.first_line + 1), rule: None };
+    let value: Value = match serde_yaml::from_str(chunk.text) {
+        Ok(value) => value,
+        Err(error) => {
+            place.line = error
+                .location()
+                .map(|location| chunk.first_line + u32::try_from(location.line()).unwrap_or(0));
+            loaded.problems.push(place.problem(ProblemSeverity::Error, error.to_string()));
+            return;
+        }
+    };
+    let map = match value {
+        Value::Null => return,
+        Value::Mapping(map) => map,
+        Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Sequence(_)
+        | Value::Tagged(_) => {
+            let reason = "is neither a rule nor a list under `rules:`";
+            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+            return;
+        }
+    };
+    let Some(list) = map.get("rules") else {
+        load_rule(file, chunk, &map, None, loaded);
+        return;
+    };
+    let category = map.get("category").and_then(Value::as_str);
+    for key in map.keys().filter_map(Value::as_str) {
+        if !["rules", "category", "name", "description", "version"].contains(&key) {
+            place.line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
+            let reason = format!("unknown key {key:?} beside `rules` has no effect");
+            loaded.problems.push(place.problem(ProblemSeverity::Warn, reason));
+        }
+    }
+    match list {
+        Value::Sequence(rules) => {
+            for value in rules {
+                match value {
+                    Value::Mapping(map) => load_rule(file, chunk, map, category, loaded),
+                    _ => {
+                        let reason = "an entry of `rules` is not a rule";
+                        loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+                    }
+                }
+            }
+        }
+        _ => {
+            let reason = "`rules` must be a list";
+            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+        }
+    }
+}
+
+fn load_rule(
+    file: &str,
+    chunk: &Chunk<'_>,
+    map: &Mapping,
+    category: Option<&str>,
+    loaded: &mut LoadedRules,
+) {
+    let id = map.get("id").and_then(Value::as_str);
+    let place = Place {
+        file,
+        line: id.and_then(|id| line_of_id(chunk, id)).or(Some(chunk.first_line + 1)),
+        rule: id.map(str::to_owned),
+    };
+    let mut problems = Vec::new();
+    let rule = rule::parse(map, category, &place, &mut problems);
+    let refused = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+    if let (Some(rule), false) = (rule, refused) {
+        let repeated = loaded.rules.iter().any(|other| other.id == rule.id);
+        if repeated && !rule.overrides {
+            let reason = "this id appears twice in the file; the first rule stays";
+            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+        } else {
+            loaded.rules.push(rule);
+        }
+    }
+    loaded.problems.extend(problems);
+}
+
+fn line_of_id(chunk: &Chunk<'_>, id: &str) -> Option<u32> {
+    let mut from = 0;
+    while let Some((line, at)) = line_of(chunk, id, from) {
+        let text = chunk.text[..at].rsplit('\n').next().unwrap_or_default();
+        if text.trim_start_matches([' ', '-']).starts_with("id") {
+            return Some(line);
+        }
+        from = at + id.len();
+    }
+    None
+}
+
+/// Line of the file (from one) and offset in the chunk of the next `needle`.
+fn line_of(chunk: &Chunk<'_>, needle: &str, from: usize) -> Option<(u32, usize)> {
+    let at = from + chunk.text.get(from..)?.find(needle)?;
+    let line = chunk.text[..at].matches('\n').count();
+    Some((chunk.first_line + 1 + u32::try_from(line).ok()?, at))
+}

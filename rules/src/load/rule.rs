@@ -1,0 +1,362 @@
+//! One rule out of a YAML mapping, whichever of the known formats it is written in.
+
+use serde_yaml::{Mapping, Value};
+
+use super::document::Place;
+use crate::{
+    Check, Examples, Expression, Lane, MatchMode, Pattern, ProblemSeverity, Rule, RuleProblem,
+    Severity, Surface,
+};
+
+/// Keys that mean something, in any of the formats.
+const KEYS: &[&str] = &[
+    "id", "name", "category", "severity", "description", "remediation", "references", "surfaces",
+    "lane", "match", "patterns", "exclude", "sensitive", "override", "examples",
+    // The Go version's.
+    "targets", "match_mode", "exclude_patterns",
+    // Written by its dashboard and its generators; nothing to do for us.
+    "target", "source", "generated_by", "generated_at", "confidence", "status", "tags", "version",
+    "author", "created_at",
+];
+
+/// The name under which the Go version scanned everything that was not a file.
+const MESSAGE_FILE: &str = "message.md";
+
+const PATTERNS_MAX: usize = 512;
+const ID_BYTES_MAX: usize = 64;
+const TEXT_BYTES_MAX: usize = 8192;
+
+struct Reader<'a> {
+    map: &'a Mapping,
+    place: &'a Place<'a>,
+    problems: &'a mut Vec<RuleProblem>,
+}
+
+/// `None` or an error among `problems`: the rule is refused.
+pub(super) fn parse(
+    map: &Mapping,
+    category: Option<&str>,
+    place: &Place<'_>,
+    problems: &mut Vec<RuleProblem>,
+) -> Option<Rule> {
+    let mut reader = Reader { map, place, problems };
+    reader.warn_unknown_keys();
+    let id = reader.id()?;
+    let severity = reader.severity()?;
+    let (surfaces, lane) = (reader.surfaces(), reader.lane());
+    let name = reader.text("name").unwrap_or_else(|| id.clone());
+    Some(Rule {
+        name,
+        category: reader.text("category").or(category.map(str::to_owned)).unwrap_or_else(|| {
+            reader.warn("no category; `custom` is used");
+            "custom".to_owned()
+        }),
+        severity,
+        description: reader.text("description").unwrap_or_default(),
+        remediation: reader.text("remediation").unwrap_or_default(),
+        references: reader.strings("references"),
+        surfaces,
+        lane,
+        match_mode: reader.match_mode(),
+        patterns: reader.patterns()?,
+        exclude: reader.excludes(),
+        sensitive: reader.flag("sensitive"),
+        overrides: reader.flag("override"),
+        examples: reader.examples(),
+        id,
+    })
+}
+
+impl Reader<'_> {
+    fn warn(&mut self, reason: impl Into<String>) {
+        self.problems.push(self.place.problem(ProblemSeverity::Warn, reason));
+    }
+
+    fn refuse(&mut self, reason: impl Into<String>) {
+        self.problems.push(self.place.problem(ProblemSeverity::Error, reason));
+    }
+
+    fn warn_unknown_keys(&mut self) {
+        for key in self.map.keys() {
+            match key.as_str() {
+                Some(key) if KEYS.contains(&key) => {}
+                Some(key) => self.warn(format!("unknown key {key:?} has no effect")),
+                None => self.warn("a key that is no text has no effect"),
+            }
+        }
+    }
+
+    fn id(&mut self) -> Option<String> {
+        let id = self.text("id").filter(|id| !id.is_empty());
+        let Some(id) = id else {
+            self.refuse("a rule needs an `id`");
+            return None;
+        };
+        let fits = id.len() <= ID_BYTES_MAX
+            && id.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c));
+        if !fits {
+            self.refuse("`id` must be 1 to 64 letters, digits, `_`, `-`, `.` or `:`");
+            return None;
+        }
+        Some(id)
+    }
+
+    fn severity(&mut self) -> Option<Severity> {
+        let word = self.text("severity").unwrap_or_default();
+        Some(match word.trim().to_ascii_lowercase().as_str() {
+            "critical" => Severity::Critical,
+            "high" => Severity::High,
+            "medium" => Severity::Medium,
+            "low" => Severity::Low,
+            "info" => Severity::Info,
+            _ => {
+                self.refuse(format!(
+                    "`severity` is {word:?}; it must be critical, high, medium, low or info"
+                ));
+                return None;
+            }
+        })
+    }
+
+    fn surfaces(&mut self) -> Vec<Surface> {
+        let mut surfaces = Vec::new();
+        for word in self.strings("surfaces") {
+            match Surface::ALL.into_iter().find(|surface| surface.as_str() == word) {
+                Some(surface) if surfaces.contains(&surface) => {}
+                Some(surface) => surfaces.push(surface),
+                None => self.refuse(format!(
+                    "unknown surface {word:?}; known: message egress gateway stdio hook"
+                )),
+            }
+        }
+        if surfaces.is_empty() {
+            surfaces.extend(Surface::ALL);
+        }
+        surfaces
+    }
+
+    fn lane(&mut self) -> Lane {
+        let named = match self.text("lane").as_deref() {
+            None | Some("enforce") => Lane::Enforce,
+            Some("alert") => Lane::Alert,
+            Some("shadow") => Lane::Shadow,
+            Some("off") => Lane::Off,
+            Some(other) => {
+                self.refuse(format!("`lane` is {other:?}; it must be enforce, alert, shadow or off"));
+                Lane::Off
+            }
+        };
+        let mut targets = self.strings("targets");
+        targets.extend(self.strings("target"));
+        if targets.is_empty() || self.map.contains_key("lane") || targets_message(&targets) {
+            return named;
+        }
+        self.warn(
+            "its targets name files that are no messages, so it never acted on traffic; it is \
+             loaded in lane `shadow`; write `lane: enforce` to let it act",
+        );
+        Lane::Shadow
+    }
+
+    fn match_mode(&mut self) -> MatchMode {
+        match self.text("match").or_else(|| self.text("match_mode")) {
+            Some(word) if word.eq_ignore_ascii_case("all") => MatchMode::All,
+            Some(word) if !word.eq_ignore_ascii_case("any") && !word.eq_ignore_ascii_case("or") => {
+                self.warn(format!("match mode {word:?} is neither any nor all; `any` is used"));
+                MatchMode::Any
+            }
+            Some(_) | None => MatchMode::Any,
+        }
+    }
+
+    fn patterns(&mut self) -> Option<Vec<Pattern>> {
+        let empty = Vec::new();
+        let list = match self.map.get("patterns") {
+            Some(Value::Sequence(list)) => list,
+            Some(_) => {
+                self.refuse("`patterns` must be a list");
+                return None;
+            }
+            None => &empty,
+        };
+        if list.is_empty() || list.len() > PATTERNS_MAX {
+            self.refuse(format!("a rule needs 1 to {PATTERNS_MAX} patterns, this has {}", list.len()));
+            return None;
+        }
+        let mut patterns = Vec::with_capacity(list.len());
+        for (at, value) in list.iter().enumerate() {
+            let at = at + 1;
+            let Some(expression) = self.expression(value, &format!("pattern {at}")) else { continue };
+            let mut pattern = Pattern { expression, checks: Vec::new(), near: None };
+            if let Value::Mapping(map) = value {
+                for word in strings(map.get("check")) {
+                    match word.parse::<Check>() {
+                        Ok(check) => pattern.checks.push(check),
+                        Err(error) => self.refuse(format!("pattern {at}: {error}")),
+                    }
+                }
+                if let Some(near) = map.get("near") {
+                    pattern.near = self.expression(near, &format!("`near` of pattern {at}"));
+                }
+                for key in map.keys().filter_map(Value::as_str) {
+                    if !["regex", "contains", "type", "value", "check", "near"].contains(&key) {
+                        self.warn(format!("pattern {at}: unknown key {key:?} has no effect"));
+                    }
+                }
+            }
+            patterns.push(pattern);
+        }
+        Some(patterns)
+    }
+
+    fn excludes(&mut self) -> Vec<Expression> {
+        let mut excludes = Vec::new();
+        for key in ["exclude", "exclude_patterns"] {
+            match self.map.get(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::Sequence(list)) => {
+                    for (at, value) in list.iter().enumerate() {
+                        excludes.extend(self.expression(value, &format!("`{key}` {}", at + 1)));
+                    }
+                }
+                Some(_) => self.refuse(format!("`{key}` must be a list")),
+            }
+        }
+        excludes
+    }
+
+    /// A string is a regex; a mapping names its kind in one of two ways.
+    fn expression(&mut self, value: &Value, what: &str) -> Option<Expression> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let expression = match value {
+            Value::String(text) => Expression::Regex(text.clone()),
+            Value::Mapping(_) => match (text("regex"), text("contains"), text("type")) {
+                (Some(regex), None, None) => Expression::Regex(regex),
+                (None, Some(literal), None) => Expression::Contains(literal),
+                (None, None, Some(kind)) => match (kind.as_str(), text("value")) {
+                    ("regex", Some(value)) => Expression::Regex(value),
+                    ("contains", Some(value)) => Expression::Contains(value),
+                    (_, None) => {
+                        self.refuse(format!("{what} has no text under `value`"));
+                        return None;
+                    }
+                    (kind, Some(_)) => {
+                        self.refuse(format!("{what}: type {kind:?} is neither regex nor contains"));
+                        return None;
+                    }
+                },
+                _ => {
+                    self.refuse(format!("{what} needs exactly one of `regex` and `contains`"));
+                    return None;
+                }
+            },
+            _ => {
+                self.refuse(format!("{what} is neither text nor a mapping"));
+                return None;
+            }
+        };
+        match expression.to_hir() {
+            Ok(_) => Some(expression),
+            Err(error) => {
+                self.refuse(format!("{what}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn examples(&mut self) -> Examples {
+        let Some(value) = self.map.get("examples") else { return Examples::default() };
+        let list = |ours, theirs| strings(value.get(ours).or_else(|| value.get(theirs)));
+        Examples { matching: list("match", "true_positive"), clean: list("clean", "false_positive") }
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.map.get(key)? {
+            Value::String(text) if text.len() <= TEXT_BYTES_MAX => Some(text.trim().to_owned()),
+            Value::String(_) => {
+                self.refuse(format!("`{key}` is longer than {TEXT_BYTES_MAX} bytes"));
+                None
+            }
+            Value::Null => None,
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Number(value) => Some(value.to_string()),
+            Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => {
+                if key != "target" {
+                    self.refuse(format!("`{key}` must be text"));
+                }
+                None
+            }
+        }
+    }
+
+    fn strings(&mut self, key: &str) -> Vec<String> {
+        strings(self.map.get(key))
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        match self.map.get(key) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(value)) => *value,
+            Some(_) => {
+                self.refuse(format!("`{key}` must be true or false"));
+                false
+            }
+        }
+    }
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(Value::Sequence(list)) => {
+            list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a list of globs, exclusions with `!` among them, covers what the Go version called
+/// every message.
+fn targets_message(targets: &[String]) -> bool {
+    let (excluded, wanted): (Vec<&String>, Vec<&String>) =
+        targets.iter().partition(|target| target.starts_with('!'));
+    (wanted.is_empty() || wanted.iter().any(|target| glob(target, MESSAGE_FILE)))
+        && !excluded.iter().any(|target| glob(&target[1..], MESSAGE_FILE))
+}
+
+/// `*` and `?` within a base name; directories in front are any.
+fn glob(pattern: &str, name: &str) -> bool {
+    fn matches(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) => {
+                matches(rest, name) || (!name.is_empty() && matches(pattern, &name[1..]))
+            }
+            ([b'?', rest @ ..], [_, tail @ ..]) => matches(rest, tail),
+            ([first, rest @ ..], [other, tail @ ..]) => {
+                first.eq_ignore_ascii_case(other) && matches(rest, tail)
+            }
+            _ => false,
+        }
+    }
+    let base = pattern.rsplit('/').next().unwrap_or(pattern);
+    base.len() <= 64 && base.matches('*').count() <= 4 && matches(base.as_bytes(), name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_follow_real_globs() {
+        let covers = |targets: &[&str]| {
+            targets_message(&targets.iter().map(|target| (*target).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(covers(&["*"]));
+        assert!(covers(&["*.json", "*.MD"]));
+        assert!(covers(&["**/*.md"]));
+        assert!(!covers(&["*.json"]));
+        assert!(!covers(&["*", "!*.md"]));
+    }
+}

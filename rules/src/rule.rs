@@ -1,0 +1,124 @@
+//! One rule: what it finds, how bad that is, where it applies, and proof that it works.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Check, Expression, Severity, Surface};
+
+/// Bytes before and after a match in which [`Pattern::near`] must match.
+pub const NEAR_WINDOW_BYTES: usize = 96;
+
+/// Bytes before and after a match, the match included, in which [`Rule::exclude`] is looked for.
+pub const EXCLUDE_WINDOW_BYTES: usize = 128;
+
+/// A rule of the catalog or of an operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Unique in a rule set; what records, overrides and metrics call it.
+    pub id: String,
+    /// Short title.
+    pub name: String,
+    /// Slug used by `blocked_content`.
+    pub category: String,
+    /// How bad a finding is; the default verdict follows from it.
+    pub severity: Severity,
+    /// What it finds and why that matters.
+    #[serde(default)]
+    pub description: String,
+    /// What the sender or the operator should do.
+    #[serde(default)]
+    pub remediation: String,
+    /// Public names of the weakness (CWE, OWASP, ATLAS).
+    #[serde(default)]
+    pub references: Vec<String>,
+    /// Where it applies. Invariant after loading: not empty.
+    pub surfaces: Vec<Surface>,
+    /// Whether a finding acts.
+    #[serde(default)]
+    pub lane: Lane,
+    /// Whether one pattern is enough.
+    #[serde(default, rename = "match")]
+    pub match_mode: MatchMode,
+    /// Invariant after loading: not empty, every expression parses.
+    pub patterns: Vec<Pattern>,
+    /// A match is dropped when one of these matches around it.
+    #[serde(default)]
+    pub exclude: Vec<Expression>,
+    /// The match itself is a secret: excerpts show a placeholder only.
+    #[serde(default)]
+    pub sensitive: bool,
+    /// Replaces an existing rule of the same id instead of being refused.
+    #[serde(default, rename = "override")]
+    pub overrides: bool,
+    /// Texts this rule must and must not find.
+    #[serde(default)]
+    pub examples: Examples,
+}
+
+impl Rule {
+    /// Whether the rule applies to traffic of this surface.
+    pub fn applies_to(&self, surface: Surface) -> bool {
+        self.surfaces.contains(&surface)
+    }
+}
+
+/// One expression of a rule and what must hold around its match.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// What is matched.
+    pub expression: Expression,
+    /// Pure tests on the matched bytes; all must pass.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Must match within [`NEAR_WINDOW_BYTES`] before or after the match.
+    #[serde(default)]
+    pub near: Option<Expression>,
+}
+
+/// Whether a rule's findings act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// Findings raise the verdict.
+    #[default]
+    Enforce,
+    /// Findings are reported and alerted on, the verdict stays.
+    Alert,
+    /// Findings are only counted.
+    Shadow,
+    /// Not compiled at all.
+    Off,
+}
+
+impl Lane {
+    /// The word of rule files and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Alert => "alert",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// How many patterns of a rule must be found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchMode {
+    /// One is enough.
+    #[default]
+    Any,
+    /// Every pattern must occur somewhere in the same view of the content.
+    All,
+}
+
+/// Texts that prove a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examples {
+    /// Must be found by this rule.
+    #[serde(default, rename = "match")]
+    pub matching: Vec<String>,
+    /// Must not be found by this rule.
+    #[serde(default)]
+    pub clean: Vec<String>,
+}
