@@ -1,0 +1,250 @@
+//! Changes to the file by the command line and the API. Comments and order stay wherever only lines change.
+//!
+//! What a change is meant to do is applied to the parsed document as well; the edited text must mean exactly
+//! that document, or else the file is written anew from it (its comments are then lost, but nothing else is).
+
+mod doc;
+mod lines;
+
+use super::yaml;
+use super::{Agent, Config, Env, Level, LoadFailed, Problem};
+use crate::files;
+use doc::Doc;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Why a change was not made. The file is then as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The file can't be read.
+    #[error("{0}")]
+    Unreadable(Problem),
+    /// The file is not one that we could change safely.
+    #[error("{path}: {message}")]
+    NotEditable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// There is no such agent.
+    #[error("agent {0:?} is not in the configuration")]
+    NoAgent(String),
+    /// The changed file would not load.
+    #[error("the change was not made, because the file would not load:\n{0}")]
+    Invalid(LoadFailed),
+    /// Somebody else changed the file in the meantime.
+    #[error("{0} was changed by somebody else in the meantime; try again")]
+    ChangedMeanwhile(PathBuf),
+    /// The system says no.
+    #[error("{path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A configuration file being changed. Nothing is written before [`Editor::save`].
+#[derive(Debug)]
+pub struct Editor {
+    path: PathBuf,
+    original: String,
+    text: String,
+    /// What `text` means.
+    doc: Doc,
+}
+
+impl Editor {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// A file that can't be read, is no YAML or has duplicate keys.
+    pub fn open(path: &Path) -> Result<Self, EditError> {
+        let text = super::read_file(path).map_err(EditError::Unreadable)?;
+        let doc = document(&text).map_err(|message| EditError::NotEditable {
+            path: path.to_owned(),
+            message,
+        })?;
+        Ok(Self { path: path.to_owned(), original: text.clone(), text, doc })
+    }
+
+    /// The text as it is now.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Adds or changes an agent; keys of the file that we don't know stay.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn set_agent(&mut self, name: &str, agent: &Agent) -> Result<(), EditError> {
+        let (default, new) = (json(&Agent::default()), json(agent));
+        if self.doc.get(&["agents", name]).is_none() {
+            let all: serde_json::Map<_, _> =
+                new.into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect();
+            // `can_message: []` says something that an absent key does not.
+            let mut doc = Doc::of_json(&Value::Object(all.clone()));
+            for (key, value) in all {
+                doc.set(&[&key], Some(Doc::of_json(&value)));
+            }
+            self.set_doc(&["agents", name], Some(doc))?;
+        } else {
+            let config = self.config()?;
+            let old = config.agents.get(name).map(json).unwrap_or_default();
+            for (key, value) in new {
+                if old.get(&key) != Some(&value) {
+                    let says = default.get(&key) != Some(&value);
+                    let doc = says.then(|| Doc::of_json(&value));
+                    self.set_doc(&["agents", name, &key], doc)?;
+                }
+            }
+        }
+        let written = self.config()?;
+        if written.agents.get(name) == Some(agent) {
+            Ok(())
+        } else {
+            Err(self.not_editable("the agent could not be written down exactly"))
+        }
+    }
+
+    /// Removes an agent.
+    ///
+    /// # Errors
+    /// [`EditError::NoAgent`], or see [`EditError`].
+    pub fn remove_agent(&mut self, name: &str) -> Result<(), EditError> {
+        self.known(name)?;
+        self.set_doc(&["agents", name], None)
+    }
+
+    /// Suspends an agent or lifts its suspension.
+    ///
+    /// # Errors
+    /// [`EditError::NoAgent`], or see [`EditError`].
+    pub fn set_suspended(&mut self, name: &str, suspended: bool) -> Result<(), EditError> {
+        self.known(name)?;
+        self.set(&["agents", name, "suspended"], Some(&Value::from(suspended)))
+    }
+
+    /// Sets the generation of an agent's key.
+    ///
+    /// # Errors
+    /// [`EditError::NoAgent`], or see [`EditError`].
+    pub fn set_key_version(&mut self, name: &str, version: u32) -> Result<(), EditError> {
+        self.known(name)?;
+        self.set(&["agents", name, "key_version"], Some(&Value::from(version)))
+    }
+
+    /// Sets or removes any key: `["identity", "require_signature"]`.
+    ///
+    /// # Errors
+    /// [`EditError::NotEditable`] if something that is no map is in the way.
+    pub fn set(&mut self, path: &[&str], value: Option<&Value>) -> Result<(), EditError> {
+        self.set_doc(path, value.map(Doc::of_json))
+    }
+
+    fn set_doc(&mut self, path: &[&str], value: Option<Doc>) -> Result<(), EditError> {
+        let mut intended = self.doc.clone();
+        if intended.set(path, value.clone()).is_none() {
+            let message = format!("{} can't be set: something else stands there", path.join("."));
+            return Err(self.not_editable(&message));
+        }
+        let in_place = yaml::parse(&self.text).ok().and_then(|tree| {
+            let root = tree.root?;
+            lines::set(&self.text, &root, path, value.as_ref())
+        });
+        let means_it = |text: &String| document(text).is_ok_and(|doc| doc.means(&intended));
+        let text = in_place
+            .filter(means_it)
+            .or_else(|| Some(anew(&self.text, &intended)).filter(means_it))
+            .ok_or_else(|| self.not_editable("the change could not be written down exactly"))?;
+        self.text = text;
+        self.doc = intended;
+        Ok(())
+    }
+
+    /// Writes the file, if it would load: `<path>.bak` first, then the new one in its place, mode 0600.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn save(&mut self) -> Result<(), EditError> {
+        if self.text == self.original {
+            return Ok(());
+        }
+        self.config()?;
+        let now = super::read_file(&self.path).map_err(EditError::Unreadable)?;
+        if now != self.original {
+            return Err(EditError::ChangedMeanwhile(self.path.clone()));
+        }
+        let mut backup = self.path.clone().into_os_string();
+        backup.push(".bak");
+        for (path, text) in [(PathBuf::from(backup), &self.original), (self.path.clone(), &self.text)] {
+            files::replace(&path, text.as_bytes(), 0o600)
+                .map_err(|source| EditError::Write { path, source })?;
+        }
+        self.original.clone_from(&self.text);
+        Ok(())
+    }
+
+    fn config(&self) -> Result<Config, EditError> {
+        super::parse(&self.text, &self.path, &Env::of(&self.path)).map(|loaded| loaded.config).map_err(
+            |mut failed| {
+                failed.problems.retain(|p| p.level == Level::Error);
+                EditError::Invalid(failed)
+            },
+        )
+    }
+
+    fn known(&self, name: &str) -> Result<(), EditError> {
+        match self.doc.get(&["agents", name]) {
+            Some(_) => Ok(()),
+            None => Err(EditError::NoAgent(name.to_owned())),
+        }
+    }
+
+    fn not_editable(&self, message: &str) -> EditError {
+        EditError::NotEditable { path: self.path.clone(), message: message.to_owned() }
+    }
+}
+
+fn json(agent: &Agent) -> serde_json::Map<String, Value> {
+    match serde_json::to_value(agent) {
+        Ok(Value::Object(map)) => map,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    }
+}
+
+fn document(text: &str) -> Result<Doc, String> {
+    let at = |fault: &yaml::Fault| {
+        fault.at.map_or_else(String::new, |at| format!("line {}: ", at.line))
+    };
+    let tree = yaml::parse(text).map_err(|fault| format!("{}{}", at(&fault), fault.message))?;
+    if let Some(fault) = tree.faults.first() {
+        return Err(format!("{}{} {}", at(fault), fault.key, fault.message));
+    }
+    if tree.second_document.is_some() {
+        return Err(String::from("it holds more than one document"));
+    }
+    let Some(root) = tree.root else { return Ok(Doc::Map(Vec::new())) };
+    let doc = Doc::of(&root).ok_or("aliases make it too large")?;
+    Ok(if root.is_null() { Doc::Map(Vec::new()) } else { doc })
+}
+
+/// The whole file from its document, under the comments it began with.
+fn anew(text: &str, doc: &Doc) -> String {
+    let mut out = String::new();
+    for line in text.lines().take_while(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    if let Doc::Map(entries) = doc {
+        for (key, value) in entries {
+            value.write_entry(key, 0, &mut out);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Reading small files safely and replacing them without ever leaving half of one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is not there.
+    #[error("there is no such file")]
+    Missing,
+    /// The last step of its path is a link.
+    #[error("is a symbolic link (rejected for security)")]
+    Symlink,
+    /// A folder, a socket, a device.
+    #[error("is not a regular file")]
+    NotRegular,
+    /// Larger than anything we would write.
+    #[error("is too large ({size} bytes, max {max})")]
+    TooLarge {
+        /// Bytes it has.
+        size: u64,
+        /// Bytes it may have.
+        max: u64,
+    },
+    /// Not UTF-8.
+    #[error("is not UTF-8 text")]
+    NotText,
+    /// The system says no.
+    #[error("can't be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads a regular file of bounded size that is no link.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let found = std::fs::symlink_metadata(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => FileError::Missing,
+        _ => FileError::Io(e),
+    })?;
+    if found.file_type().is_symlink() {
+        return Err(FileError::Symlink);
+    }
+    if !found.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    let file = File::open(path)?;
+    let opened = file.metadata()?;
+    // Between looking and opening somebody may have put another file there: it must be the one we looked at.
+    if (opened.dev(), opened.ino()) != (found.dev(), found.ino()) {
+        return Err(FileError::Symlink);
+    }
+    if opened.len() > bytes_max {
+        return Err(FileError::TooLarge { size: opened.len(), max: bytes_max });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(opened.len()).unwrap_or(0));
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(FileError::TooLarge { size: bytes.len() as u64, max: bytes_max });
+    }
+    Ok(bytes)
+}
+
+/// [`read`] for UTF-8 text; a byte order mark is dropped.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, FileError> {
+    let text = String::from_utf8(read(path, bytes_max)?).map_err(|_| FileError::NotText)?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
+/// Replaces a file whole: a temporary one beside it, synced, renamed, folder synced.
+///
+/// # Errors
+/// What the system says; the old file is then still there.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = folder_of(path);
+    let temporary = temporary_beside(path)?;
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // Best effort: what matters is the error above.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder(&folder)
+}
+
+/// Writes a file that must not exist yet, and syncs it.
+///
+/// # Errors
+/// `AlreadyExists`, or what the system says.
+pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.sync_all()?;
+    sync_folder(&folder_of(path))
+}
+
+/// Makes a folder and those above it; new ones are for the owner alone.
+///
+/// # Errors
+/// What the system says.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes renames and new names in a folder survive a loss of power.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", hex::encode(random)));
+    Ok(folder_of(path).join(name))
+}

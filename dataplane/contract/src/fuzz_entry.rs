@@ -1,0 +1,67 @@
+//! Entry points of the fuzz targets: hostile bytes in, no panic, and what is accepted must round trip.
+
+use crate::clock::Timestamp;
+use crate::config::{self, Env};
+use crate::keys;
+use crate::link::{FrameReader, ToControl, ToDataplane, encode_frame};
+use crate::record::RecordRef;
+use crate::snapshot::Snapshot;
+use std::path::Path;
+
+/// A configuration file.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(loaded) = config::parse(text, Path::new("oktsec.yaml"), &Env::empty()) {
+        let json = serde_json::to_string(&loaded.config).expect("a configuration is JSON");
+        let back: config::Config = serde_json::from_str(&json).expect("our own JSON");
+        assert_eq!(back, loaded.config, "the snapshot must hold what the file said");
+        assert!(config::diff(&back, &loaded.config).is_empty());
+    }
+}
+
+/// A key file.
+pub fn keys(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = keys::check_agent_name(text);
+    if let Ok(key) = keys::decode_public(text) {
+        assert_eq!(keys::PublicKey::check(key.bytes), Ok(key));
+    }
+    if let Ok(pair) = keys::decode_private("a", text) {
+        let again = keys::decode_private("a", &pair.private_pem()).expect("our own PEM");
+        assert_eq!(again.public_key(), pair.public_key());
+    }
+}
+
+/// A timestamp.
+pub fn timestamp(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(time) = Timestamp::parse_rfc3339(text) {
+        assert_eq!(Timestamp::parse_rfc3339(&time.to_rfc3339_micros()), Some(time));
+    }
+}
+
+/// An encoded record.
+pub fn record(bytes: &[u8]) {
+    let mut findings = Vec::new();
+    if let Ok(record) = RecordRef::decode(bytes, &mut findings) {
+        let mut again = Vec::new();
+        record.encode(&mut again);
+        assert_eq!(again, bytes, "one record has one encoding");
+    }
+}
+
+/// A stream between the two processes, and a snapshot file.
+pub fn frames(bytes: &[u8]) {
+    let mut reader = FrameReader::new();
+    let (first, second) = bytes.split_at(bytes.len() / 3);
+    for piece in [first, second] {
+        reader.push(piece);
+        while let Ok(Some(frame)) = reader.next() {
+            let _ = ToControl::decode(&frame);
+            let again = encode_frame(frame.kind, &frame.body).expect("it came in a frame");
+            assert!(bytes.windows(again.len()).any(|window| window == again));
+            let _ = ToDataplane::decode(frame);
+        }
+    }
+    let _ = Snapshot::decode(bytes);
+}

@@ -1,0 +1,141 @@
+//! Where our state lives: one folder beside `db_path`, for its owner only.
+
+use crate::config::Config;
+use crate::files;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a Unix socket's path with its final zero (`sockaddr_un.sun_path` on Linux).
+const SOCKET_PATH_BYTES_MAX: usize = 108;
+/// The longest socket name in the folder, with its slash.
+const SOCKET_NAME_BYTES: usize = "/link.sock".len();
+
+/// The files and sockets of one installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatePaths {
+    /// `<db_path>.d`.
+    pub root: PathBuf,
+    /// Folder of the audit store.
+    pub audit: PathBuf,
+    /// The last good snapshot.
+    pub snapshot: PathBuf,
+    /// Folder of compiled pattern databases.
+    pub rules_cache: PathBuf,
+    /// Folder of the sockets: `root`, or one with a shorter path if that is too long for a socket.
+    pub sockets: PathBuf,
+    /// Socket between the two processes.
+    pub link_socket: PathBuf,
+    /// Socket of the control plane's HTTP.
+    pub api_socket: PathBuf,
+    /// Process id of the supervisor.
+    pub supervisor_pid: PathBuf,
+    /// Process id of the data plane.
+    pub dataplane_pid: PathBuf,
+    /// Process id of the control plane.
+    pub controlplane_pid: PathBuf,
+}
+
+impl StatePaths {
+    /// The paths of a configuration.
+    pub fn for_config(config: &Config) -> Self {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty());
+        let short = runtime.map_or_else(std::env::temp_dir, PathBuf::from);
+        Self::beside(&config.db_path, &short)
+    }
+
+    /// [`Self::for_config`] without looking at the environment.
+    pub fn beside(db_path: &Path, short: &Path) -> Self {
+        let mut root = db_path.as_os_str().to_owned();
+        root.push(".d");
+        let root = PathBuf::from(root);
+        let sockets = if root.as_os_str().len() + SOCKET_NAME_BYTES < SOCKET_PATH_BYTES_MAX {
+            root.clone()
+        } else {
+            let hash = Sha256::digest(root.as_os_str().as_bytes());
+            short.join(format!("oktsec-{}", hex::encode(&hash[..8])))
+        };
+        Self {
+            audit: root.join("audit"),
+            snapshot: root.join("snapshot"),
+            rules_cache: root.join("rules"),
+            link_socket: sockets.join("link.sock"),
+            api_socket: sockets.join("api.sock"),
+            supervisor_pid: root.join("supervisor.pid"),
+            dataplane_pid: root.join("dataplane.pid"),
+            controlplane_pid: root.join("controlplane.pid"),
+            sockets,
+            root,
+        }
+    }
+
+    /// Makes the folders, for their owner only. Folders of another user are refused: in a shared temporary
+    /// folder somebody could have made them first.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(&self) -> io::Result<()> {
+        if let Some(parent) = self.root.parent() {
+            files::create_folder(parent)?;
+        }
+        for folder in [&self.root, &self.sockets, &self.audit, &self.rules_cache] {
+            files::create_folder(folder)?;
+            let found = std::fs::symlink_metadata(folder)?;
+            if !found.is_dir() {
+                let message = format!("{} is not a folder", folder.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+            }
+            let ours = std::fs::metadata("/proc/self").map_or(found.uid(), |me| me.uid());
+            if found.uid() != ours && ours != 0 {
+                let message = format!("{} belongs to another user", folder.display());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            }
+            if found.mode() & 0o077 != 0 {
+                std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use super::{SOCKET_PATH_BYTES_MAX, StatePaths};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    #[test]
+    fn sockets_leave_a_folder_whose_path_is_too_long_for_them() {
+        for length in 60..160 {
+            let db = format!("/{}/oktsec.db", "d".repeat(length));
+            let paths = StatePaths::beside(Path::new(&db), Path::new("/run/user/1000"));
+            assert_eq!(paths.root, Path::new(&format!("{db}.d")));
+            assert!(paths.link_socket.as_os_str().len() < SOCKET_PATH_BYTES_MAX, "{length}");
+            assert_eq!(paths.sockets == paths.root, paths.root.as_os_str().len() < 98, "{length}");
+        }
+    }
+
+    #[test]
+    fn folders_are_private_even_if_they_were_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = StatePaths::beside(&folder.path().join("new/oktsec.db"), folder.path());
+        paths.create().unwrap();
+        std::fs::set_permissions(&paths.root, std::fs::Permissions::from_mode(0o755)).unwrap();
+        paths.create().unwrap();
+        for made in [&paths.root, &paths.audit, &paths.rules_cache] {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = StatePaths::beside(&folder.path().join("oktsec.db"), folder.path());
+        std::os::unix::fs::symlink("/", &paths.root).unwrap();
+        assert!(paths.create().is_err());
+    }
+}

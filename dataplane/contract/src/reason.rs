@@ -1,0 +1,177 @@
+//! Why a decision is what it is: one variant per cause, a closed list.
+//!
+//! A reason has two words: [`Reason::decision`] is the `policy_decision` that clients of the Go version
+//! know (compat §2.2, §2.3), [`Reason::as_str`] is the exact cause, one per variant.
+
+use crate::verdict::Status;
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($( $(#[$doc:meta])* $name:ident = $code:literal, $word:literal, $decision:literal, $status:ident, $http:literal; )*) => {
+        /// The cause of a decision.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Reason { $( $(#[$doc])* $name = $code, )* }
+
+        impl Reason {
+            /// Every reason, in the order of evaluation.
+            pub const ALL: &'static [Self] = &[ $( Self::$name, )* ];
+
+            /// The exact cause, one word per variant.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => $word, )* }
+            }
+
+            /// The `policy_decision` of the wire and of records.
+            pub const fn decision(self) -> &'static str {
+                match self { $( Self::$name => $decision, )* }
+            }
+
+            /// The `status` of the wire and of records.
+            pub const fn status(self) -> Status {
+                match self { $( Self::$name => Status::$status, )* }
+            }
+
+            /// The HTTP status of the message surface.
+            pub const fn http_status(self) -> u16 {
+                match self { $( Self::$name => $http, )* }
+            }
+
+            /// Reads [`Self::code`].
+            pub const fn from_code(code: u8) -> Option<Self> {
+                match code { $( $code => Some(Self::$name), )* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Codes are part of the record encoding: never reuse one.
+    /// The peer address sent too much.
+    PeerRateLimited = 1, "peer_rate_limited", "rate_limited", Rejected, 429;
+    /// The request is no HTTP we answer: method, framing, header or body limit.
+    RequestInvalid = 2, "request_invalid", "bad_request", Rejected, 400;
+    /// The body is larger than we read.
+    BodyTooLarge = 3, "body_too_large", "bad_request", Rejected, 400;
+    /// The body did not arrive in time.
+    BodyTimeout = 4, "body_timeout", "bad_request", Rejected, 408;
+    /// Not JSON, or not an object.
+    JsonInvalid = 5, "json_invalid", "bad_request", Rejected, 400;
+    /// The same key twice in one object.
+    JsonDuplicateKey = 6, "json_duplicate_key", "bad_request", Rejected, 400;
+    /// Nested too deeply.
+    JsonTooDeep = 7, "json_too_deep", "bad_request", Rejected, 400;
+    /// A field has the wrong type.
+    FieldTypeInvalid = 8, "field_type_invalid", "bad_request", Rejected, 400;
+    /// `from`, `to` or `content` is missing or empty.
+    FieldMissing = 9, "field_missing", "bad_request", Rejected, 400;
+    /// A name holds control characters, is too long or is reserved.
+    NameInvalid = 10, "name_invalid", "bad_request", Rejected, 400;
+    /// Not an RFC 3339 time.
+    TimestampInvalid = 11, "timestamp_invalid", "bad_request", Rejected, 400;
+    /// Older than the window of validity.
+    TimestampTooOld = 12, "timestamp_too_old", "bad_request", Rejected, 400;
+    /// Too far in the future.
+    TimestampAhead = 13, "timestamp_ahead", "bad_request", Rejected, 400;
+    /// A header of ours cannot be read.
+    HeaderInvalid = 14, "header_invalid", "bad_request", Rejected, 400;
+
+    /// No signature where one is required.
+    SignatureRequired = 20, "signature_required", "signature_required", Rejected, 401;
+    /// No key is known for the sender.
+    KeyUnknown = 21, "key_unknown", "identity_rejected", Rejected, 403;
+    /// The sender's key is revoked.
+    KeyRevoked = 22, "key_revoked", "identity_rejected", Rejected, 403;
+    /// The key version is not the one configured.
+    KeyVersionMismatch = 23, "key_version_mismatch", "identity_rejected", Rejected, 403;
+    /// The signature does not fit the message.
+    SignatureInvalid = 24, "signature_invalid", "identity_rejected", Rejected, 403;
+    /// This very signature was seen before.
+    ReplayRejected = 25, "replay_rejected", "replay_rejected", Rejected, 409;
+    /// The replay cache is full, so a replay could not be told.
+    ReplayCacheFull = 26, "replay_cache_full", "replay_unchecked", Rejected, 503;
+    /// Delegation is required and missing.
+    DelegationRequired = 27, "delegation_required", "delegation_required", Rejected, 401;
+    /// The delegation chain does not hold.
+    DelegationInvalid = 28, "delegation_invalid", "delegation_invalid", Rejected, 403;
+    /// The agent sent too much.
+    AgentRateLimited = 29, "agent_rate_limited", "rate_limited", Rejected, 429;
+    /// The sender is suspended.
+    AgentSuspended = 30, "agent_suspended", "agent_suspended", Rejected, 403;
+    /// The recipient is suspended.
+    RecipientSuspended = 31, "recipient_suspended", "recipient_suspended", Rejected, 403;
+    /// No grant from sender to recipient.
+    GrantMissing = 32, "grant_missing", "acl_denied", Rejected, 403;
+    /// A grant exists, but one of its constraints does not hold.
+    GrantConstraint = 33, "grant_constraint", "acl_denied", Rejected, 403;
+    /// The sender is not configured and the default policy denies.
+    SenderUnknown = 34, "sender_unknown", "acl_denied", Rejected, 403;
+
+    /// The scanner is not there or failed.
+    ScanFailed = 40, "scan_failed", "scan_error", Error, 500;
+    /// A bound of the scan was reached, so the content was not seen whole.
+    ScanLimit = 41, "scan_limit", "content_quarantined", Quarantined, 202;
+    /// Findings or rules block it.
+    ContentBlocked = 42, "content_blocked", "content_blocked", Blocked, 403;
+    /// Findings or rules hold it.
+    ContentQuarantined = 43, "content_quarantined", "content_quarantined", Quarantined, 202;
+    /// Findings or rules flag it.
+    ContentFlagged = 44, "content_flagged", "content_flagged", Delivered, 200;
+    /// Nothing against it.
+    Allowed = 45, "allow", "allow", Delivered, 200;
+
+    /// The record could not be written, so the message is refused.
+    AuditUnavailable = 50, "audit_unavailable", "audit_unavailable", Error, 503;
+    /// Too many records wait to be written.
+    AuditOverloaded = 51, "audit_overloaded", "audit_unavailable", Error, 503;
+    /// No snapshot has ever been loaded.
+    SnapshotMissing = 52, "snapshot_missing", "not_ready", Error, 503;
+
+    // Records about the system itself.
+    /// The data plane started.
+    Started = 60, "started", "started", System, 200;
+    /// A new snapshot took effect.
+    SnapshotApplied = 61, "snapshot_applied", "snapshot_applied", System, 200;
+    /// An operator released a held message.
+    QuarantineApproved = 62, "quarantine_approved", "quarantine_approved", System, 200;
+    /// An operator discarded a held message.
+    QuarantineRejected = 63, "quarantine_rejected", "quarantine_rejected", System, 200;
+    /// A held message waited too long.
+    QuarantineExpired = 64, "quarantine_expired", "quarantine_expired", System, 200;
+    /// The chain could not be continued; a new segment starts here.
+    ChainBroken = 65, "chain_broken", "chain_broken", System, 200;
+}
+
+impl Reason {
+    /// The one byte of the record encoding.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads [`Self::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|r| r.as_str() == word)
+    }
+
+    /// Whether a refusal for this reason leaves a record (compat §2.2: rates and parse errors do not).
+    pub const fn is_recorded(self) -> bool {
+        self.code() >= Self::SignatureRequired.code() && !matches!(self, Self::AgentRateLimited)
+            && !matches!(self, Self::AuditUnavailable | Self::AuditOverloaded | Self::SnapshotMissing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_its_own_word_and_code() {
+        let words: HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+            assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One audit entry, and its canonical encoding: the exact bytes that the chain hashes.
+//!
+//! [`RecordRef`] borrows everything, so a core encodes a record into a reused buffer and a reader decodes one
+//! without copying. The encoding is total (every field, in declaration order), so no field can be changed
+//! without changing the hash: that was the first defect of the Go chain (compat §6.2).
+//!
+//! ```text
+//! format u8 = 3 | fixed-width fields, little endian | optional fields: presence u8, bytes
+//! strings: length u32, bytes | findings: count u16, then each: rule, name, category, excerpt (strings), severity u8, view u8, span u32 u32
+//! ```
+
+mod codec;
+
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+use crate::reason::Reason;
+use crate::verdict::{Mode, Status, Verdict};
+use crate::{Severity, Surface};
+use serde::Serialize;
+use std::net::IpAddr;
+
+pub use codec::DecodeError;
+
+/// Whether a signature was there and held: the `signature_verified` of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SignatureState {
+    /// There was one and it did not hold.
+    Invalid,
+    /// There was none.
+    #[default]
+    Absent,
+    /// It held.
+    Verified,
+}
+
+impl SignatureState {
+    /// −1, 0 or 1, as records of the Go version have it.
+    pub const fn as_i8(self) -> i8 {
+        match self {
+            Self::Invalid => -1,
+            Self::Absent => 0,
+            Self::Verified => 1,
+        }
+    }
+}
+
+/// A finding as a record keeps it: the excerpt is already redacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FindingRef<'a> {
+    /// Id of the rule.
+    pub rule_id: &'a str,
+    /// Name of the rule.
+    pub name: &'a str,
+    /// Category of the rule.
+    pub category: &'a str,
+    /// Redacted excerpt, at most [`crate::limits::EXCERPT_BYTES_MAX`] bytes and an ellipsis.
+    #[serde(rename = "match")]
+    pub excerpt: &'a str,
+    /// Severity of the rule.
+    #[serde(serialize_with = "severity_wire")]
+    pub severity: Severity,
+    /// Code of the view it was seen in: 0 is the content as sent.
+    pub view: u8,
+    /// First byte in the original content.
+    pub start: u32,
+    /// Behind the last byte in the original content.
+    pub end: u32,
+}
+
+fn severity_wire<S: serde::Serializer>(s: &Severity, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(s.as_wire())
+}
+
+/// One audit entry without the chain around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Id of the message, also of its held copy.
+    pub id: MessageId,
+    /// When we received it, by our clock.
+    pub received_at: Timestamp,
+    /// The way it came.
+    pub surface: Surface,
+    /// What became of it.
+    pub status: Status,
+    /// Why.
+    pub reason: Reason,
+    /// The verdict before the mode was applied: in observe mode it can be stronger than the status.
+    pub verdict: Verdict,
+    /// Whether the surface acted on the verdict.
+    pub mode: Mode,
+    /// Whether a signature was there and held.
+    pub signature: SignatureState,
+    /// Microseconds from receiving to deciding.
+    pub latency_us: u32,
+    /// Revision of the snapshot that decided.
+    pub revision: u64,
+    /// Bytes of the content.
+    pub content_bytes: u32,
+    /// SHA-256 of the content.
+    pub content_hash: [u8; 32],
+    /// SHA-256 of the sender's raw public key, if its signature was checked.
+    pub fingerprint: Option<[u8; 32]>,
+    /// The sender's own signature: evidence that it sent this, and what tells a replay after a restart.
+    pub signature_bytes: Option<[u8; 64]>,
+    /// The record this one speaks about (a review of a held message).
+    pub about: Option<MessageId>,
+    /// Who connected.
+    pub peer: Option<IpAddr>,
+    /// The sender.
+    pub from: &'a str,
+    /// The recipient.
+    pub to: &'a str,
+    /// The time the sender claims, verbatim; empty if it claimed none.
+    pub timestamp: &'a str,
+    /// The declared intent, cut to [`crate::limits::INTENT_BYTES_MAX`].
+    pub intent: &'a str,
+    /// The session, chosen by the caller or by us.
+    pub session: &'a str,
+    /// The tool called (gateway, hooks, stdio); empty otherwise.
+    pub tool: &'a str,
+    /// How the principal was proven: `signature`, `bearer_token`, …; empty if not.
+    pub auth_method: &'a str,
+    /// For reviews and system records: who or what, in a few words. Never content.
+    pub detail: &'a str,
+    /// Findings, worst first.
+    pub findings: &'a [FindingRef<'a>],
+}
+
+impl<'a> RecordRef<'a> {
+    /// A record with nothing in it but its id and time; callers fill what applies.
+    pub const fn empty(id: MessageId, received_at: Timestamp, reason: Reason) -> Self {
+        Self {
+            id,
+            received_at,
+            surface: Surface::Message,
+            status: reason.status(),
+            reason,
+            verdict: Verdict::Allow,
+            mode: Mode::Enforce,
+            signature: SignatureState::Absent,
+            latency_us: 0,
+            revision: 0,
+            content_bytes: 0,
+            content_hash: [0; 32],
+            fingerprint: None,
+            signature_bytes: None,
+            about: None,
+            peer: None,
+            from: "",
+            to: "",
+            timestamp: "",
+            intent: "",
+            session: "",
+            tool: "",
+            auth_method: "",
+            detail: "",
+            findings: &[],
+        }
+    }
+
+    /// Appends the canonical bytes to `out`; allocates only to grow it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        codec::encode(self, out);
+    }
+
+    /// Reads canonical bytes; `findings` is the caller's buffer for the borrowed list.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that [`Self::encode`] would not have written.
+    pub fn decode(
+        bytes: &'a [u8],
+        findings: &'a mut Vec<FindingRef<'a>>,
+    ) -> Result<Self, DecodeError> {
+        codec::decode(bytes, findings)
+    }
+}
+
+#[cfg(test)]
+mod tests;
