@@ -1,0 +1,210 @@
+//! Runs the scanner over labelled texts, or over the examples of rule files.
+//!
+//! ```text
+//! score SUITE.jsonl [--catalog DIR_OR_FILE]... > verdicts.jsonl   one verdict a line
+//! score --check DIR_OR_FILE...                                    every example of every rule
+//! score --text TEXT [--catalog ...]                               which rules find what
+//! score --compile-times [--catalog ...]                           the slowest patterns to compile
+//! ```
+//! Without `--catalog` the built-in rules are used.
+#![allow(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use oktsec_rules::{Lane, LoadedRules, RuleSet, Severity, Surface, load_dir, load_text};
+use oktsec_scanner::{Database, NaiveScanner, Scanner, excerpt};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
+    let mut loaded: Option<LoadedRules> = None;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--catalog" => add(&mut loaded, &arguments.next().expect("--catalog DIR_OR_FILE")),
+            "--text" => text = arguments.next(),
+            "--check" => check = true,
+            "--compile-times" => times = true,
+            path if check => add(&mut loaded, path),
+            path => suite = Some(path.to_owned()),
+        }
+    }
+    let rules = match loaded {
+        None => RuleSet::builtin(),
+        Some(loaded) => {
+            loaded.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            RuleSet::new(loaded.rules)
+        }
+    };
+    if times {
+        return compile_times(&rules);
+    }
+    let started = Instant::now();
+    let database = Arc::new(Database::compile(&rules).expect("rules compile"));
+    eprintln!(
+        "{} rules compiled in {:.1} s, database {} KiB, slow: {:?}",
+        rules.rules.len(),
+        started.elapsed().as_secs_f32(),
+        database.size_bytes() >> 10,
+        database.slow_rules().map(|rule| &rule.id).collect::<Vec<_>>(),
+    );
+    if check {
+        return check_examples(&database);
+    }
+    if let Some(text) = text {
+        explain(&database, &text);
+        return ExitCode::SUCCESS;
+    }
+    let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
+    score(&database, &suite);
+    ExitCode::SUCCESS
+}
+
+fn add(loaded: &mut Option<LoadedRules>, path: &str) {
+    let more = if Path::new(path).is_dir() {
+        load_dir(Path::new(path))
+    } else {
+        load_text(path, &std::fs::read_to_string(path).expect("rule file is readable"))
+    };
+    let all = loaded.get_or_insert_default();
+    all.rules.extend(more.rules);
+    all.problems.extend(more.problems);
+}
+
+fn compile_times(rules: &RuleSet) -> ExitCode {
+    let mut times = Vec::new();
+    for rule in &rules.rules {
+        for pattern in &rule.patterns {
+            let mut one = rule.clone();
+            one.patterns = vec![pattern.clone()];
+            let started = Instant::now();
+            let database = Database::compile(&RuleSet::new(vec![one])).expect("rule compiles");
+            let slow = if database.slow_rules().next().is_some() { " SLOW" } else { "" };
+            let kib = database.size_bytes() >> 10;
+            times.push((started.elapsed(), kib, format!("{}{slow} {}", rule.id, pattern.expression.as_str())));
+        }
+    }
+    times.sort();
+    for (time, kib, what) in times.iter().rev().take(5000) {
+        println!("{:6.0} ms {kib:5} KiB {what}", time.as_secs_f64() * 1e3);
+    }
+    ExitCode::SUCCESS
+}
+
+fn check_examples(database: &Arc<Database>) -> ExitCode {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let mut naive = NaiveScanner::new(Arc::clone(database));
+    let mut wrong = 0;
+    let mut say = |line: String| {
+        println!("{line}");
+        wrong += 1;
+    };
+    for (at, rule) in database.rules().iter().enumerate() {
+        let surface = rule.surfaces[0];
+        if rule.examples.matching.len() < 3 || rule.examples.clean.len() < 3 {
+            say(format!("{}: fewer than 3 + 3 examples", rule.id));
+        }
+        let examples = rule.examples.matching.iter().map(|text| (text, true));
+        for (text, wanted) in examples.chain(rule.examples.clean.iter().map(|text| (text, false))) {
+            let scanned = scanner.scan(text.as_bytes(), surface).expect("scan");
+            let found: Vec<_> =
+                scanned.findings.iter().filter(|finding| finding.rule == at as u32).collect();
+            if found.is_empty() == wanted && rule.lane != Lane::Off {
+                let word = if wanted { "MISSED" } else { "WRONGLY FOUND" };
+                say(format!("{}: {word}: {text:?} {found:?}", rule.id));
+            }
+            let slow = naive.scan(text.as_bytes(), surface).expect("scan");
+            if slow.findings != scanned.findings {
+                say(format!("{}: engines disagree on {text:?}", rule.id));
+            }
+        }
+    }
+    println!("{} rules, {wrong} problems", database.rules().len());
+    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn explain(database: &Arc<Database>, text: &str) {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let scanned = scanner.scan(text.as_bytes(), Surface::Message).expect("scan");
+    for finding in scanned.findings {
+        let rule = &database.rules()[finding.rule as usize];
+        println!(
+            "{} {} {} {:?} {}",
+            rule.id,
+            rule.severity.as_str(),
+            finding.view.as_str(),
+            finding.span,
+            excerpt(text.as_bytes(), finding, rule),
+        );
+    }
+    println!("limits: [{}]", scanned.limits);
+}
+
+fn score(database: &Arc<Database>, suite: &str) {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for line in suite.lines() {
+        let row: Value = serde_json::from_str(line).expect("a suite is JSON lines");
+        let text = row["text"].as_str().unwrap_or_default().as_bytes();
+        let surface = surface(row["channel"].as_str().unwrap_or_default());
+        let started = Instant::now();
+        let scanned = scanner.scan(text, surface).expect("scan");
+        let us = started.elapsed().as_secs_f64() * 1e6;
+        let mut worst = Severity::Info;
+        let (mut rules, mut categories) = (Vec::new(), Vec::new());
+        for finding in scanned.findings {
+            let rule = &database.rules()[finding.rule as usize];
+            if rule.lane != Lane::Enforce {
+                continue;
+            }
+            worst = worst.max(rule.severity);
+            rules.push(format!("{}:{}", rule.id, finding.view.as_str()));
+            let word = corpus_category(&rule.category);
+            if rule.severity >= Severity::Medium && !categories.contains(&word) {
+                categories.push(word);
+            }
+        }
+        let verdict = match worst {
+            Severity::Critical | Severity::High => "block",
+            Severity::Medium => "flag",
+            Severity::Low | Severity::Info => "allow",
+        };
+        let verdict = json!({
+            "source": row["source"], "id": row["id"], "verdict": verdict, "categories": categories,
+            "us": us, "rules": rules, "limits": scanned.limits.to_string(),
+        });
+        writeln!(out, "{verdict}").expect("standard output takes lines");
+    }
+}
+
+/// Where a text of this channel of the suite would arrive.
+fn surface(channel: &str) -> Surface {
+    match channel {
+        "tool_description" | "tool_args" | "tool_result" => Surface::Gateway,
+        "http_body" | "url" => Surface::Egress,
+        _ => Surface::Message,
+    }
+}
+
+/// The suite's word for a category of the catalog.
+fn corpus_category(category: &str) -> &'static str {
+    match category {
+        "credential-leak" | "crypto-wallet" => "credential",
+        "pii" => "pii",
+        "prompt-injection" | "indirect-injection" | "inter-agent" | "memory-poisoning" => {
+            "prompt_injection"
+        }
+        "jailbreak" => "jailbreak",
+        "command-execution" | "container-escape" | "tool-call" | "external-download"
+        | "overeager" | "openclaw-config" | "supply-chain" => "command",
+        "exfiltration" | "supply-chain-exfil" | "third-party-content" => "exfiltration",
+        "ssrf-cloud" => "ssrf",
+        "mcp-attack" | "mcp-config" => "tool_poisoning",
+        "unicode-attack" => "unicode",
+        _ => "other",
+    }
+}

@@ -1,0 +1,48 @@
+//! How we look: one Vectorscan database, few views of the content, a bounded confirm.
+//!
+//! ```text
+//! content ─► views ─► which patterns (Vectorscan) ─► where, and really (confirm) ─► findings
+//! ```
+//!
+//! A [`Database`] is every active rule compiled; immutable and shared by `Arc`. A [`Scanner`]
+//! belongs to one core: scratch space and buffers, reused from message to message.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use oktsec_rules::{RuleSet, Surface, load_text};
+//! use oktsec_scanner::{Database, Scanner};
+//!
+//! let rules = load_text("mine.yaml", "
+//! {id: ACME-001, name: Vault host, severity: high, category: exfiltration,
+//!  patterns: [{contains: vault.acme.internal}]}
+//! ").rules;
+//! let database = Arc::new(Database::compile(&RuleSet::new(rules)).expect("one literal compiles"));
+//! let mut scanner = Scanner::new(Arc::clone(&database)).expect("memory for one scratch");
+//! let scanned = scanner.scan(b"see http://VAULT.acme.internal/", Surface::Message).expect("short");
+//! let finding = &scanned.findings[0];
+//! assert_eq!(database.rules()[finding.rule as usize].id, "ACME-001");
+//! assert_eq!(finding.span, 11..30);
+//! ```
+
+mod cache;
+mod confirm;
+mod database;
+mod dialect;
+#[allow(unsafe_code, reason = "the binding to the C library, and nothing else, lives there")]
+mod engine;
+mod excerpt;
+mod finding;
+pub mod fuzz_entry;
+pub mod naive;
+mod scanner;
+mod sweep;
+mod view;
+
+pub use cache::CacheOutcome;
+pub use database::{CompileError, Database};
+pub use engine::EngineError;
+pub use excerpt::{EXCERPT_BYTES_MAX, excerpt, redact};
+pub use finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
+pub use naive::NaiveScanner;
+pub use scanner::{CONTENT_BYTES_MAX, Scanner};
+pub use view::View;

@@ -1,0 +1,82 @@
+//! The scanner of one core.
+
+use std::sync::Arc;
+
+use oktsec_rules::Surface;
+
+use crate::database::Database;
+use crate::engine::{EngineError, RawMatch, Session};
+use crate::finding::{ScanError, Scanned};
+use crate::sweep::{Prefilter, Sweep};
+
+/// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
+pub const CONTENT_BYTES_MAX: usize = 64 << 20;
+
+/// Owns scratch space and buffers; reused from content to content.
+pub struct Scanner {
+    database: Arc<Database>,
+    prefilter: Vectorscan,
+    sweep: Sweep,
+}
+
+impl Scanner {
+    /// A scanner of this database.
+    pub fn new(database: Arc<Database>) -> Result<Self, EngineError> {
+        let mut sweep = Sweep::default();
+        sweep.reset(&database);
+        Ok(Self { prefilter: Vectorscan::new(&database)?, sweep, database })
+    }
+
+    /// Changes over to another database; on failure the old one stays.
+    pub fn set_database(&mut self, database: Arc<Database>) -> Result<(), EngineError> {
+        self.prefilter = Vectorscan::new(&database)?;
+        self.sweep.reset(&database);
+        self.database = database;
+        Ok(())
+    }
+
+    /// The database in use.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Memory of the engine's scratch space.
+    pub fn scratch_bytes(&self) -> usize {
+        self.prefilter.session.scratch_bytes()
+    }
+
+    /// Looks at every view of `content` with every rule of this surface. Any bytes are welcome.
+    ///
+    /// # Errors
+    /// [`ScanError`] means that the content was *not* looked at.
+    pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
+        self.sweep.run(&self.database, &mut self.prefilter, content, surface)
+    }
+}
+
+/// Asks Vectorscan which patterns occur.
+struct Vectorscan {
+    session: Session,
+    /// Invariant: room for every pattern, so that the callback never allocates.
+    hits: Vec<RawMatch>,
+}
+
+impl Vectorscan {
+    fn new(database: &Database) -> Result<Self, EngineError> {
+        Ok(Self {
+            session: Session::new(Arc::clone(database.engine()))?,
+            hits: Vec::with_capacity(database.patterns().len() + 1),
+        })
+    }
+}
+
+impl Prefilter for Vectorscan {
+    fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
+        self.hits.clear();
+        self.session.scan(text, &mut self.hits)?;
+        for pattern in database.unindexed() {
+            self.hits.push(RawMatch { pattern: *pattern, end: 0 });
+        }
+        Ok(&self.hits)
+    }
+}

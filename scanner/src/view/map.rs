@@ -1,0 +1,135 @@
+//! Which bytes of a text became which bytes of a view made from it.
+
+use std::ops::Range;
+
+/// A stretch of the view and the stretch of its parent it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    /// First byte in the view; the piece ends where the next one begins.
+    view: u32,
+    parent: Range32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range32 {
+    start: u32,
+    end: u32,
+}
+
+/// A view under construction, or done: its bytes and the way back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MappedText {
+    pub(crate) bytes: Vec<u8>,
+    /// Invariant: ascending in `view`; the first begins at zero if `bytes` is not empty.
+    pieces: Vec<Piece>,
+}
+
+impl MappedText {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+    }
+
+    /// Appends `parent[range]` as it is.
+    pub(crate) fn copy(&mut self, parent: &[u8], range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        let view = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&parent[range.clone()]);
+        let range = Range32 { start: range.start as u32, end: range.end as u32 };
+        if let Some(last) = self.pieces.last_mut() {
+            // A copy right behind a copy is one copy.
+            let same = last.parent.end == range.start
+                && last.parent.end - last.parent.start == view - last.view;
+            if same {
+                last.parent.end = range.end;
+                return;
+            }
+        }
+        self.pieces.push(Piece { view, parent: range });
+    }
+
+    /// Appends `bytes`, which stand for `range` of the parent as a whole.
+    pub(crate) fn replace(&mut self, bytes: &[u8], range: Range<usize>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let view = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        let parent = Range32 { start: range.start as u32, end: range.end as u32 };
+        self.pieces.push(Piece { view, parent });
+    }
+
+    /// Takes back the last byte.
+    pub(crate) fn pop(&mut self) {
+        self.bytes.pop();
+        let len = self.bytes.len() as u32;
+        if let Some(last) = self.pieces.last_mut() {
+            if last.view == len {
+                self.pieces.pop();
+            } else if last.parent.end - last.parent.start == len + 1 - last.view {
+                last.parent.end -= 1;
+            }
+        }
+    }
+
+    /// The bytes of the parent that `range` of the view stands for.
+    pub(crate) fn parent(&self, range: Range<u32>) -> Range<u32> {
+        let last = range.end.saturating_sub(1).max(range.start);
+        let (first, last) = (self.piece(range.start), self.piece(last));
+        let (Some((piece, offset)), Some((end_piece, end_offset))) = (first, last) else {
+            return 0..0;
+        };
+        let start = match offset {
+            Some(offset) => piece.start + offset,
+            None => piece.start,
+        };
+        let end = match end_offset {
+            Some(offset) => end_piece.start + offset + 1,
+            None => end_piece.end,
+        };
+        // Pieces may stand for the same bytes (one blob decoded), never for earlier ones.
+        start..end.max(start + 1)
+    }
+
+    /// The parent's stretch, and the offset in it if the piece is a byte-by-byte copy.
+    fn piece(&self, at: u32) -> Option<(Range32, Option<u32>)> {
+        let index = self.pieces.partition_point(|piece| piece.view <= at).checked_sub(1)?;
+        let piece = self.pieces[index];
+        let end = self.pieces.get(index + 1).map_or(self.bytes.len() as u32, |next| next.view);
+        let linear = end - piece.view == piece.parent.end - piece.parent.start;
+        Some((piece.parent, linear.then(|| at - piece.view)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_come_back_through_copies_and_replacements() {
+        let parent = b"abc&amp;def";
+        let mut text = MappedText::default();
+        text.copy(parent, 0..3);
+        text.replace(b"&", 3..8);
+        text.copy(parent, 8..11);
+        assert_eq!(text.bytes, b"abc&def");
+        assert_eq!(text.parent(0..3), 0..3);
+        assert_eq!(text.parent(2..4), 2..8);
+        assert_eq!(text.parent(3..5), 3..9);
+        assert_eq!(text.parent(5..7), 9..11);
+        text.pop();
+        assert_eq!(text.bytes, b"abc&de");
+        assert_eq!(text.parent(4..6), 8..10);
+    }
+
+    #[test]
+    fn an_expansion_stands_for_the_whole_it_came_from() {
+        let mut text = MappedText::default();
+        text.copy(b"x", 0..1);
+        text.replace(b"...", 1..2);
+        assert_eq!(text.parent(2..3), 1..2);
+        assert_eq!(text.parent(0..4), 0..2);
+    }
+}
