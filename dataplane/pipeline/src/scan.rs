@@ -1,0 +1,122 @@
+//! What the message says: its own content, then the border between it and what its sender said before.
+//! Takes a [`Permitted`], gives a [`Scanned`]. A scanner that fails refuses the message.
+
+mod window;
+
+use crate::parse::Message;
+use crate::policy::{Permitted, Place, Policy, RuleEffect};
+use oktsec_contract::reason::Reason;
+use oktsec_contract::verdict::Verdict;
+use oktsec_contract::Surface;
+use oktsec_scanner::{Finding, Scanner, excerpt};
+
+/// The code of [`oktsec_contract::record::FindingRef::view`] for a finding that spans messages.
+pub const VIEW_WINDOW: u8 = 255;
+
+/// Memory of a core for scanning, reused.
+pub(crate) struct ScanBuffers {
+    pub(crate) scanner: Scanner,
+    /// What was found, own content first.
+    pub(crate) found: Vec<Found>,
+    joined: Vec<u8>,
+}
+
+/// A finding that acts or is reported, with its excerpt.
+pub(crate) struct Found {
+    pub(crate) rule: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) view: u8,
+    pub(crate) excerpt: String,
+}
+
+/// A message whose content was seen whole. Only [`scan`] makes one.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) permitted: Permitted,
+    /// The verdict of the findings alone.
+    pub(crate) verdict: Verdict,
+    /// Whether a bound kept the scanner from looking everywhere.
+    pub(crate) limited: bool,
+    _scanned: (),
+}
+
+impl std::fmt::Debug for ScanBuffers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScanBuffers").field("found", &self.found.len()).finish_non_exhaustive()
+    }
+}
+
+impl ScanBuffers {
+    pub(crate) fn new(scanner: Scanner) -> Self {
+        Self { scanner, found: Vec::new(), joined: Vec::new() }
+    }
+}
+
+/// Scans content and window. Findings are left in `buffers.found`.
+pub(crate) fn scan(
+    message: Message<'_>,
+    permitted: Permitted,
+    policy: &Policy,
+    place: &Place<'_>,
+    buffers: &mut ScanBuffers,
+    hits: &mut Vec<u32>,
+) -> Result<Scanned, Reason> {
+    buffers.found.clear();
+    let ScanBuffers { scanner, found, joined } = buffers;
+    let content = message.content.as_bytes();
+    let scanned = scanner.scan(content, Surface::Message).map_err(|_| Reason::ScanFailed)?;
+    let limited = scanned.limits.hides_content();
+    let mut weigh = Weigh { policy, sender: message.from, verdict: Verdict::Allow };
+    for finding in scanned.findings {
+        hits.push(finding.rule);
+        if weigh.keeps(finding) {
+            found.push(Found::new(content, finding, finding.view as u8, policy));
+        }
+    }
+    // The window costs a second, short scan; a message that is refused anyway does not need it.
+    if weigh.verdict < Verdict::Quarantine {
+        window::scan(content, &mut weigh, place, scanner, joined, found, hits)?;
+    }
+    Ok(Scanned { permitted, verdict: weigh.verdict, limited, _scanned: () })
+}
+
+/// Findings to a verdict, as rules, overrides and the sender's `blocked_content` have it.
+struct Weigh<'a> {
+    policy: &'a Policy,
+    sender: &'a str,
+    verdict: Verdict,
+}
+
+impl Weigh<'_> {
+    /// Raises the verdict for a finding and says whether it is reported.
+    fn keeps(&mut self, finding: &Finding) -> bool {
+        match self.policy.effect(finding.rule) {
+            RuleEffect::Ignore | RuleEffect::Count => false,
+            RuleEffect::Raise(verdict) => {
+                self.verdict = self.verdict.max(verdict);
+                let agent = self.policy.agent(self.sender);
+                let blocked = agent.and_then(|a| a.blocked.as_deref());
+                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+                if blocked.is_some_and(|rules| rules.get(index).copied().unwrap_or(true)) {
+                    self.verdict = Verdict::Block;
+                }
+                true
+            }
+        }
+    }
+}
+
+impl Found {
+    fn new(content: &[u8], finding: &Finding, view: u8, policy: &Policy) -> Self {
+        let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+        let rule = policy.database().rules().get(index);
+        Self {
+            rule: finding.rule,
+            start: finding.span.start,
+            end: finding.span.end,
+            view,
+            excerpt: rule.map(|rule| excerpt(content, finding, rule)).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What cores share besides the policy: replay cache, senders, peers. Sharded, bounded, locked for tens of
+//! nanoseconds and never across a scan or a verification.
+//!
+//! Why not owned by a core: connections land on any core, so a limit, a replay or a split attack would be seen
+//! by halves. The architecture's rule is "no lock between accept and deliver"; this is its one exception.
+
+pub(crate) mod gcra;
+pub(crate) mod peers;
+pub(crate) mod replay;
+pub(crate) mod senders;
+
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::record::{RecordRef, SignatureState};
+use oktsec_contract::verdict::Verdict;
+
+/// State shared by all cores of a data plane.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) replay: replay::ReplayCache,
+    pub(crate) senders: senders::Senders,
+    pub(crate) peers: peers::Peers,
+}
+
+impl Shared {
+    /// Empty state. `replay_signatures_max` bounds the replay cache.
+    pub fn new(replay_signatures_max: usize) -> Self {
+        Self {
+            replay: replay::ReplayCache::new(replay_signatures_max),
+            senders: senders::Senders::new(),
+            peers: peers::Peers::new(),
+        }
+    }
+
+    /// Forgets that a signature was seen: its message was refused only because it could not be recorded, so the
+    /// sender may send it again.
+    pub fn forget(&self, signature: &[u8; 64]) {
+        self.replay.forget(signature);
+    }
+
+    /// Learns from a record of before the restart: its signature must not come again, and what was held or
+    /// blocked still counts against the sender.
+    pub fn restore(&self, record: &RecordRef<'_>, now: Timestamp) {
+        if let Some(signature) = &record.signature_bytes {
+            self.replay.restore(signature, record.received_at, now);
+        }
+        if record.signature == SignatureState::Verified && record.verdict >= Verdict::Quarantine {
+            self.senders.restore_refusal(record.from, record.received_at);
+        }
+    }
+}

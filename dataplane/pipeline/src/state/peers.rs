@@ -1,0 +1,43 @@
+//! Rates of peer addresses: all that is charged before an identity is proven.
+
+use super::gcra::{Bucket, Rate};
+use ahash::RandomState;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::limits::PEERS_MAX;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+const SHARDS: usize = 64;
+const SHARD_PEERS_MAX: usize = PEERS_MAX / SHARDS;
+const _: () = assert!(SHARD_PEERS_MAX >= 64);
+
+/// One bucket per peer, bounded.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    shards: Box<[Mutex<HashMap<IpAddr, Bucket, RandomState>>]>,
+    hasher: RandomState,
+}
+
+impl Peers {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Charges a peer once; `false` if it sent too much.
+    pub(crate) fn take(&self, peer: IpAddr, rate: Rate, now: Timestamp) -> bool {
+        let index = usize::try_from(self.hasher.hash_one(peer)).unwrap_or(0) % SHARDS;
+        let mut shard = self.shards[index].lock();
+        if !shard.contains_key(&peer) && shard.len() >= SHARD_PEERS_MAX {
+            shard.retain(|_, bucket| !bucket.is_idle(now));
+            if shard.len() >= SHARD_PEERS_MAX {
+                // Nobody here is idle: this shard is under a flood of addresses. Newcomers wait.
+                return false;
+            }
+        }
+        shard.entry(peer).or_default().take(rate, now)
+    }
+}

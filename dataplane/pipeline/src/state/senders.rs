@@ -1,0 +1,234 @@
+//! What we remember of each sender: its rate, its session, the tail of what it said and its recent refusals.
+//! Fixed memory: `SENDERS_MAX` senders, `WINDOW_BYTES_MAX` bytes each. The longest idle sender goes first.
+
+use super::gcra::{Bucket, Rate};
+use ahash::RandomState;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::limits::{
+    HISTORY_BLOCK_MIN, HISTORY_SECS_MAX, SENDERS_MAX, SESSION_IDLE_SECS_MAX, WINDOW_AGE_SECS_MAX,
+    WINDOW_BYTES_MAX,
+};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+const SHARDS: usize = 64;
+const SHARD_SENDERS_MAX: usize = SENDERS_MAX / SHARDS;
+/// Recipients for which one sender's grant rates are kept.
+const GRANT_RATES_MAX: usize = 64;
+/// A session id of ours: 32 hex digits.
+pub(crate) const SESSION_HEX: usize = 32;
+
+/// All senders, sharded by name.
+#[derive(Debug)]
+pub(crate) struct Senders {
+    shards: Box<[Mutex<HashMap<Box<str>, Sender, RandomState>>]>,
+    hasher: RandomState,
+}
+
+/// One sender.
+#[derive(Debug, Default)]
+pub(crate) struct Sender {
+    last_seen: Timestamp,
+    rate: Bucket,
+    grant_rates: Vec<(Box<str>, Bucket)>,
+    session: Option<[u8; SESSION_HEX]>,
+    session_used: Timestamp,
+    window: Tail,
+    refusals: VecDeque<Timestamp>,
+}
+
+/// The last bytes a sender said, oldest first, as if sent in one piece.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    bytes: VecDeque<u8>,
+    /// Where one message ends and the next begins, counted from the front of `bytes`.
+    borders: VecDeque<usize>,
+    newest: Timestamp,
+}
+
+impl Senders {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The sender under this key, made if it is new.
+    pub(crate) fn get(&self, key: &str, now: Timestamp) -> MappedMutexGuard<'_, Sender> {
+        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or(0) % SHARDS;
+        let mut shard = self.shards[index].lock();
+        if !shard.contains_key(key) {
+            if shard.len() >= SHARD_SENDERS_MAX {
+                let idle = shard.iter().min_by_key(|(_, s)| s.last_seen).map(|(k, _)| k.clone());
+                if let Some(idle) = idle {
+                    shard.remove(&idle);
+                }
+            }
+            shard.insert(key.into(), Sender::default());
+        }
+        MutexGuard::map(shard, |shard| {
+            let sender = shard.get_mut(key).expect("inserted above under the same lock");
+            sender.last_seen = sender.last_seen.max(now);
+            sender
+        })
+    }
+
+    /// Counts a refusal of before the restart.
+    pub(crate) fn restore_refusal(&self, key: &str, at: Timestamp) {
+        self.get(key, at).refused(at);
+    }
+}
+
+impl Sender {
+    /// Charges one message; `false` if the sender sent too much.
+    pub(crate) fn take(&mut self, rate: Rate, now: Timestamp) -> bool {
+        self.rate.take(rate, now)
+    }
+
+    /// Charges one message to this recipient by a grant's own rate; `false` if it is used up.
+    pub(crate) fn take_grant(&mut self, recipient: &str, rate: Rate, now: Timestamp) -> bool {
+        if let Some((_, bucket)) = self.grant_rates.iter_mut().find(|(r, _)| **r == *recipient) {
+            return bucket.take(rate, now);
+        }
+        if self.grant_rates.len() >= GRANT_RATES_MAX {
+            self.grant_rates.retain(|(_, bucket)| !bucket.is_idle(now));
+        }
+        if self.grant_rates.len() >= GRANT_RATES_MAX {
+            return false;
+        }
+        let mut bucket = Bucket::default();
+        let allowed = bucket.take(rate, now);
+        self.grant_rates.push((recipient.into(), bucket));
+        allowed
+    }
+
+    /// The automatic session: kept while the sender is not idle, else a new one from `random`.
+    pub(crate) fn session(&mut self, random: &[u8; 16], now: Timestamp) -> [u8; SESSION_HEX] {
+        let idle = now.micros_since(self.session_used) > SESSION_IDLE_SECS_MAX * 1_000_000;
+        self.session_used = now;
+        match self.session {
+            Some(session) if !idle => session,
+            Some(_) | None => {
+                let mut session = [0; SESSION_HEX];
+                hex(random, &mut session);
+                self.session = Some(session);
+                session
+            }
+        }
+    }
+
+    /// Counts a message that was held or blocked.
+    pub(crate) fn refused(&mut self, at: Timestamp) {
+        if self.refusals.len() >= HISTORY_BLOCK_MIN {
+            self.refusals.pop_front();
+        }
+        self.refusals.push_back(at);
+    }
+
+    /// Held or blocked messages within the history, as far as they matter.
+    pub(crate) fn refusals(&self, now: Timestamp) -> usize {
+        let since = now.minus_secs(HISTORY_SECS_MAX);
+        self.refusals.iter().filter(|&&at| at >= since).count()
+    }
+
+    /// Writes the tail into `joined`, once as is and, if `spaced`, with a blank at each border.
+    pub(crate) fn tail(&mut self, spaced: bool, now: Timestamp, joined: &mut Vec<u8>) {
+        joined.clear();
+        if now.micros_since(self.window.newest) > WINDOW_AGE_SECS_MAX * 1_000_000 {
+            self.window = Tail::default();
+        }
+        self.window.write(spaced, joined);
+    }
+
+    /// Remembers the end of a message that went through.
+    pub(crate) fn said(&mut self, content: &str, now: Timestamp) {
+        self.window.push(content.as_bytes(), now);
+    }
+}
+
+impl Tail {
+    fn push(&mut self, content: &[u8], now: Timestamp) {
+        self.newest = now;
+        let content = &content[content.len().saturating_sub(WINDOW_BYTES_MAX)..];
+        let too_many = (self.bytes.len() + content.len()).saturating_sub(WINDOW_BYTES_MAX);
+        self.bytes.drain(..too_many);
+        for border in &mut self.borders {
+            *border = border.saturating_sub(too_many);
+        }
+        while self.borders.front() == Some(&0) {
+            self.borders.pop_front();
+        }
+        self.bytes.extend(content);
+        // Borders are few; one-byte messages only ever cost their own byte.
+        self.borders.push_back(self.bytes.len());
+    }
+
+    fn write(&self, spaced: bool, joined: &mut Vec<u8>) {
+        let (front, back) = self.bytes.as_slices();
+        if !spaced {
+            joined.extend_from_slice(front);
+            joined.extend_from_slice(back);
+            return;
+        }
+        let mut from = 0;
+        for &border in &self.borders {
+            joined.extend(self.bytes.range(from..border));
+            joined.push(b' ');
+            from = border;
+        }
+    }
+}
+
+fn hex(bytes: &[u8; 16], out: &mut [u8; SESSION_HEX]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sender, Senders};
+    use oktsec_contract::clock::Timestamp;
+    use oktsec_contract::limits::{SENDERS_MAX, WINDOW_BYTES_MAX};
+
+    const NOW: Timestamp = Timestamp::from_secs(10_000);
+
+    #[test]
+    fn the_tail_joins_messages_as_is_and_with_blanks() {
+        let mut sender = Sender::default();
+        sender.said("igno", NOW);
+        sender.said("re all", NOW);
+        let mut joined = Vec::new();
+        sender.tail(false, NOW, &mut joined);
+        assert_eq!(joined, b"ignore all");
+        sender.tail(true, NOW, &mut joined);
+        assert_eq!(joined, b"igno re all ");
+        sender.tail(true, NOW.plus_secs(3_601), &mut joined);
+        assert_eq!(joined, b"", "an hour later nothing counts");
+    }
+
+    #[test]
+    fn the_tail_is_bounded_whatever_is_said() {
+        let mut sender = Sender::default();
+        for n in 0..5_000 {
+            sender.said(&"x".repeat(n % 700), NOW);
+            let mut joined = Vec::new();
+            sender.tail(false, NOW, &mut joined);
+            assert!(joined.len() <= WINDOW_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn strangers_do_not_grow_the_table_without_bound() {
+        let senders = Senders::new();
+        for n in 0..2 * SENDERS_MAX {
+            drop(senders.get(&n.to_string(), Timestamp::from_secs(n as u64)));
+        }
+        let kept: usize = senders.shards.iter().map(|s| s.lock().len()).sum();
+        assert!(kept <= SENDERS_MAX, "{kept}");
+    }
+}

@@ -1,0 +1,157 @@
+//! A data plane of one core for tests: a real policy, a real scanner, real signatures, a clock the test turns.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
+use oktsec_contract::Surface;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::{self, Env};
+use oktsec_contract::keys::{AgentKey, Fingerprint, RevokedKey};
+use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_contract::verdict::{Status, Verdict};
+use oktsec_pipeline::{Headers, Moment, Pipeline, Policy, Proof, Refused, Shared};
+use oktsec_rules::{RuleSet, load_text};
+use oktsec_scanner::Database;
+use std::sync::{Arc, OnceLock};
+
+pub const START: Timestamp = Timestamp::from_secs(1_771_754_400);
+
+const RULES: &str = "
+{id: T-CRIT, name: Critical, severity: critical, category: test, patterns: [{contains: attack-critical}], remediation: Remove it.}
+---
+{id: T-HIGH, name: High, severity: high, category: test, patterns: [{contains: attack-high}]}
+---
+{id: T-MED, name: Medium, severity: medium, category: pii, patterns: [{contains: attack-medium}]}
+---
+{id: T-LOW, name: Low, severity: low, category: test, patterns: [{contains: attack-low}]}
+";
+
+fn database() -> Arc<Database> {
+    static DATABASE: OnceLock<Arc<Database>> = OnceLock::new();
+    Arc::clone(DATABASE.get_or_init(|| Arc::new(Database::compile(&rules()).unwrap())))
+}
+
+fn rules() -> RuleSet {
+    let loaded = load_text("test.yaml", RULES);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    RuleSet::new(loaded.rules)
+}
+
+fn key(name: &str) -> SigningKey {
+    let mut seed = [3; 32];
+    seed[..name.len()].copy_from_slice(name.as_bytes());
+    SigningKey::from_bytes(&seed)
+}
+
+pub fn agent_key(name: &str) -> AgentKey {
+    let public_key = key(name).verifying_key().to_bytes();
+    AgentKey { agent: name.into(), public_key, fingerprint: Fingerprint::of(&public_key) }
+}
+
+/// A data plane of one core whose clock the test turns.
+pub struct Plane {
+    pub pipeline: Pipeline,
+    pub shared: Arc<Shared>,
+    pub now: Timestamp,
+    count: u8,
+}
+
+/// What a decision said, owned.
+#[derive(Debug, PartialEq)]
+pub struct Said {
+    pub reason: Reason,
+    pub status: Status,
+    pub http: u16,
+    pub verdict: Verdict,
+    pub rules: Vec<String>,
+    pub verified: bool,
+}
+
+impl Plane {
+    pub fn new(yaml: &str) -> Self {
+        Self::with(yaml, Vec::new())
+    }
+
+    pub fn with(yaml: &str, revoked: Vec<RevokedKey>) -> Self {
+        let shared = Arc::new(Shared::new(1 << 16));
+        let policy = Arc::new(Policy::build(Arc::new(snapshot(yaml, revoked)), database()).unwrap());
+        let pipeline = Pipeline::new(policy, Arc::clone(&shared)).unwrap();
+        Self { pipeline, shared, now: START, count: 0 }
+    }
+
+    pub fn send_body(&mut self, body: &str, headers: Headers<'_>) -> Result<Said, Reason> {
+        self.send_from(Some("127.0.0.1".parse().unwrap()), body, headers)
+    }
+
+    pub fn send_from(
+        &mut self,
+        peer: Option<std::net::IpAddr>,
+        body: &str,
+        headers: Headers<'_>,
+    ) -> Result<Said, Reason> {
+        self.count = self.count.wrapping_add(1);
+        let moment = Moment { now: self.now, random: [self.count; 32] };
+        let refused = |r: Refused| r.reason;
+        let received = self.pipeline.admit(Surface::Message, peer, self.now).map_err(refused)?;
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let mut opened = self.pipeline.open(received, body, headers, moment).map_err(refused)?;
+        let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+        Ok(self.pipeline.decide(opened, proof, self.now, |decision| {
+            let mut bytes = Vec::new();
+            decision.record().encode(&mut bytes);
+            let mut findings = Vec::new();
+            let record = RecordRef::decode(&bytes, &mut findings).unwrap();
+            assert_eq!(record.reason, decision.reason, "every decision has a record that reads back");
+            assert_eq!(decision.held().is_some(), decision.status == Status::Quarantined);
+            Said {
+                reason: decision.reason,
+                status: decision.status,
+                http: decision.http_status,
+                verdict: decision.verdict,
+                rules: decision.findings.iter().map(|f| f.rule_id.to_owned()).collect(),
+                verified: decision.is_verified(),
+            }
+        }))
+    }
+
+    pub fn unsigned(&mut self, from: &str, to: &str, content: &str) -> Said {
+        let body = serde_json::json!({"from": from, "to": to, "content": content}).to_string();
+        self.send_body(&body, Headers::default()).unwrap()
+    }
+
+    pub fn signed(&mut self, from: &str, to: &str, content: &str) -> Said {
+        let body = self.signed_body(from, to, content, None);
+        self.send_body(&body, Headers::default()).unwrap()
+    }
+
+    pub fn signed_body(&self, from: &str, to: &str, content: &str, version: Option<u32>) -> String {
+        use base64::Engine as _;
+        let timestamp = self.now.to_rfc3339();
+        let mut payload = format!("{from}\n{to}\n{content}\n{timestamp}");
+        if let Some(version) = version {
+            payload.push_str(&format!("\n{version}"));
+        }
+        let signature = key(from).sign(payload.as_bytes()).to_bytes();
+        let signature = base64::engine::general_purpose::STANDARD.encode(signature);
+        serde_json::json!({
+            "from": from, "to": to, "content": content, "timestamp": timestamp, "signature": signature,
+        })
+        .to_string()
+    }
+}
+
+fn snapshot(yaml: &str, revoked: Vec<RevokedKey>) -> Snapshot {
+    let loaded = config::parse(yaml, "/etc/oktsec/oktsec.yaml".as_ref(), &Env::empty()).unwrap();
+    Snapshot {
+        revision: 1,
+        created_at: START,
+        config: loaded.config,
+        keys: ["a", "b", "c"].map(agent_key).into(),
+        revoked,
+        rules: rules(),
+    }
+}
+
