@@ -9,13 +9,23 @@ fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let catalog = root.join("catalog");
     let mut files: Vec<PathBuf> = fs::read_dir(&catalog)
-        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+        .map(|entries| {
+            entries
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                .collect()
+        })
         .unwrap_or_default();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
     files.sort();
     let mut text = String::from("const CATALOG: &[(&str, &str)] = &[\n");
     for path in &files {
-        let name = path.file_name().expect("listed from a directory").to_string_lossy();
+        let name = path
+            .file_name()
+            .expect("listed from a directory")
+            .to_string_lossy();
         let copy = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it")).join(name.as_ref());
         fs::copy(path, &copy).expect("the build directory is writable");
         writeln!(text, "    ({name:?}, include_str!({copy:?})),").expect("writing to a string");

@@ -7,7 +7,9 @@
 //! they cannot read one rule in two ways.
 
 use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem};
-use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, ClassUnicode, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::{
+    Class, ClassBytes, ClassBytesRange, ClassUnicode, Hir, HirKind, Look, Repetition,
+};
 use regex_syntax::utf8::Utf8Sequences;
 use serde::{Deserialize, Serialize};
 
@@ -112,11 +114,7 @@ fn one_line(error: &impl ToString) -> String {
 /// Makes `\w \d \s` ASCII and `\xHH` a byte, before Unicode semantics can widen them.
 fn asciify(ast: &mut Ast) {
     match ast {
-        Ast::Empty(_)
-        | Ast::Flags(_)
-        | Ast::Dot(_)
-        | Ast::Assertion(_)
-        | Ast::ClassUnicode(_) => {}
+        Ast::Empty(_) | Ast::Flags(_) | Ast::Dot(_) | Ast::Assertion(_) | Ast::ClassUnicode(_) => {}
         Ast::Literal(literal) => {
             if is_high_byte(literal) {
                 let inner = ast.clone();
@@ -146,8 +144,10 @@ fn asciify(ast: &mut Ast) {
 }
 
 fn is_high_byte(literal: &ast::Literal) -> bool {
-    matches!(literal.kind, ast::LiteralKind::HexFixed(ast::HexLiteralKind::X))
-        && u32::from(literal.c) >= 0x80
+    matches!(
+        literal.kind,
+        ast::LiteralKind::HexFixed(ast::HexLiteralKind::X)
+    ) && u32::from(literal.c) >= 0x80
 }
 
 /// `(?-u:ast)`
@@ -161,7 +161,11 @@ fn as_byte(ast: Ast) -> Ast {
             item(ast::FlagsItemKind::Flag(ast::Flag::Unicode)),
         ],
     };
-    Ast::group(ast::Group { span, kind: ast::GroupKind::NonCapturing(flags), ast: Box::new(ast) })
+    Ast::group(ast::Group {
+        span,
+        kind: ast::GroupKind::NonCapturing(flags),
+        ast: Box::new(ast),
+    })
 }
 
 fn ascii_item(perl: &ast::ClassPerl) -> ClassSetItem {
@@ -170,7 +174,11 @@ fn ascii_item(perl: &ast::ClassPerl) -> ClassSetItem {
         ast::ClassPerlKind::Space => ast::ClassAsciiKind::Space,
         ast::ClassPerlKind::Word => ast::ClassAsciiKind::Word,
     };
-    ClassSetItem::Ascii(ast::ClassAscii { span: perl.span, kind, negated: perl.negated })
+    ClassSetItem::Ascii(ast::ClassAscii {
+        span: perl.span,
+        kind,
+        negated: perl.negated,
+    })
 }
 
 /// Returns whether the set names a byte of 80 or above.
@@ -228,7 +236,10 @@ fn to_bytes(hir: &Hir) -> Result<Hir, ExpressionError> {
 }
 
 fn class_to_bytes(class: &ClassUnicode) -> Result<Hir, ExpressionError> {
-    let reaches_top = class.ranges().last().is_some_and(|range| range.end() == char::MAX);
+    let reaches_top = class
+        .ranges()
+        .last()
+        .is_some_and(|range| range.end() == char::MAX);
     let mut ascii = ClassBytes::empty();
     let mut sequences = Vec::new();
     for range in class.ranges() {
@@ -329,7 +340,10 @@ mod tests {
         assert!(finds(r"\bfoo\b", "éfooé".as_bytes()), "é is no word byte");
         assert!(!finds(r"^\w$", "é".as_bytes()));
         assert!(!finds(r"\d", "٣".as_bytes()));
-        assert!(finds(r"^[^a]{2}$", "é".as_bytes()), "a negated class is one byte");
+        assert!(
+            finds(r"^[^a]{2}$", "é".as_bytes()),
+            "a negated class is one byte"
+        );
         assert!(finds(r"^.{2}$", "é".as_bytes()));
         assert!(finds(r"^..$", b"\xff\xfe"));
     }
@@ -337,9 +351,15 @@ mod tests {
     #[test]
     fn letters_outside_ascii_are_their_bytes_and_fold_case() {
         assert!(finds("(?i)игнорируй", "ИГНОРИРУЙ".as_bytes()));
-        assert!(finds("^и?к$", "к".as_bytes()), "a quantifier covers the whole letter");
+        assert!(
+            finds("^и?к$", "к".as_bytes()),
+            "a quantifier covers the whole letter"
+        );
         assert!(finds("[а-я]{3}", "где".as_bytes()));
-        assert!(!finds("(?i)^k$", "\u{212A}".as_bytes()), "case folding stays in ASCII for ASCII");
+        assert!(
+            !finds("(?i)^k$", "\u{212A}".as_bytes()),
+            "case folding stays in ASCII for ASCII"
+        );
     }
 
     #[test]
@@ -347,24 +367,35 @@ mod tests {
         assert!(finds(r"\xE2\x80\x8B", "\u{200B}".as_bytes()));
         assert!(finds(r"\x{200B}", "\u{200B}".as_bytes()));
         assert!(finds(r"\xE2\x80[\x8B-\x8D]", "\u{200C}".as_bytes()));
-        assert!(finds(r"[\x{200B}-\x{200D}]{2}", "\u{200C}\u{200D}".as_bytes()));
+        assert!(finds(
+            r"[\x{200B}-\x{200D}]{2}",
+            "\u{200C}\u{200D}".as_bytes()
+        ));
     }
 
     #[test]
     fn refuses_what_matches_nothing_or_everything_or_explodes() {
         let error = |text: &str| Expression::Regex(text.to_owned()).to_hir().unwrap_err();
         assert_eq!(error("a*"), ExpressionError::MatchesEmpty);
-        assert!(matches!(error("((a{100}){100}){100}"), ExpressionError::TooLarge(1_000_000)));
+        assert!(matches!(
+            error("((a{100}){100}){100}"),
+            ExpressionError::TooLarge(1_000_000)
+        ));
         assert!(matches!(error("(?=x)y"), ExpressionError::Syntax(_)));
         assert!(matches!(error(r"(a)\1"), ExpressionError::Syntax(_)));
-        assert!(matches!(error(&"a".repeat(5000)), ExpressionError::TooLong(5000)));
+        assert!(matches!(
+            error(&"a".repeat(5000)),
+            ExpressionError::TooLong(5000)
+        ));
         assert_eq!(error("[^\\s\\S]"), ExpressionError::MatchesNothing);
     }
 
     #[test]
     fn contains_is_a_literal_in_any_case() {
         let hir = Expression::Contains("a.B(".to_owned()).to_hir().unwrap();
-        let regex = regex_automata::meta::Regex::builder().build_from_hir(&hir).unwrap();
+        let regex = regex_automata::meta::Regex::builder()
+            .build_from_hir(&hir)
+            .unwrap();
         assert!(regex.is_match("xA.b(y"));
         assert!(!regex.is_match("aXb("));
     }

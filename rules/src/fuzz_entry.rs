@@ -7,6 +7,9 @@ pub fn rules(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let loaded = load_text("fuzz.yaml", &text);
     for rule in &loaded.rules {
-        assert!(!rule.patterns.is_empty() && !rule.surfaces.is_empty(), "loaded rules keep their invariants");
+        assert!(
+            !rule.patterns.is_empty() && !rule.surfaces.is_empty(),
+            "loaded rules keep their invariants"
+        );
     }
 }

@@ -33,15 +33,22 @@ impl RuleSet {
 
     /// The problems of the built-in catalog: empty, and a test says so.
     pub fn builtin_problems() -> Vec<RuleProblem> {
-        CATALOG.iter().flat_map(|(name, text)| load_text(name, text).problems).collect()
+        CATALOG
+            .iter()
+            .flat_map(|(name, text)| load_text(name, text).problems)
+            .collect()
     }
 
     /// Adds an operator's rules. A rule whose id exists is refused, unless it says
     /// `override: true`; then it takes the other's place.
     pub fn with_custom(mut self, custom: Vec<Rule>) -> (Self, Vec<RuleProblem>) {
         let mut problems = Vec::new();
-        let mut by_id: HashMap<String, usize> =
-            self.rules.iter().enumerate().map(|(at, rule)| (rule.id.clone(), at)).collect();
+        let mut by_id: HashMap<String, usize> = self
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| (rule.id.clone(), at))
+            .collect();
         for rule in custom {
             match by_id.get(&rule.id) {
                 None => {
@@ -71,6 +78,8 @@ impl RuleSet {
 
     /// The rule with this id, in any case.
     pub fn find(&self, id: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.id.eq_ignore_ascii_case(id))
+        self.rules
+            .iter()
+            .find(|rule| rule.id.eq_ignore_ascii_case(id))
     }
 }

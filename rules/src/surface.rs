@@ -20,8 +20,13 @@ pub enum Surface {
 
 impl Surface {
     /// Every surface, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::Message, Self::Egress, Self::Gateway, Self::Stdio, Self::Hook];
+    pub const ALL: [Self; 5] = [
+        Self::Message,
+        Self::Egress,
+        Self::Gateway,
+        Self::Stdio,
+        Self::Hook,
+    ];
 
     /// The word of configuration, records and metrics.
     pub const fn as_str(self) -> &'static str {

@@ -7,7 +7,10 @@
 //! score --compile-times [--catalog ...]                           the slowest patterns to compile
 //! ```
 //! Without `--catalog` the built-in rules are used.
-#![allow(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool answers on standard output"
+)]
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -21,14 +24,20 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
+    let (mut repeat, mut alone) = (0, false);
     let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
     let mut loaded: Option<LoadedRules> = None;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--catalog" => add(&mut loaded, &arguments.next().expect("--catalog DIR_OR_FILE")),
+            "--catalog" => add(
+                &mut loaded,
+                &arguments.next().expect("--catalog DIR_OR_FILE"),
+            ),
             "--text" => text = arguments.next(),
             "--check" => check = true,
+            "--repeat" => repeat = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--compile-times" => times = true,
+            "--alone" => alone = true,
             path if check => add(&mut loaded, path),
             path => suite = Some(path.to_owned()),
         }
@@ -36,12 +45,19 @@ fn main() -> ExitCode {
     let rules = match loaded {
         None => RuleSet::builtin(),
         Some(loaded) => {
-            loaded.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            loaded
+                .problems
+                .iter()
+                .for_each(|problem| eprintln!("{problem}"));
             RuleSet::new(loaded.rules)
         }
     };
     if times {
         return compile_times(&rules);
+    }
+    if alone {
+        let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
+        return each_alone(&rules, &suite);
     }
     let started = Instant::now();
     let database = Arc::new(Database::compile(&rules).expect("rules compile"));
@@ -50,7 +66,10 @@ fn main() -> ExitCode {
         rules.rules.len(),
         started.elapsed().as_secs_f32(),
         database.size_bytes() >> 10,
-        database.slow_rules().map(|rule| &rule.id).collect::<Vec<_>>(),
+        database
+            .slow_rules()
+            .map(|rule| &rule.id)
+            .collect::<Vec<_>>(),
     );
     if check {
         return check_examples(&database);
@@ -60,6 +79,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
+    if repeat > 0 {
+        speed(&database, &suite, repeat);
+        return ExitCode::SUCCESS;
+    }
     score(&database, &suite);
     ExitCode::SUCCESS
 }
@@ -68,7 +91,10 @@ fn add(loaded: &mut Option<LoadedRules>, path: &str) {
     let more = if Path::new(path).is_dir() {
         load_dir(Path::new(path))
     } else {
-        load_text(path, &std::fs::read_to_string(path).expect("rule file is readable"))
+        load_text(
+            path,
+            &std::fs::read_to_string(path).expect("rule file is readable"),
+        )
     };
     let all = loaded.get_or_insert_default();
     all.rules.extend(more.rules);
@@ -83,9 +109,17 @@ fn compile_times(rules: &RuleSet) -> ExitCode {
             one.patterns = vec![pattern.clone()];
             let started = Instant::now();
             let database = Database::compile(&RuleSet::new(vec![one])).expect("rule compiles");
-            let slow = if database.slow_rules().next().is_some() { " SLOW" } else { "" };
+            let slow = if database.slow_rules().next().is_some() {
+                " SLOW"
+            } else {
+                ""
+            };
             let kib = database.size_bytes() >> 10;
-            times.push((started.elapsed(), kib, format!("{}{slow} {}", rule.id, pattern.expression.as_str())));
+            times.push((
+                started.elapsed(),
+                kib,
+                format!("{}{slow} {}", rule.id, pattern.expression.as_str()),
+            ));
         }
     }
     times.sort();
@@ -111,8 +145,11 @@ fn check_examples(database: &Arc<Database>) -> ExitCode {
         let examples = rule.examples.matching.iter().map(|text| (text, true));
         for (text, wanted) in examples.chain(rule.examples.clean.iter().map(|text| (text, false))) {
             let scanned = scanner.scan(text.as_bytes(), surface).expect("scan");
-            let found: Vec<_> =
-                scanned.findings.iter().filter(|finding| finding.rule == at as u32).collect();
+            let found: Vec<_> = scanned
+                .findings
+                .iter()
+                .filter(|finding| finding.rule == at as u32)
+                .collect();
             if found.is_empty() == wanted && rule.lane != Lane::Off {
                 let word = if wanted { "MISSED" } else { "WRONGLY FOUND" };
                 say(format!("{}: {word}: {text:?} {found:?}", rule.id));
@@ -124,12 +161,18 @@ fn check_examples(database: &Arc<Database>) -> ExitCode {
         }
     }
     println!("{} rules, {wrong} problems", database.rules().len());
-    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn explain(database: &Arc<Database>, text: &str) {
     let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
-    let scanned = scanner.scan(text.as_bytes(), Surface::Message).expect("scan");
+    let scanned = scanner
+        .scan(text.as_bytes(), Surface::Message)
+        .expect("scan");
     for finding in scanned.findings {
         let rule = &database.rules()[finding.rule as usize];
         println!(
@@ -142,6 +185,109 @@ fn explain(database: &Arc<Database>, text: &str) {
         );
     }
     println!("limits: [{}]", scanned.limits);
+}
+
+/// What each rule costs by itself.
+fn each_alone(rules: &RuleSet, suite: &str) -> ExitCode {
+    let rows: Vec<Value> =
+        suite.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let texts: Vec<&[u8]> = rows
+        .iter()
+        .filter(|row| row["label"] == "benign")
+        .step_by(12)
+        .map(|row| row["text"].as_str().unwrap_or_default().as_bytes())
+        .collect();
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    let mut costs = Vec::new();
+    for rule in &rules.rules {
+      for pattern in &rule.patterns {
+        let mut one = rule.clone();
+        one.patterns = vec![pattern.clone()];
+        let database = Arc::new(Database::compile(&RuleSet::new(vec![one])).expect("compiles"));
+        let mut scanner = Scanner::new(Arc::clone(&database)).expect("scratch");
+        let mut least = f64::MAX;
+        let mut hits = 0;
+        for _ in 0..3 {
+            let started = Instant::now();
+            hits = texts.iter().filter(|text| !scanner.suspects(text).expect("scan").is_empty()).count();
+            least = least.min(started.elapsed().as_secs_f64());
+        }
+        costs.push((least * 1e9 / (bytes as f64 / 1024.0), hits, rule.id.clone(), pattern.expression.as_str().to_owned()));
+      }
+    }
+    costs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let total: f64 = costs.iter().map(|cost| cost.0).sum();
+    println!("{} texts, {bytes} bytes, sum {total:.0} ns/KB", texts.len());
+    for (ns, hits, id, text) in &costs {
+        println!("{ns:7.1} {hits:4} {id} {text}");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Times whole passes over the suite, by length of the text.
+fn speed(database: &Arc<Database>, suite: &str, repeat: usize) {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let rows: Vec<Value> = suite
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"))
+        .collect();
+    let mut best: Vec<(usize, f64, f64, usize)> = Vec::new();
+    let mut suspected = vec![0_usize; database.rules().len()];
+    for row in &rows {
+        let text = row["text"].as_str().unwrap_or_default().as_bytes();
+        let surface = surface(row["channel"].as_str().unwrap_or_default());
+        let (mut least, mut alone, mut raw, mut last) = (f64::MAX, f64::MAX, 0, Vec::new());
+        for _ in 0..repeat {
+            let started = Instant::now();
+            let suspects = scanner.suspects(text).expect("scan");
+            alone = alone.min(started.elapsed().as_secs_f64() * 1e6);
+            raw = suspects.len();
+            last = suspects;
+        }
+        for rule in last {
+            suspected[rule as usize] += 1;
+        }
+        for _ in 0..repeat {
+            let started = Instant::now();
+            scanner.scan(text, surface).expect("scan");
+            least = least.min(started.elapsed().as_secs_f64() * 1e6);
+        }
+        best.push((text.len(), least, alone, raw));
+    }
+    for (low, high) in [
+        (0, 150),
+        (150, 600),
+        (600, 1500),
+        (1500, 5000),
+        (5000, 1 << 30),
+    ] {
+        let mut times: Vec<(usize, f64, f64, usize)> = best
+            .iter()
+            .copied()
+            .filter(|(len, ..)| (low..high).contains(len))
+            .collect();
+        times.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let (bytes, us) = times
+            .iter()
+            .fold((0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let n = times.len().max(1);
+        let alone = times.iter().map(|one| one.2).sum::<f64>() / n as f64;
+        let raw = times.iter().map(|one| one.3).sum::<usize>() as f64 / n as f64;
+        println!(
+            "{low:5}..{high:<10} {n:5} texts, mean {:6} B {us_mean:8.2} us, p50 {p50:8.2}, p99 {p99:8.2}, {:6.1} MB/s; engine alone {alone:8.2} us, {raw:.2} suspects",
+            bytes / n,
+            bytes as f64 / us,
+            us_mean = us / n as f64,
+            p50 = times.get(n / 2).map_or(0.0, |one| one.1),
+            p99 = times.get(n * 99 / 100).map_or(0.0, |one| one.1),
+        );
+    }
+    let mut order: Vec<usize> = (0..suspected.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(suspected[*at]));
+    for at in order.into_iter().take(25) {
+        print!("{} {}; ", database.rules()[at].id, suspected[at]);
+    }
+    println!();
 }
 
 fn score(database: &Arc<Database>, suite: &str) {

@@ -51,7 +51,10 @@ impl Key {
     }
 
     fn path(&self, dir: &Path) -> PathBuf {
-        let name: String = self.0[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = self.0[..12]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         dir.join(format!("rules-{name}.db"))
     }
 }
@@ -81,14 +84,23 @@ fn parse(mut bytes: Vec<u8>, key: &Key) -> Option<Cached> {
     if Sha256::digest(body)[..] != *sum {
         return None;
     }
-    let rest = body.strip_prefix(MAGIC)?.strip_prefix(&FORMAT.to_le_bytes())?.strip_prefix(&key.0)?;
+    let rest = body
+        .strip_prefix(MAGIC)?
+        .strip_prefix(&FORMAT.to_le_bytes())?
+        .strip_prefix(&key.0)?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
     let (lookups, engine) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
-    let lookups = lookups.iter().map(|byte| Lookup::from_byte(*byte)).collect::<Option<_>>()?;
+    let lookups = lookups
+        .iter()
+        .map(|byte| Lookup::from_byte(*byte))
+        .collect::<Option<_>>()?;
     let engine_at = body.len() - engine.len();
     bytes.truncate(bytes.len() - 32);
     bytes.drain(..engine_at);
-    Some(Cached { lookups, engine: bytes })
+    Some(Cached {
+        lookups,
+        engine: bytes,
+    })
 }
 
 pub(crate) fn write(dir: &Path, key: &Key, lookups: &[Lookup], engine: &[u8]) -> io::Result<()> {

@@ -25,7 +25,9 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     pub(crate) fn new(expression: &Expression) -> Self {
-        let hir = expression.to_hir().expect("compiling the database has read every expression");
+        let hir = expression
+            .to_hir()
+            .expect("compiling the database has read every expression");
         let config = Regex::config()
             .utf8_empty(false)
             .nfa_size_limit(None)
@@ -35,7 +37,10 @@ impl Matcher {
             .configure(config)
             .build_from_hir(&hir)
             .expect("the only limit is the number of states, and the expression stays below it");
-        Self { regex, width_max: hir.properties().maximum_len() }
+        Self {
+            regex,
+            width_max: hir.properties().maximum_len(),
+        }
     }
 
     /// Where a search may begin when the first match to end is known to end at `end`: every
@@ -75,8 +80,11 @@ impl Caches {
             }
             self.live += 1;
         }
-        let cache = self.slots[matcher as usize].get_or_insert_with(|| Box::new(regex.create_cache()));
-        regex.search_with(cache, &Input::new(text).range(range)).map(|found| found.range())
+        let cache =
+            self.slots[matcher as usize].get_or_insert_with(|| Box::new(regex.create_cache()));
+        regex
+            .search_with(cache, &Input::new(text).range(range))
+            .map(|found| found.range())
     }
 }
 
@@ -104,9 +112,7 @@ pub(crate) fn matches(
         }
         *attempts -= 1;
         at = found.end;
-        if holds(database, caches, pattern, text, &found)
-            && matches!(accept(found), Next::Enough)
-        {
+        if holds(database, caches, pattern, text, &found) && matches!(accept(found), Next::Enough) {
             break;
         }
     }
@@ -123,7 +129,11 @@ fn holds(
     let around = |window: usize| {
         found.start.saturating_sub(window)..found.end.saturating_add(window).min(text.len())
     };
-    if !pattern.checks.iter().all(|check| check.passes(&text[found.clone()])) {
+    if !pattern
+        .checks
+        .iter()
+        .all(|check| check.passes(&text[found.clone()]))
+    {
         return false;
     }
     if let Some(near) = pattern.near {
@@ -138,7 +148,10 @@ fn holds(
     }
     let excludes = database.infos()[pattern.rule as usize].excludes.clone();
     for exclude in excludes {
-        if caches.find(database, exclude, text, around(EXCLUDE_WINDOW_BYTES)).is_some() {
+        if caches
+            .find(database, exclude, text, around(EXCLUDE_WINDOW_BYTES))
+            .is_some()
+        {
             return false;
         }
     }

@@ -10,6 +10,7 @@ use oktsec_rules::{Check, Expression, ExpressionError, Lane, MatchMode, Rule, Ru
 use crate::cache::{self, CacheOutcome};
 use crate::confirm::Matcher;
 use crate::dialect;
+use crate::sweep::{RESERVED_HITS, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS};
 use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
@@ -54,7 +55,9 @@ pub(crate) enum Lookup {
 
 impl Lookup {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Exact, Self::Prefilter, Self::Unindexed].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Exact, Self::Prefilter, Self::Unindexed]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -188,7 +191,10 @@ impl Database {
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         let mut add = |expression: &Expression| {
-            matchers.push(MatcherCell { expression: expression.clone(), matcher: OnceLock::new() });
+            matchers.push(MatcherCell {
+                expression: expression.clone(),
+                matcher: OnceLock::new(),
+            });
             (matchers.len() - 1) as u32
         };
         let mut infos = Vec::with_capacity(rules.rules.len());
@@ -206,9 +212,14 @@ impl Database {
             let excludes: Vec<u32> = rule.exclude.iter().map(&mut add).collect();
             infos.push(RuleInfo {
                 patterns: first..patterns.len() as u32,
-                excludes: excludes.first().map_or(0..0, |first| *first..first + excludes.len() as u32),
+                excludes: excludes
+                    .first()
+                    .map_or(0..0, |first| *first..first + excludes.len() as u32),
                 all: rule.match_mode == MatchMode::All,
-                surfaces: rule.surfaces.iter().fold(0, |mask, surface| mask | 1 << *surface as u8),
+                surfaces: rule
+                    .surfaces
+                    .iter()
+                    .fold(0, |mask, surface| mask | 1 << *surface as u8),
             });
         }
         let unindexed = (0..patterns.len() as u32)
@@ -248,30 +259,44 @@ fn compile_engine(rules: &RuleSet) -> Result<(Engine, Vec<Lookup>), CompileError
     let mut expressions = Vec::new();
     let mut lookups = Vec::new();
     for (rule, pattern) in active_patterns(rules) {
-        let refuse = |reason| CompileError::Expression { rule: rule.id.clone(), reason };
-        let mut text = dialect::write(&pattern.expression.to_hir().map_err(refuse)?);
-        if std::env::var_os("OKTSEC_RAW").is_some() { if let Expression::Regex(t) = &pattern.expression { if t.is_ascii() { text = Some(t.clone()); } } }
-        if std::env::var_os("OKTSEC_LEN").is_some() { eprintln!("LEN {} {}", rule.id, text.as_ref().map_or(0, |t| t.len())); }
+        let refuse = |reason| CompileError::Expression {
+            rule: rule.id.clone(),
+            reason,
+        };
+        let text = dialect::write(&pattern.expression.to_hir().map_err(refuse)?);
         for other in pattern.near.iter().chain(&rule.exclude) {
             other.to_hir().map_err(refuse)?;
         }
-        lookups.push(if text.is_some() { Lookup::Exact } else { Lookup::Unindexed });
+        lookups.push(if text.is_some() {
+            Lookup::Exact
+        } else {
+            Lookup::Unindexed
+        });
         expressions.push(text.map(|text| CString::new(text).expect("bytes are written in hex")));
     }
     loop {
-        // An engine of nothing is none: one pattern that no text holds keeps the type simple.
-        let never = Source {
-            expression: CString::new("\\A\\x00\\xFF\\x00\\xFE\\z").expect("has no zero byte"),
-            flags: SINGLE_MATCH,
-            id: u32::MAX,
-        };
-        let mut sources = vec![never];
-        let mut origin = vec![usize::MAX];
+        // Signs of turned letters ride along; they also make sure that the engine is never empty.
+        let mut sources = Vec::with_capacity(expressions.len() + RESERVED_HITS);
+        let mut origin = Vec::with_capacity(expressions.len() + RESERVED_HITS);
+        for (words, id) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
+            let words = words.iter().map(|word| word.replace('.', "\\.")).collect::<Vec<_>>();
+            sources.push(Source {
+                expression: CString::new(format!("(?i)(?:{})", words.join("|")))
+                    .expect("words hold no zero byte"),
+                flags: SINGLE_MATCH,
+                id,
+            });
+            origin.push(usize::MAX);
+        }
         for (at, (expression, lookup)) in expressions.iter().zip(&lookups).enumerate() {
             let (Some(expression), false) = (expression, *lookup == Lookup::Unindexed) else {
                 continue;
             };
-            let prefilter = if *lookup == Lookup::Prefilter { PREFILTER } else { 0 };
+            let prefilter = if *lookup == Lookup::Prefilter {
+                PREFILTER
+            } else {
+                0
+            };
             origin.push(at);
             sources.push(Source {
                 expression: expression.clone(),
@@ -283,19 +308,28 @@ fn compile_engine(rules: &RuleSet) -> Result<(Engine, Vec<Lookup>), CompileError
             Ok(engine) => return Ok((engine, lookups)),
             Err(refused) => refused,
         };
-        let Some(at) = refused.index.and_then(|index| origin.get(index)).filter(|at| **at != usize::MAX)
+        let Some(at) = refused
+            .index
+            .and_then(|index| origin.get(index))
+            .filter(|at| **at != usize::MAX)
         else {
             return Err(CompileError::Compile(refused.message));
         };
-        if std::env::var_os("OKTSEC_DEBUG_COMPILE").is_some() { eprintln!("{} {}", refused.message, expressions[*at].as_ref().unwrap().to_string_lossy()); }
         lookups[*at] = match lookups[*at] {
             Lookup::Exact => Lookup::Prefilter,
             Lookup::Prefilter | Lookup::Unindexed => Lookup::Unindexed,
         };
-        let unindexed = lookups.iter().filter(|lookup| **lookup == Lookup::Unindexed).count();
+        let unindexed = lookups
+            .iter()
+            .filter(|lookup| **lookup == Lookup::Unindexed)
+            .count();
         if unindexed > UNINDEXED_PATTERNS_MAX {
-            let rule = active_patterns(rules).nth(*at).map(|(rule, _)| rule.id.clone());
-            return Err(CompileError::Unindexed { rule: rule.unwrap_or_default() });
+            let rule = active_patterns(rules)
+                .nth(*at)
+                .map(|(rule, _)| rule.id.clone());
+            return Err(CompileError::Unindexed {
+                rule: rule.unwrap_or_default(),
+            });
         }
     }
 }

@@ -8,6 +8,8 @@
 //! confirm decides. What is asked for ends no later than the pattern itself, so a first end
 //! reported by the engine is still a lower bound for the pattern's own.
 
+mod condense;
+
 use std::fmt::Write as _;
 
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
@@ -15,7 +17,7 @@ use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, 
 /// `None` if Vectorscan has no word for a part of it (half word boundaries, CRLF anchors).
 pub(crate) fn write(hir: &Hir) -> Option<String> {
     let mut out = String::new();
-    write_into(&widen(hir), &mut out)?;
+    write_into(&condense::condense(&widen(hir)), &mut out)?;
     Some(out)
 }
 
@@ -33,7 +35,10 @@ fn widen(hir: &Hir) -> Hir {
                 || matches!(repetition.sub.kind(), HirKind::Literal(text) if text.0.len() == 1);
             let sub = Box::new(widen(&repetition.sub));
             if single || repetition.max == Some(1) || repetition.max == Some(repetition.min) {
-                return Hir::repetition(Repetition { sub, ..repetition.clone() });
+                return Hir::repetition(Repetition {
+                    sub,
+                    ..repetition.clone()
+                });
             }
             let mut class = ClassBytes::empty();
             bytes_in(&repetition.sub, &mut class);
@@ -47,7 +52,12 @@ fn widen(hir: &Hir) -> Hir {
                 return tail;
             }
             let min = repetition.min;
-            let head = Hir::repetition(Repetition { min, max: Some(min), greedy: true, sub });
+            let head = Hir::repetition(Repetition {
+                min,
+                max: Some(min),
+                greedy: true,
+                sub,
+            });
             Hir::concat(vec![head, tail])
         }
     }
@@ -57,7 +67,10 @@ fn bytes_in(hir: &Hir, class: &mut ClassBytes) {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => {}
         HirKind::Literal(literal) => {
-            literal.0.iter().for_each(|byte| class.push(ClassBytesRange::new(*byte, *byte)));
+            literal
+                .0
+                .iter()
+                .for_each(|byte| class.push(ClassBytesRange::new(*byte, *byte)));
         }
         HirKind::Class(Class::Bytes(bytes)) => class.union(bytes),
         HirKind::Class(Class::Unicode(_)) => class.push(ClassBytesRange::new(0, 255)),
@@ -157,9 +170,18 @@ mod tests {
 
     #[test]
     fn writes_what_the_engine_reads() {
-        assert_eq!(dialect(r"(?i)ab\s{2,5}").as_deref(), Some(r"[Aa][Bb](?:[\x09-\x0D\x20]){2,5}"));
-        assert_eq!(dialect(r"^a(?:b|cd)*$").as_deref(), Some(r"\Aa(?:[b-d])*\z"));
-        assert_eq!(dialect(r"(?:ab){2,5}").as_deref(), Some(r"(?:ab){2}(?:[a-b])*"));
+        assert_eq!(
+            dialect(r"(?i)ab\s{2,5}").as_deref(),
+            Some(r"[Aa][Bb](?:[\x09-\x0D\x20]){2,5}")
+        );
+        assert_eq!(
+            dialect(r"^a(?:b|cd)*$").as_deref(),
+            Some(r"\Aa(?:[b-d])*\z")
+        );
+        assert_eq!(
+            dialect(r"(?:ab){2,5}").as_deref(),
+            Some(r"(?:ab){2}(?:[a-b])*")
+        );
         assert_eq!(dialect("é").as_deref(), Some(r"\xC3\xA9"));
         assert_eq!(dialect(r"\b{start}a"), None);
     }

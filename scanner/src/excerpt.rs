@@ -26,12 +26,18 @@ const SECRETS: &[(&str, &str)] = &[
     (r"glpat-[A-Za-z0-9_-]{10,}", "GITLAB_PAT"),
     (r"[sr]k_live_[A-Za-z0-9]{10,}", "STRIPE_LIVE"),
     (r"[sr]k_test_[A-Za-z0-9]{10,}", "STRIPE_TEST"),
-    (r"SG\.[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+)?", "SENDGRID_KEY"),
+    (
+        r"SG\.[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+)?",
+        "SENDGRID_KEY",
+    ),
     (
         r"-----BEGIN[A-Z ]*PRIVATE KEY-----(?:[A-Za-z0-9+/=\s\\:,-]{0,8000}-----END[A-Z ]*PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]{0,8000})",
         "PEM_PRIVATE_KEY",
     ),
-    (r"eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]*)?", "JWT"),
+    (
+        r"eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]*)?",
+        "JWT",
+    ),
     (r"npm_[A-Za-z0-9]{30,}", "NPM_TOKEN"),
     (r"AIza[A-Za-z0-9_-]{30,}", "GOOGLE_API_KEY"),
     (r"sk-[A-Za-z0-9_-]{10,}", "OPENAI_KEY"),
@@ -53,7 +59,9 @@ pub fn excerpt(content: &[u8], finding: &Finding, rule: &Rule) -> String {
     if rule.sensitive {
         let kind = SECRET_REGEX
             .find(matched)
-            .map_or(Cow::Borrowed("SECRET"), |found| Cow::Borrowed(SECRETS[found.pattern().as_usize()].1));
+            .map_or(Cow::Borrowed("SECRET"), |found| {
+                Cow::Borrowed(SECRETS[found.pattern().as_usize()].1)
+            });
         return placeholder(&kind, matched.len());
     }
     // Secrets are looked for around the match too: a match may cut one in two.
@@ -67,11 +75,18 @@ pub fn excerpt(content: &[u8], finding: &Finding, rule: &Rule) -> String {
         if secret.end <= span.start || secret.start >= span.end {
             continue;
         }
-        out.push_str(&String::from_utf8_lossy(content.get(at..secret.start).unwrap_or_default()));
-        out.push_str(&placeholder(SECRETS[found.pattern().as_usize()].1, secret.len()));
+        out.push_str(&String::from_utf8_lossy(
+            content.get(at..secret.start).unwrap_or_default(),
+        ));
+        out.push_str(&placeholder(
+            SECRETS[found.pattern().as_usize()].1,
+            secret.len(),
+        ));
         at = secret.end;
     }
-    out.push_str(&String::from_utf8_lossy(content.get(at..span.end).unwrap_or_default()));
+    out.push_str(&String::from_utf8_lossy(
+        content.get(at..span.end).unwrap_or_default(),
+    ));
     cut(out)
 }
 
@@ -85,7 +100,10 @@ pub fn redact(text: &str) -> String {
     for found in SECRET_REGEX.find_iter(text.as_bytes()) {
         // The formats begin and end with ASCII, so these are character borders.
         out.push_str(text.get(at..found.start()).unwrap_or_default());
-        out.push_str(&placeholder(SECRETS[found.pattern().as_usize()].1, found.len()));
+        out.push_str(&placeholder(
+            SECRETS[found.pattern().as_usize()].1,
+            found.len(),
+        ));
         at = found.end();
     }
     out.push_str(text.get(at..).unwrap_or_default());
@@ -98,7 +116,10 @@ fn placeholder(kind: &str, bytes: usize) -> String {
 
 fn cut(mut text: String) -> String {
     if text.len() > EXCERPT_BYTES_MAX {
-        let end = (0..=EXCERPT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end = (0..=EXCERPT_BYTES_MAX)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
         text.truncate(end);
         text.push_str("...");
     }
@@ -120,22 +141,35 @@ mod tests {
     }
 
     fn of(text: &str, start: u32, end: u32, sensitive: bool) -> String {
-        let finding = Finding { rule: 0, span: start..end, view: View::Raw };
+        let finding = Finding {
+            rule: 0,
+            span: start..end,
+            view: View::Raw,
+        };
         excerpt(text.as_bytes(), &finding, &rule(sensitive))
     }
 
     #[test]
     fn typed_placeholders_take_the_place_of_secrets() {
         let key = format!("gh{}_{}", "p", "a1B2c3D4e5".repeat(3));
-        assert_eq!(redact(&format!("use {key} now")), "use [REDACTED:GITHUB_PAT:len=34] now");
+        assert_eq!(
+            redact(&format!("use {key} now")),
+            "use [REDACTED:GITHUB_PAT:len=34] now"
+        );
         let key = format!("sk-{}-{}", "ant", "x".repeat(20));
-        assert_eq!(redact(&format!("é {key}")), "é [REDACTED:ANTHROPIC_KEY:len=27]");
+        assert_eq!(
+            redact(&format!("é {key}")),
+            "é [REDACTED:ANTHROPIC_KEY:len=27]"
+        );
         assert_eq!(redact("nothing here"), "nothing here");
     }
 
     #[test]
     fn a_sensitive_rule_shows_no_byte_of_its_match() {
-        assert_eq!(of("my password is hunter2", 15, 22, true), "[REDACTED:SECRET:len=7]");
+        assert_eq!(
+            of("my password is hunter2", 15, 22, true),
+            "[REDACTED:SECRET:len=7]"
+        );
     }
 
     #[test]

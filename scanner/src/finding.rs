@@ -42,8 +42,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 5] =
-        [Self::Findings, Self::Confirms, Self::ViewBytes, Self::Views, Self::Depth];
+    const ALL: [Self; 5] = [
+        Self::Findings,
+        Self::Confirms,
+        Self::ViewBytes,
+        Self::Views,
+        Self::Depth,
+    ];
 
     /// The word of records and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -79,7 +84,9 @@ impl LimitsReached {
 
     /// The bounds reached.
     pub fn iter(self) -> impl Iterator<Item = Limit> {
-        Limit::ALL.into_iter().filter(move |limit| self.contains(*limit))
+        Limit::ALL
+            .into_iter()
+            .filter(move |limit| self.contains(*limit))
     }
 
     pub(crate) fn insert(&mut self, limit: Limit) {

@@ -26,8 +26,12 @@ thread_local! {
 /// Both engines agree on these bytes, and every finding lies within them.
 pub fn scan(content: &[u8]) {
     SCANNERS.with_borrow_mut(|(scanner, naive)| {
-        let fast = scanner.scan(content, Surface::Message).expect("short content");
-        let slow = naive.scan(content, Surface::Message).expect("short content");
+        let fast = scanner
+            .scan(content, Surface::Message)
+            .expect("short content");
+        let slow = naive
+            .scan(content, Surface::Message)
+            .expect("short content");
         assert_eq!(fast.findings, slow.findings);
         for finding in fast.findings {
             assert!(finding.span.start < finding.span.end);
@@ -40,7 +44,7 @@ pub fn scan(content: &[u8]) {
 pub fn views(content: &[u8]) {
     let mut views = Views::default();
     let mut limits = LimitsReached::default();
-    views.start(content);
+    views.start(content, &mut limits);
     while let Some(at) = views.next(content, &mut limits) {
         let len = views.bytes(at).len() as u32;
         for start in (0..len).step_by(7) {

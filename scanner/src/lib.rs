@@ -28,7 +28,10 @@ mod cache;
 mod confirm;
 mod database;
 mod dialect;
-#[allow(unsafe_code, reason = "the binding to the C library, and nothing else, lives there")]
+#[allow(
+    unsafe_code,
+    reason = "the binding to the C library, and nothing else, lives there"
+)]
 mod engine;
 mod excerpt;
 mod finding;

@@ -10,7 +10,9 @@ use oktsec_rules::Surface;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch};
 use crate::finding::{ScanError, Scanned};
-use crate::sweep::{Prefilter, Sweep};
+use crate::sweep::{
+    Prefilter, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS, Sweep,
+};
 
 /// The oracle of the tests, and of `oktsec rules test`.
 pub struct NaiveScanner {
@@ -25,12 +27,17 @@ impl NaiveScanner {
         let mut sweep = Sweep::default();
         sweep.reset(&database);
         let all = (0..database.patterns().len() as u32).map(|pattern| RawMatch { pattern, end: 0 });
-        Self { everything: Everything(all.collect()), sweep, database }
+        Self {
+            everything: Everything(all.collect()),
+            sweep,
+            database,
+        }
     }
 
     /// As [`Scanner::scan`](crate::Scanner::scan), with the same result.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        self.sweep.run(&self.database, &mut self.everything, content, surface)
+        self.sweep
+            .run(&self.database, &mut self.everything, content, surface)
     }
 }
 
@@ -38,7 +45,19 @@ impl NaiveScanner {
 struct Everything(Vec<RawMatch>);
 
 impl Prefilter for Everything {
-    fn hits(&mut self, _: &Database, _: &[u8]) -> Result<&[RawMatch], EngineError> {
+    fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
+        self.0.clear();
+        let all = 0..database.patterns().len() as u32;
+        self.0.extend(all.map(|pattern| RawMatch { pattern, end: 0 }));
+        let lower = text.to_ascii_lowercase();
+        let holds = |words: &[&str]| {
+            words.iter().any(|word| lower.windows(word.len()).any(|part| part == word.as_bytes()))
+        };
+        for (words, pattern) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
+            if holds(words) {
+                self.0.push(RawMatch { pattern, end: 0 });
+            }
+        }
         Ok(&self.0)
     }
 }

@@ -7,7 +7,7 @@ use oktsec_rules::Surface;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
-use crate::sweep::{Prefilter, Sweep};
+use crate::sweep::{Prefilter, RESERVED_HITS, Sweep};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
 pub const CONTENT_BYTES_MAX: usize = 64 << 20;
@@ -24,7 +24,11 @@ impl Scanner {
     pub fn new(database: Arc<Database>) -> Result<Self, EngineError> {
         let mut sweep = Sweep::default();
         sweep.reset(&database);
-        Ok(Self { prefilter: Vectorscan::new(&database)?, sweep, database })
+        Ok(Self {
+            prefilter: Vectorscan::new(&database)?,
+            sweep,
+            database,
+        })
     }
 
     /// Changes over to another database; on failure the old one stays.
@@ -45,12 +49,25 @@ impl Scanner {
         self.prefilter.session.scratch_bytes()
     }
 
+    /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
+    #[doc(hidden)]
+    pub fn suspects(&mut self, content: &[u8]) -> Result<Vec<u32>, ScanError> {
+        let hits = self.prefilter.hits(&self.database, content)?;
+        let patterns = self.database.patterns();
+        Ok(hits
+            .iter()
+            .filter_map(|hit| patterns.get(hit.pattern as usize))
+            .map(|pattern| pattern.rule)
+            .collect())
+    }
+
     /// Looks at every view of `content` with every rule of this surface. Any bytes are welcome.
     ///
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        self.sweep.run(&self.database, &mut self.prefilter, content, surface)
+        self.sweep
+            .run(&self.database, &mut self.prefilter, content, surface)
     }
 }
 
@@ -65,7 +82,7 @@ impl Vectorscan {
     fn new(database: &Database) -> Result<Self, EngineError> {
         Ok(Self {
             session: Session::new(Arc::clone(database.engine()))?,
-            hits: Vec::with_capacity(database.patterns().len() + 1),
+            hits: Vec::with_capacity(database.patterns().len() + RESERVED_HITS),
         })
     }
 }
@@ -75,7 +92,10 @@ impl Prefilter for Vectorscan {
         self.hits.clear();
         self.session.scan(text, &mut self.hits)?;
         for pattern in database.unindexed() {
-            self.hits.push(RawMatch { pattern: *pattern, end: 0 });
+            self.hits.push(RawMatch {
+                pattern: *pattern,
+                end: 0,
+            });
         }
         Ok(&self.hits)
     }

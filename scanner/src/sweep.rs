@@ -24,6 +24,34 @@ const ATTEMPTS_MIN: u32 = 1024;
 /// One more match is looked at for each so many bytes.
 const BYTES_PER_ATTEMPT: usize = 16;
 
+/// Hits beside those of patterns.
+pub(crate) const RESERVED_HITS: usize = 4;
+
+/// Reported by a prefilter, beside patterns of rules, for a text that holds [`REVERSED_WORDS`].
+pub(crate) const REVERSED_SIGN: u32 = u32::MAX - 1;
+
+/// The same for [`ROT13_WORDS`].
+pub(crate) const ROT13_SIGN: u32 = u32::MAX - 2;
+
+/// Words of attacks, read from the end.
+pub(crate) const REVERSED_WORDS: &[&str] = &[
+    "erongi", "dragersid", "snoitcurtsni", "suoiverp", "tpmorp", "laever", "drowssap", "terces",
+    "ssapyb", "etucexe", "di/hss.", "dwssap/cte",
+];
+
+/// Words of attacks, shifted by thirteen letters.
+pub(crate) const ROT13_WORDS: &[&str] = &[
+    "vtaber", "qvfertneq", "vafgehpgvba", "cerivbhf", "cebzcg", "erirny", "cnffjbeq", "frperg",
+    "olcnff", "rkrphgr", "flfgrz", "ergevrir",
+];
+
+/// What a text shows of letters turned around.
+#[derive(Clone, Copy, Default)]
+struct Signs {
+    reversed: bool,
+    rot13: bool,
+}
+
 /// Says which patterns may occur in a text: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
     fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError>;
@@ -44,7 +72,7 @@ impl Sweep {
     pub(crate) fn reset(&mut self, database: &Database) {
         self.caches.reset(database.matcher_count());
         self.hits.clear();
-        self.hits.reserve(database.patterns().len() + 1);
+        self.hits.reserve(database.patterns().len() + RESERVED_HITS);
         self.findings.clear();
     }
 
@@ -58,15 +86,24 @@ impl Sweep {
         self.findings.clear();
         self.limits = LimitsReached::default();
         if content.len() > CONTENT_BYTES_MAX {
-            return Err(ScanError::ContentTooLarge { bytes: content.len() });
+            return Err(ScanError::ContentTooLarge {
+                bytes: content.len(),
+            });
         }
-        self.text(database, prefilter, content, None, surface)?;
+        let signs = self.text(database, prefilter, content, None, surface)?;
         let mut views = std::mem::take(&mut self.views);
-        views.start(content);
+        views.start(content, &mut self.limits);
+        for (signs, kind) in [(signs.reversed, View::Reversed), (signs.rot13, View::Rot13)] {
+            if signs {
+                views.turn(content, kind, &mut self.limits);
+            }
+        }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            result = self.text(database, prefilter, content, Some((&views, at)), surface);
-            if result.is_err() {
+            if let Err(error) =
+                self.text(database, prefilter, content, Some((&views, at)), surface)
+            {
+                result = Err(error);
                 break;
             }
         }
@@ -76,11 +113,21 @@ impl Sweep {
         self.findings.sort_unstable_by(|a, b| {
             let severity = |finding: &Finding| rules[finding.rule as usize].severity;
             let place = |finding: &Finding| {
-                (finding.span.start, finding.span.end, finding.rule, finding.view)
+                (
+                    finding.span.start,
+                    finding.span.end,
+                    finding.rule,
+                    finding.view,
+                )
             };
-            severity(b).cmp(&severity(a)).then_with(|| place(a).cmp(&place(b)))
+            severity(b)
+                .cmp(&severity(a))
+                .then_with(|| place(a).cmp(&place(b)))
         });
-        Ok(Scanned { findings: &self.findings, limits: self.limits })
+        Ok(Scanned {
+            findings: &self.findings,
+            limits: self.limits,
+        })
     }
 
     /// Looks at one text: the content itself, or a view of it.
@@ -91,11 +138,12 @@ impl Sweep {
         content: &[u8],
         view: Option<(&Views, usize)>,
         surface: Surface,
-    ) -> Result<(), ScanError> {
+    ) -> Result<Signs, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
         self.hits.clear();
         self.hits.extend_from_slice(prefilter.hits(database, text)?);
-        self.hits.retain(|hit| (hit.pattern as usize) < database.patterns().len());
+        self.hits
+            .retain(|hit| (hit.pattern as usize) < database.patterns().len());
         if self.hits.is_empty() {
             return Ok(());
         }
@@ -111,7 +159,7 @@ impl Sweep {
             self.rule(database, text, view, rule, group, &mut attempts);
         }
         self.hits = hits;
-        Ok(())
+        Ok(signs)
     }
 
     /// Confirms the raw matches of one rule in one text.
@@ -125,11 +173,18 @@ impl Sweep {
         attempts: &mut u32,
     ) {
         let info = &database.infos()[rule as usize];
-        let Self { caches, findings, limits, .. } = self;
+        let Self {
+            caches,
+            findings,
+            limits,
+            ..
+        } = self;
         let start = |hit: &RawMatch| {
             let pattern = &database.patterns()[hit.pattern as usize];
             match pattern.lookup {
-                Lookup::Exact if hit.end > 0 => database.matcher(pattern.matcher).search_start(hit.end),
+                Lookup::Exact if hit.end > 0 => {
+                    database.matcher(pattern.matcher).search_start(hit.end)
+                }
                 Lookup::Exact | Lookup::Prefilter | Lookup::Unindexed => 0,
             }
         };
@@ -142,7 +197,15 @@ impl Sweep {
                     found = true;
                     Next::Enough
                 };
-                if !confirm::matches(database, caches, pattern, text, start(hit), attempts, accept) {
+                if !confirm::matches(
+                    database,
+                    caches,
+                    pattern,
+                    text,
+                    start(hit),
+                    attempts,
+                    accept,
+                ) {
                     limits.insert(Limit::Confirms);
                 }
                 if !found {
@@ -150,7 +213,10 @@ impl Sweep {
                 }
             }
         }
-        let mut of_rule = findings.iter().filter(|finding| finding.rule == rule).count();
+        let mut of_rule = findings
+            .iter()
+            .filter(|finding| finding.rule == rule)
+            .count();
         let places = if info.all { &group[..1] } else { group };
         for hit in places {
             if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
@@ -170,7 +236,11 @@ impl Sweep {
                         && span.start < finding.span.end
                 });
                 if !known {
-                    findings.push(Finding { rule, span, view: kind });
+                    findings.push(Finding {
+                        rule,
+                        span,
+                        view: kind,
+                    });
                     of_rule += 1;
                 }
                 if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
@@ -179,7 +249,15 @@ impl Sweep {
                 }
                 Next::More
             };
-            if !confirm::matches(database, caches, pattern, text, start(hit), attempts, accept) {
+            if !confirm::matches(
+                database,
+                caches,
+                pattern,
+                text,
+                start(hit),
+                attempts,
+                accept,
+            ) {
                 limits.insert(Limit::Confirms);
             }
         }

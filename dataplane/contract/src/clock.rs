@@ -61,10 +61,12 @@ impl Timestamp {
         format!("{}.{:06}Z", whole.trim_end_matches('Z'), self.0 % 1_000_000)
     }
 
-    /// Reads RFC 3339 (fractions and offsets allowed); `None` if it is not, or lies before 1970.
+    /// Reads RFC 3339 (fractions and offsets allowed); `None` if it is not, or lies outside 1970 to 9999 in UTC.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        const END_SECS: u64 = 253_402_300_800;
         let t = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        u64::try_from(t.unix_timestamp_nanos() / 1_000).ok().map(Self)
+        let micros = u64::try_from(t.unix_timestamp_nanos().div_euclid(1_000)).ok()?;
+        Some(Self(micros)).filter(|t| t.as_secs() < END_SECS)
     }
 }
 
@@ -76,9 +78,20 @@ mod tests {
     fn rfc3339_round_trips_in_utc() {
         let t = Timestamp::from_secs(1_771_754_400);
         assert_eq!(t.to_rfc3339(), "2026-02-22T10:00:00Z");
-        assert_eq!(Timestamp::parse_rfc3339("2026-02-22T11:00:00+01:00"), Some(t));
-        assert_eq!(Timestamp(t.0 + 1_500).to_rfc3339_micros(), "2026-02-22T10:00:00.001500Z");
+        assert_eq!(
+            Timestamp::parse_rfc3339("2026-02-22T11:00:00+01:00"),
+            Some(t)
+        );
+        assert_eq!(
+            Timestamp(t.0 + 1_500).to_rfc3339_micros(),
+            "2026-02-22T10:00:00.001500Z"
+        );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
         assert_eq!(Timestamp::parse_rfc3339("1969-12-31T23:59:58Z"), None);
+        assert_eq!(
+            Timestamp::parse_rfc3339("1969-12-31T23:59:59.9999999Z"),
+            None
+        );
+        assert_eq!(Timestamp::parse_rfc3339("9999-12-31T23:59:59-01:00"), None);
     }
 }

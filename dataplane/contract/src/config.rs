@@ -24,6 +24,7 @@ mod net;
 mod period;
 mod problem;
 mod read;
+mod reader;
 mod secret;
 mod section;
 mod server;
@@ -58,7 +59,8 @@ pub use tools::{
 use crate::files::{self, FileError};
 use crate::limits::CONFIG_BYTES_MAX;
 use crate::verdict::Mode;
-use field::{Field, Reader};
+use field::Field;
+use reader::Reader;
 use section::{section, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -167,7 +169,11 @@ pub struct LoadFailed {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Reads a file and the `.env` beside it.
@@ -183,7 +189,9 @@ pub fn load(path: &Path) -> Result<Loaded, LoadFailed> {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn load_in(path: &Path, env: &Env) -> Result<Loaded, LoadFailed> {
-    let text = read_file(path).map_err(|problem| LoadFailed { problems: vec![problem] })?;
+    let text = read_file(path).map_err(|problem| LoadFailed {
+        problems: vec![problem],
+    })?;
     parse(&text, path, env)
 }
 
@@ -215,9 +223,10 @@ pub fn parse(text: &str, origin: &Path, env: &Env) -> Result<Loaded, LoadFailed>
     let mut problems = cx.problems;
     problems.sort_by_key(|p| (p.line, p.column));
     match config {
-        Some(config) if problems.iter().all(|p| p.level == Level::Warning) => {
-            Ok(Loaded { config, warnings: problems })
-        }
+        Some(config) if problems.iter().all(|p| p.level == Level::Warning) => Ok(Loaded {
+            config,
+            warnings: problems,
+        }),
         _ => Err(LoadFailed { problems }),
     }
 }
@@ -232,14 +241,27 @@ fn read_text(text: &str, cx: &mut Reader<'_>) -> Option<Config> {
     let tree = match yaml::parse(text) {
         Ok(tree) => tree,
         Err(fault) => {
-            let remedy = String::from("check the indentation and quotes of this line and the one above");
-            cx.note(Level::Error, fault.at, fault.key, fault.message, Some(remedy));
+            let remedy =
+                String::from("check the indentation and quotes of this line and the one above");
+            cx.note(
+                Level::Error,
+                fault.at,
+                fault.key,
+                fault.message,
+                Some(remedy),
+            );
             return None;
         }
     };
     for fault in &tree.faults {
         let remedy = String::from("keep one of them");
-        cx.note(Level::Error, fault.at, fault.key.clone(), fault.message.clone(), Some(remedy));
+        cx.note(
+            Level::Error,
+            fault.at,
+            fault.key.clone(),
+            fault.message.clone(),
+            Some(remedy),
+        );
     }
     if let Some(at) = tree.second_document {
         let message = "a second document begins here and is ignored";
@@ -276,16 +298,27 @@ fn complete(config: &mut Config, root: Option<&yaml::Node>, cx: &mut Reader<'_>)
             surface.mode = config.mode;
         }
     }
-    if !root.and_then(|r| r.entry("node")).is_some_and(|n| !n.value.is_null()) {
+    if root
+        .and_then(|r| r.entry("node"))
+        .is_none_or(|n| n.value.is_null())
+    {
         config.node.clone_from(&cx.env.node);
     }
     if config.db_path.as_os_str().is_empty() {
         config.db_path = cx.resolve("oktsec.db", None);
     }
-    if config.server.api_key.is_empty()
-        && let Some(key) = &cx.env.api_key
-    {
-        config.server.api_key = key.clone();
+    if config.server.api_key.is_empty() {
+        match &cx.env.api_key {
+            Ok(Some(key)) => config.server.api_key = key.clone(),
+            Ok(None) => {}
+            // Without the key that stands there, the API would be open to everybody.
+            Err(why) => {
+                let key = String::from("server.api_key");
+                let message = format!("the .env file beside this one {why}");
+                let remedy = String::from("make it a plain readable file, or remove it");
+                cx.note(Level::Error, None, key, message, Some(remedy));
+            }
+        }
     }
 }
 

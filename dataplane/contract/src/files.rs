@@ -55,12 +55,18 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
         return Err(FileError::Symlink);
     }
     if opened.len() > bytes_max {
-        return Err(FileError::TooLarge { size: opened.len(), max: bytes_max });
+        return Err(FileError::TooLarge {
+            size: opened.len(),
+            max: bytes_max,
+        });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(opened.len()).unwrap_or(0));
     file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
-        return Err(FileError::TooLarge { size: bytes.len() as u64, max: bytes_max });
+        return Err(FileError::TooLarge {
+            size: bytes.len() as u64,
+            max: bytes_max,
+        });
     }
     Ok(bytes)
 }
@@ -71,7 +77,9 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
 /// See [`FileError`].
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, FileError> {
     let text = String::from_utf8(read(path, bytes_max)?).map_err(|_| FileError::NotText)?;
-    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// Replaces a file whole: a temporary one beside it, synced, renamed, folder synced.
@@ -82,8 +90,11 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
     let temporary = temporary_beside(path)?;
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -102,7 +113,11 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists`, or what the system says.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
     file.write_all(bytes)?;
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
@@ -114,7 +129,10 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn create_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 /// Makes renames and new names in a folder survive a loss of power.

@@ -10,18 +10,25 @@ use std::path::Path;
 
 /// A configuration file.
 pub fn config(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     if let Ok(loaded) = config::parse(text, Path::new("oktsec.yaml"), &Env::empty()) {
-        let json = serde_json::to_string(&loaded.config).expect("a configuration is JSON");
-        let back: config::Config = serde_json::from_str(&json).expect("our own JSON");
-        assert_eq!(back, loaded.config, "the snapshot must hold what the file said");
+        let json = serde_json::to_vec(&loaded.config).expect("a configuration is JSON");
+        let back: config::Config = serde_json::from_slice(&json).expect("our own JSON");
+        assert_eq!(
+            back, loaded.config,
+            "the snapshot must hold what the file said"
+        );
         assert!(config::diff(&back, &loaded.config).is_empty());
     }
 }
 
 /// A key file.
 pub fn keys(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     let _ = keys::check_agent_name(text);
     if let Ok(key) = keys::decode_public(text) {
         assert_eq!(keys::PublicKey::check(key.bytes), Ok(key));
@@ -34,9 +41,14 @@ pub fn keys(bytes: &[u8]) {
 
 /// A timestamp.
 pub fn timestamp(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     if let Some(time) = Timestamp::parse_rfc3339(text) {
-        assert_eq!(Timestamp::parse_rfc3339(&time.to_rfc3339_micros()), Some(time));
+        assert_eq!(
+            Timestamp::parse_rfc3339(&time.to_rfc3339_micros()),
+            Some(time)
+        );
     }
 }
 
@@ -64,4 +76,27 @@ pub fn frames(bytes: &[u8]) {
         }
     }
     let _ = Snapshot::decode(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_entry_point_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            super::config(&bytes);
+            super::keys(&bytes);
+            super::timestamp(&bytes);
+            super::record(&bytes);
+            super::frames(&bytes);
+        }
+
+        #[test]
+        fn times_that_are_read_are_written_the_same(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,9})?(Z|[+-][0-2][0-9]:[0-5][0-9])"
+        ) {
+            super::timestamp(text.as_bytes());
+        }
+    }
 }

@@ -84,7 +84,11 @@ mod tests {
         let text = id.to_string();
         assert_eq!(text, "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(MessageId::parse(&text), Some(id));
-        for bad in ["", "ffffffff-ffff-4fff-bfff-fffffffffff", "ffffffffx-fff-4fff-bfff-fffffffffff"] {
+        for bad in [
+            "",
+            "ffffffff-ffff-4fff-bfff-fffffffffff",
+            "ffffffffx-fff-4fff-bfff-fffffffffff",
+        ] {
             assert_eq!(MessageId::parse(bad), None, "{bad}");
         }
     }

@@ -9,7 +9,9 @@
 mod frame;
 mod messages;
 
-pub use frame::{Frame, FrameError, FrameKind, FrameReader, HEADER_BYTES, encode_frame, encode_header};
+pub use frame::{
+    Frame, FrameError, FrameKind, FrameReader, HEADER_BYTES, encode_frame, encode_header,
+};
 pub use messages::{
     DataplaneStatus, LinkRequest, LinkResponse, MessageError, Resolution, ResolvedItem, ToControl,
     ToDataplane,

@@ -88,7 +88,10 @@ impl StatePaths {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
             }
             let ours = std::fs::metadata("/proc/self").map_or(found.uid(), |me| me.uid());
-            if found.uid() != ours && ours != 0 {
+            // Root may serve from the folder of a service user, but sockets in a shared temporary folder lie in
+            // one of its own.
+            let shared = *folder == self.sockets && self.sockets != self.root;
+            if found.uid() != ours && (ours != 0 || shared) {
                 let message = format!("{} belongs to another user", folder.display());
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
             }
@@ -114,8 +117,15 @@ mod tests {
             let db = format!("/{}/oktsec.db", "d".repeat(length));
             let paths = StatePaths::beside(Path::new(&db), Path::new("/run/user/1000"));
             assert_eq!(paths.root, Path::new(&format!("{db}.d")));
-            assert!(paths.link_socket.as_os_str().len() < SOCKET_PATH_BYTES_MAX, "{length}");
-            assert_eq!(paths.sockets == paths.root, paths.root.as_os_str().len() < 98, "{length}");
+            assert!(
+                paths.link_socket.as_os_str().len() < SOCKET_PATH_BYTES_MAX,
+                "{length}"
+            );
+            assert_eq!(
+                paths.sockets == paths.root,
+                paths.root.as_os_str().len() < 98,
+                "{length}"
+            );
         }
     }
 
@@ -127,7 +137,10 @@ mod tests {
         std::fs::set_permissions(&paths.root, std::fs::Permissions::from_mode(0o755)).unwrap();
         paths.create().unwrap();
         for made in [&paths.root, &paths.audit, &paths.rules_cache] {
-            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+            assert_eq!(
+                std::fs::metadata(made).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
         }
     }
 

@@ -155,8 +155,12 @@ impl Reason {
 
     /// Whether a refusal for this reason leaves a record (compat §2.2: rates and parse errors do not).
     pub const fn is_recorded(self) -> bool {
-        self.code() >= Self::SignatureRequired.code() && !matches!(self, Self::AgentRateLimited)
-            && !matches!(self, Self::AuditUnavailable | Self::AuditOverloaded | Self::SnapshotMissing)
+        self.code() >= Self::SignatureRequired.code()
+            && !matches!(self, Self::AgentRateLimited)
+            && !matches!(
+                self,
+                Self::AuditUnavailable | Self::AuditOverloaded | Self::SnapshotMissing
+            )
     }
 }
 

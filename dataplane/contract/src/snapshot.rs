@@ -99,7 +99,9 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let text = include_str!("../testdata/config/example-like.yaml");
-        let config = config::parse(text, "/etc/oktsec.yaml".as_ref(), &Env::empty()).unwrap().config;
+        let config = config::parse(text, "/etc/oktsec.yaml".as_ref(), &Env::empty())
+            .unwrap()
+            .config;
         let pair = KeyPair::from_seed("a", &[1; 32]);
         let key = AgentKey {
             agent: String::from("a"),
@@ -125,14 +127,24 @@ mod tests {
         snapshot.save(&path).unwrap();
         snapshot.save(&path).unwrap();
         assert_eq!(Snapshot::load(&path).unwrap(), snapshot);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]
     fn a_snapshot_cut_or_changed_anywhere_is_refused() {
         let bytes = snapshot().encode().unwrap();
-        for cut in (0..bytes.len()).step_by(97).chain(bytes.len() - 50..bytes.len()) {
+        for cut in (0..bytes.len())
+            .step_by(97)
+            .chain(bytes.len() - 50..bytes.len())
+        {
             assert!(Snapshot::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
         for at in (0..bytes.len()).step_by(131).chain(0..60) {

@@ -119,7 +119,9 @@ impl Pipeline {
     /// # Errors
     /// When the scanner cannot take the new database; the old policy stays.
     pub fn set_policy(&mut self, policy: Arc<Policy>) -> Result<(), EngineError> {
-        self.scan.scanner.set_database(Arc::clone(policy.database()))?;
+        self.scan
+            .scanner
+            .set_database(Arc::clone(policy.database()))?;
         self.policy = policy;
         Ok(())
     }
@@ -144,7 +146,9 @@ impl Pipeline {
             && !self.shared.peers.take(peer, rate, now)
             && enforced
         {
-            return Err(Refused { reason: Reason::PeerRateLimited });
+            return Err(Refused {
+                reason: Reason::PeerRateLimited,
+            });
         }
         Ok(Received { surface, peer })
     }
@@ -165,7 +169,14 @@ impl Pipeline {
             .map_err(|reason| Refused { reason })?;
         let id = MessageId::from_random(first_half(&moment.random));
         let (claim, check) = identity::claim(&mut parsed, id, &self.policy);
-        Ok(Opened { parsed, received, moment, id, claim, check })
+        Ok(Opened {
+            parsed,
+            received,
+            moment,
+            id,
+            claim,
+            check,
+        })
     }
 
     /// Runs every stage behind identity; `sink` sees the decision while it borrows this core's memory.
@@ -176,7 +187,14 @@ impl Pipeline {
         now: Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
-        let Opened { mut parsed, received, moment, id, claim, check } = opened;
+        let Opened {
+            mut parsed,
+            received,
+            moment,
+            id,
+            claim,
+            check,
+        } = opened;
         let result = {
             let message = parsed.view();
             let random = second_half(&moment.random);
@@ -207,7 +225,12 @@ impl Pipeline {
         let identity = match identity::identify(claim, id, proof, &self.policy, &self.shared, now) {
             Ok(identity) => identity,
             Err(NotIdentified { reason, identity }) => {
-                return Ruling { reason, verdict: None, identity, session: Session(None) };
+                return Ruling {
+                    reason,
+                    verdict: None,
+                    identity,
+                    session: Session(None),
+                };
             }
         };
         sender_key(message.from, &identity, received.peer, &mut self.sender);
@@ -216,6 +239,7 @@ impl Pipeline {
             sender: &self.sender,
             random,
             now,
+            enforces: self.policy.mode(received.surface) == Mode::Enforce,
             session: Session(None),
         };
         let refused = |reason, place: &Place<'_>| Ruling {
@@ -245,11 +269,19 @@ impl Pipeline {
         };
         let (reason, verdict) =
             verdict::decide(message, &scanned, &self.policy, &place, &mut self.lowered);
-        Ruling { reason, verdict: Some(verdict), identity, session: place.session }
+        Ruling {
+            reason,
+            verdict: Some(verdict),
+            identity,
+            session: place.session,
+        }
     }
 
     /// Puts findings, words and mode around a ruling.
-    #[allow(clippy::too_many_arguments, reason = "a decision is made of these, once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a decision is made of these, once"
+    )]
     fn conclude<R>(
         &self,
         message: Message<'_>,

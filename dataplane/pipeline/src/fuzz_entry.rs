@@ -20,7 +20,10 @@ pub fn message(bytes: &[u8]) {
         if let Ok(parsed) = parsed {
             let view = parsed.view();
             assert!(!view.from.is_empty() && !view.to.is_empty() && !view.content.is_empty());
-            assert!(!view.from.chars().any(char::is_control), "no line end in a name");
+            assert!(
+                !view.from.chars().any(char::is_control),
+                "no line end in a name"
+            );
         }
     }
 }

@@ -21,7 +21,10 @@ pub(crate) enum Claim {
     /// It brings no signature.
     Unsigned,
     /// It brings one that must be verified: the check travels, this stays.
-    Signed { fingerprint: [u8; 32], signature: [u8; 64] },
+    Signed {
+        fingerprint: [u8; 32],
+        signature: [u8; 64],
+    },
     /// It brings one that cannot hold.
     Hopeless(Reason),
 }
@@ -39,6 +42,10 @@ pub(crate) fn claim(
     };
     let mut payload = std::mem::take(&mut message.buffers.payload);
     let view = message.view();
+    // Without a time it would be good for ever, also when the replay cache has forgotten it.
+    if view.timestamp.is_empty() {
+        return (Claim::Hopeless(Reason::SignatureInvalid), None);
+    }
     let Some(key) = policy.key(view.from) else {
         return (Claim::Hopeless(Reason::KeyUnknown), None);
     };
@@ -50,7 +57,15 @@ pub(crate) fn claim(
     };
     payload.clear();
     payload.reserve(view.content.len() + 512);
-    for part in [view.from, "\n", view.to, "\n", view.content, "\n", view.timestamp] {
+    for part in [
+        view.from,
+        "\n",
+        view.to,
+        "\n",
+        view.content,
+        "\n",
+        view.timestamp,
+    ] {
         payload.extend_from_slice(part.as_bytes());
     }
     let v1_bytes = payload.len();
@@ -66,7 +81,13 @@ pub(crate) fn claim(
         payload,
         v1_bytes: v1_too.then_some(v1_bytes),
     };
-    (Claim::Signed { fingerprint: key.fingerprint, signature }, Some(check))
+    (
+        Claim::Signed {
+            fingerprint: key.fingerprint,
+            signature,
+        },
+        Some(check),
+    )
 }
 
 /// The version the signature must cover. A client that names none signs v1 with the current key: an older key
@@ -111,7 +132,12 @@ impl Identity {
     }
 
     const fn unproven(state: SignatureState) -> Self {
-        Self { state, fingerprint: None, signature: None, _proven: () }
+        Self {
+            state,
+            fingerprint: None,
+            signature: None,
+            _proven: (),
+        }
     }
 }
 
@@ -132,7 +158,10 @@ pub(crate) fn identify(
     now: Timestamp,
 ) -> Result<Identity, NotIdentified> {
     let refuse = |reason, state| {
-        Err(NotIdentified { reason, identity: Identity::unproven(state) })
+        Err(NotIdentified {
+            reason,
+            identity: Identity::unproven(state),
+        })
     };
     let (fingerprint, signature) = match claim {
         Claim::Unsigned if policy.requires_signature() => {
@@ -140,7 +169,10 @@ pub(crate) fn identify(
         }
         Claim::Unsigned => return Ok(Identity::unproven(SignatureState::Absent)),
         Claim::Hopeless(reason) => return refuse(*reason, SignatureState::Invalid),
-        Claim::Signed { fingerprint, signature } => (*fingerprint, *signature),
+        Claim::Signed {
+            fingerprint,
+            signature,
+        } => (*fingerprint, *signature),
     };
     if !proof.holds_for(id) {
         return Err(NotIdentified {
@@ -159,12 +191,16 @@ pub(crate) fn identify(
     };
     match policy.replay() {
         ReplayMode::Off => Ok(identity),
-        ReplayMode::Reject | ReplayMode::Idempotent => {
-            match shared.replay.claim(&signature, now) {
-                Seen::Never => Ok(identity),
-                Seen::Before => Err(NotIdentified { reason: Reason::ReplayRejected, identity }),
-                Seen::Unknown => Err(NotIdentified { reason: Reason::ReplayCacheFull, identity }),
-            }
-        }
+        ReplayMode::Reject | ReplayMode::Idempotent => match shared.replay.claim(&signature, now) {
+            Seen::Never => Ok(identity),
+            Seen::Before => Err(NotIdentified {
+                reason: Reason::ReplayRejected,
+                identity,
+            }),
+            Seen::Unknown => Err(NotIdentified {
+                reason: Reason::ReplayCacheFull,
+                identity,
+            }),
+        },
     }
 }

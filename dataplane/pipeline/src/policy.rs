@@ -11,8 +11,8 @@ use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use std::net::IpAddr;
 
-pub use compiled::{Policy, PolicyError};
 pub(crate) use compiled::{Key, RuleEffect};
+pub use compiled::{Policy, PolicyError};
 
 /// A message that may go to its recipient, if its content allows. Only [`permit`] makes one.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(crate) fn permit(
         let mut sender = place.shared.senders.get(place.sender, now);
         if let Some(rate) = policy.agent_rate()
             && !sender.take(rate, now)
+            && place.enforces
         {
             return Err(Reason::AgentRateLimited);
         }
@@ -55,10 +56,17 @@ pub(crate) fn permit(
         None if policy.denies_strangers() => return Err(Reason::SenderUnknown),
         None => {}
         Some(agent) => agent.grants.check(message.to, now, |recipient, rate| {
-            place.shared.senders.get(place.sender, now).take_grant(recipient, rate, now)
+            place
+                .shared
+                .senders
+                .get(place.sender, now)
+                .take_grant(recipient, rate, now)
         })?,
     }
-    Ok(Permitted { identity, _permitted: () })
+    Ok(Permitted {
+        identity,
+        _permitted: (),
+    })
 }
 
 /// Where and when a message is decided.
@@ -69,6 +77,8 @@ pub(crate) struct Place<'a> {
     pub(crate) sender: &'a str,
     pub(crate) random: &'a [u8; 16],
     pub(crate) now: Timestamp,
+    /// Whether the surface acts: observing, a message above its rate goes on to what it would have met.
+    pub(crate) enforces: bool,
     pub(crate) session: Session,
 }
 

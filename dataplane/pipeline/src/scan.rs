@@ -5,9 +5,9 @@ mod window;
 
 use crate::parse::Message;
 use crate::policy::{Permitted, Place, Policy, RuleEffect};
+use oktsec_contract::Surface;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Verdict;
-use oktsec_contract::Surface;
 use oktsec_scanner::{Finding, Scanner, excerpt};
 
 /// The code of [`oktsec_contract::record::FindingRef::view`] for a finding that spans messages.
@@ -43,13 +43,19 @@ pub(crate) struct Scanned {
 
 impl std::fmt::Debug for ScanBuffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScanBuffers").field("found", &self.found.len()).finish_non_exhaustive()
+        f.debug_struct("ScanBuffers")
+            .field("found", &self.found.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl ScanBuffers {
     pub(crate) fn new(scanner: Scanner) -> Self {
-        Self { scanner, found: Vec::new(), joined: Vec::new() }
+        Self {
+            scanner,
+            found: Vec::new(),
+            joined: Vec::new(),
+        }
     }
 }
 
@@ -63,11 +69,21 @@ pub(crate) fn scan(
     hits: &mut Vec<u32>,
 ) -> Result<Scanned, Reason> {
     buffers.found.clear();
-    let ScanBuffers { scanner, found, joined } = buffers;
+    let ScanBuffers {
+        scanner,
+        found,
+        joined,
+    } = buffers;
     let content = message.content.as_bytes();
-    let scanned = scanner.scan(content, Surface::Message).map_err(|_| Reason::ScanFailed)?;
+    let scanned = scanner
+        .scan(content, Surface::Message)
+        .map_err(|_| Reason::ScanFailed)?;
     let limited = scanned.limits.hides_content();
-    let mut weigh = Weigh { policy, sender: message.from, verdict: Verdict::Allow };
+    let mut weigh = Weigh {
+        policy,
+        sender: message.from,
+        verdict: Verdict::Allow,
+    };
     for finding in scanned.findings {
         hits.push(finding.rule);
         if weigh.keeps(finding) {
@@ -78,7 +94,12 @@ pub(crate) fn scan(
     if weigh.verdict < Verdict::Quarantine {
         window::scan(content, &mut weigh, place, scanner, joined, found, hits)?;
     }
-    Ok(Scanned { permitted, verdict: weigh.verdict, limited, _scanned: () })
+    Ok(Scanned {
+        permitted,
+        verdict: weigh.verdict,
+        limited,
+        _scanned: (),
+    })
 }
 
 /// Findings to a verdict, as rules, overrides and the sender's `blocked_content` have it.
@@ -116,7 +137,9 @@ impl Found {
             start: finding.span.start,
             end: finding.span.end,
             view,
-            excerpt: rule.map(|rule| excerpt(content, finding, rule)).unwrap_or_default(),
+            excerpt: rule
+                .map(|rule| excerpt(content, finding, rule))
+                .unwrap_or_default(),
         }
     }
 }

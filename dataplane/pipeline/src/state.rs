@@ -44,7 +44,8 @@ impl Shared {
             self.replay.restore(signature, record.received_at, now);
         }
         if record.signature == SignatureState::Verified && record.verdict >= Verdict::Quarantine {
-            self.senders.restore_refusal(record.from, record.received_at);
+            self.senders
+                .restore_refusal(record.from, record.received_at);
         }
     }
 }

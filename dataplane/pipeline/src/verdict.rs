@@ -26,7 +26,12 @@ pub(crate) fn decide(
     lowered: &mut String,
 ) -> (Reason, Verdict) {
     let mut verdict = scanned.verdict;
-    if !intent::fits(message.intent, message.content, policy.requires_intent(), lowered) {
+    if !intent::fits(
+        message.intent,
+        message.content,
+        policy.requires_intent(),
+        lowered,
+    ) {
         verdict = verdict.max(Verdict::Flag);
     }
     let mut limited = false;
@@ -36,7 +41,11 @@ pub(crate) fn decide(
     }
     let now = place.now;
     if verdict == Verdict::Allow {
-        place.shared.senders.get(place.sender, now).said(message.content, now);
+        place
+            .shared
+            .senders
+            .get(place.sender, now)
+            .said(message.content, now);
         return (Reason::Allowed, verdict);
     }
     let mut sender = place.shared.senders.get(place.sender, now);

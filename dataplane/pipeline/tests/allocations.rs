@@ -26,10 +26,19 @@ rate_limit: {per_agent: 0}
     let mut send = |number: usize| {
         let mut random = [0; 32];
         random[..8].copy_from_slice(&number.to_le_bytes());
-        let moment = Moment { now: plane.now, random };
-        let received = plane.pipeline.admit(Surface::Message, peer, plane.now).unwrap();
+        let moment = Moment {
+            now: plane.now,
+            random,
+        };
+        let received = plane
+            .pipeline
+            .admit(Surface::Message, peer, plane.now)
+            .unwrap();
         let body = bodies[number].clone();
-        let mut opened = plane.pipeline.open(received, body, Headers::default(), moment).unwrap();
+        let mut opened = plane
+            .pipeline
+            .open(received, body, Headers::default(), moment)
+            .unwrap();
         let proof = Proof::single(opened.take_check().unwrap());
         record.clear();
         plane.pipeline.decide(opened, proof, plane.now, |decision| {
@@ -40,5 +49,9 @@ rate_limit: {per_agent: 0}
     // Tables grow to their working size first; the replay cache doubles ever more rarely.
     (0..4_000).for_each(&mut send);
     let counted = allocation_counter::measure(|| (4_000..4_096).for_each(&mut send));
-    assert!(counted.count_total <= 4, "{} allocations in 96 messages", counted.count_total);
+    assert!(
+        counted.count_total <= 4,
+        "{} allocations in 96 messages",
+        counted.count_total
+    );
 }

@@ -36,21 +36,36 @@ fn refused(reason: Reason, said: &Said) {
 fn a_signed_message_to_a_granted_recipient_is_delivered() {
     let said = Plane::new(SIGNED).signed("a", "b", "Summarize the quarterly report");
     assert_eq!(said.reason, Reason::Allowed);
-    assert_eq!((said.http, said.verified, said.verdict), (200, true, Verdict::Allow));
+    assert_eq!(
+        (said.http, said.verified, said.verdict),
+        (200, true, Verdict::Allow)
+    );
 }
 
 #[test]
 fn unsigned_message_is_refused_when_signatures_are_required() {
-    refused(Reason::SignatureRequired, &Plane::new(SIGNED).unsigned("a", "b", "hi"));
+    refused(
+        Reason::SignatureRequired,
+        &Plane::new(SIGNED).unsigned("a", "b", "hi"),
+    );
 }
 
 #[test]
 fn a_forged_signature_is_refused() {
     let mut plane = Plane::new(SIGNED);
-    let body = plane.signed_body("a", "b", "pay 10", None).replace("pay 10", "pay 99");
+    let body = plane
+        .signed_body("a", "b", "pay 10", None)
+        .replace("pay 10", "pay 99");
     let said = plane.send_body(&body, Headers::default()).unwrap();
     refused(Reason::SignatureInvalid, &said);
     assert!(!said.verified);
+}
+
+#[test]
+fn a_signature_without_a_time_never_holds() {
+    let mut plane = Plane::new(SIGNED);
+    let body = plane.signed_without_time("a", "b", "good for ever");
+    refused(Reason::SignatureInvalid, &plane.send_body(&body, Headers::default()).unwrap());
 }
 
 #[test]
@@ -77,7 +92,10 @@ agents: {a: {can_message: [b], key_version: 2}}
     let mut plane = Plane::new(config);
     let mut send = |version, header: Option<&[u8]>, content: &str| {
         let body = plane.signed_body("a", "b", content, version);
-        let headers = Headers { key_version: header, ..Headers::default() };
+        let headers = Headers {
+            key_version: header,
+            ..Headers::default()
+        };
         plane.send_body(&body, headers).unwrap().reason
     };
     assert_eq!(send(Some(2), Some(b"2"), "1"), Reason::Allowed);
@@ -86,34 +104,57 @@ agents: {a: {can_message: [b], key_version: 2}}
     assert_eq!(send(None, Some(b"2"), "4"), Reason::SignatureInvalid);
     let mut plane = Plane::new(SIGNED);
     let body = plane.signed_body("a", "b", "v1 with a header, no version configured", None);
-    let headers = Headers { key_version: Some(b"7"), ..Headers::default() };
-    assert_eq!(plane.send_body(&body, headers).unwrap().reason, Reason::Allowed);
+    let headers = Headers {
+        key_version: Some(b"7"),
+        ..Headers::default()
+    };
+    assert_eq!(
+        plane.send_body(&body, headers).unwrap().reason,
+        Reason::Allowed
+    );
 }
 
 #[test]
 fn the_same_signature_counts_once_while_it_is_valid() {
     let mut plane = Plane::new(SIGNED);
     let body = plane.signed_body("a", "b", "transfer", None);
-    assert_eq!(plane.send_body(&body, Headers::default()).unwrap().reason, Reason::Allowed);
+    assert_eq!(
+        plane.send_body(&body, Headers::default()).unwrap().reason,
+        Reason::Allowed
+    );
     plane.now = plane.now.plus_secs(299);
     let again = plane.send_body(&body, Headers::default()).unwrap();
     refused(Reason::ReplayRejected, &again);
     assert_eq!(again.http, 409);
     plane.now = plane.now.plus_secs(2);
-    assert_eq!(plane.send_body(&body, Headers::default()), Err(Reason::TimestampTooOld));
+    assert_eq!(
+        plane.send_body(&body, Headers::default()),
+        Err(Reason::TimestampTooOld)
+    );
 }
 
 #[test]
 fn a_replay_is_known_after_a_restart() {
     let mut before = Plane::new(SIGNED);
     let body = before.signed_body("a", "b", "transfer", None);
-    let received = before.pipeline.admit(Surface::Message, None, before.now).unwrap();
-    let moment = Moment { now: before.now, random: [9; 32] };
+    let received = before
+        .pipeline
+        .admit(Surface::Message, None, before.now)
+        .unwrap();
+    let moment = Moment {
+        now: before.now,
+        random: [9; 32],
+    };
     let bytes = Bytes::from(body.clone());
-    let mut opened = before.pipeline.open(received, bytes, Headers::default(), moment).unwrap();
+    let mut opened = before
+        .pipeline
+        .open(received, bytes, Headers::default(), moment)
+        .unwrap();
     let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
     let mut record = Vec::new();
-    before.pipeline.decide(opened, proof, before.now, |d| d.record().encode(&mut record));
+    before.pipeline.decide(opened, proof, before.now, |d| {
+        d.record().encode(&mut record)
+    });
 
     let mut after = Plane::new(SIGNED);
     let mut findings = Vec::new();
@@ -125,13 +166,18 @@ fn a_replay_is_known_after_a_restart() {
 
 #[test]
 fn replays_are_not_looked_for_when_switched_off() {
-    let mut plane = Plane::new("
+    let mut plane = Plane::new(
+        "
 identity: {keys_dir: /keys, replay: off}
 agents: {a: {can_message: [b]}}
-");
+",
+    );
     let body = plane.signed_body("a", "b", "transfer", None);
     for _ in 0..3 {
-        assert_eq!(plane.send_body(&body, Headers::default()).unwrap().reason, Reason::Allowed);
+        assert_eq!(
+            plane.send_body(&body, Headers::default()).unwrap().reason,
+            Reason::Allowed
+        );
     }
 }
 
@@ -167,36 +213,56 @@ agents:
         ("slow", "y", Reason::Allowed),
     ];
     for (from, to, reason) in grants {
-        assert_eq!(plane.unsigned(from, to, "hello").reason, reason, "{from} -> {to}");
+        assert_eq!(
+            plane.unsigned(from, to, "hello").reason,
+            reason,
+            "{from} -> {to}"
+        );
     }
     plane.now = plane.now.plus_secs(10);
     let late = plane.unsigned("until", "b", "hello").reason;
-    assert_eq!(late, Reason::GrantConstraint, "an entry that fits is not passed over for can_message");
+    assert_eq!(
+        late,
+        Reason::GrantConstraint,
+        "an entry that fits is not passed over for can_message"
+    );
 }
 
 #[test]
 fn empty_lists_and_default_policy_follow_the_configuration() {
-    let mut go = Plane::new("
+    let mut go = Plane::new(
+        "
 compat: oktsec
 identity: {require_signature: false}
 agents: {nobody: {can_message: []}}
-");
+",
+    );
     assert_eq!(go.unsigned("nobody", "b", "hello").reason, Reason::Allowed);
-    let mut deny = Plane::new("
+    let mut deny = Plane::new(
+        "
 default_policy: deny
 identity: {require_signature: false}
-");
-    assert_eq!(deny.unsigned("stranger", "b", "hello").reason, Reason::SenderUnknown);
+",
+    );
+    assert_eq!(
+        deny.unsigned("stranger", "b", "hello").reason,
+        Reason::SenderUnknown
+    );
 }
 
 #[test]
 fn suspended_agents_neither_send_nor_receive() {
-    let mut plane = Plane::new("
+    let mut plane = Plane::new(
+        "
 identity: {require_signature: false}
 agents: {a: {suspended: true}, b: {}}
-");
+",
+    );
     refused(Reason::AgentSuspended, &plane.unsigned("a", "b", "hello"));
-    refused(Reason::RecipientSuspended, &plane.unsigned("b", "a", "hello"));
+    refused(
+        Reason::RecipientSuspended,
+        &plane.unsigned("b", "a", "hello"),
+    );
 }
 
 #[test]
@@ -207,45 +273,84 @@ fn severities_come_to_verdicts() {
         ("attack-high", Reason::ContentQuarantined, &["T-HIGH"]),
         ("attack-medium", Reason::ContentFlagged, &["T-MED"]),
         ("attack-low", Reason::Allowed, &["T-LOW"]),
-        ("attack-low and attack-high", Reason::ContentQuarantined, &["T-HIGH", "T-LOW"]),
+        (
+            "attack-low and attack-high",
+            Reason::ContentQuarantined,
+            &["T-HIGH", "T-LOW"],
+        ),
         ("fine", Reason::Allowed, &[]),
     ] {
         let said = plane.unsigned("b", "a", content);
-        assert_eq!((said.reason, said.http), (reason, reason.http_status()), "{content}");
+        assert_eq!(
+            (said.reason, said.http),
+            (reason, reason.http_status()),
+            "{content}"
+        );
         assert_eq!(said.rules, rules, "{content}");
     }
 }
 
 #[test]
 fn blocked_content_holds_whatever_else_is_configured() {
-    let mut plane = Plane::new(&format!("{OPEN}\nrules: [{{id: T-HIGH, action: ignore}}]\n"));
-    assert_eq!(plane.unsigned("a", "b", "attack-medium").reason, Reason::ContentBlocked);
-    assert_eq!(plane.unsigned("b", "a", "attack-medium").reason, Reason::ContentFlagged);
+    let mut plane = Plane::new(&format!(
+        "{OPEN}\nrules: [{{id: T-HIGH, action: ignore}}]\n"
+    ));
+    assert_eq!(
+        plane.unsigned("a", "b", "attack-medium").reason,
+        Reason::ContentBlocked
+    );
+    assert_eq!(
+        plane.unsigned("b", "a", "attack-medium").reason,
+        Reason::ContentFlagged
+    );
     let ignored = plane.unsigned("b", "a", "attack-high");
     assert_eq!((ignored.reason, ignored.rules.len()), (Reason::Allowed, 0));
 }
 
 #[test]
 fn overrides_change_the_outcome_of_their_own_rule_only() {
-    let mut plane = Plane::new("
+    let mut plane = Plane::new(
+        "
 identity: {require_signature: false}
 rules: [{id: T-LOW, action: block}, {id: T-CRIT, action: allow-and-flag}]
-");
-    assert_eq!(plane.unsigned("a", "b", "attack-low").reason, Reason::ContentBlocked);
-    assert_eq!(plane.unsigned("a", "b", "attack-critical").reason, Reason::ContentFlagged);
-    assert_eq!(plane.unsigned("a", "b", "attack-high").reason, Reason::ContentQuarantined);
-    let both = plane.unsigned("a", "b", "attack-critical attack-high").reason;
+",
+    );
+    assert_eq!(
+        plane.unsigned("a", "b", "attack-low").reason,
+        Reason::ContentBlocked
+    );
+    assert_eq!(
+        plane.unsigned("a", "b", "attack-critical").reason,
+        Reason::ContentFlagged
+    );
+    assert_eq!(
+        plane.unsigned("a", "b", "attack-high").reason,
+        Reason::ContentQuarantined
+    );
+    let both = plane
+        .unsigned("a", "b", "attack-critical attack-high")
+        .reason;
     assert_eq!(both, Reason::ContentQuarantined);
 }
 
 #[test]
 fn an_attack_cut_in_pieces_is_seen_whole_and_does_not_follow_its_sender() {
     let mut plane = Plane::new(OPEN);
-    assert_eq!(plane.unsigned("b", "a", "first attack-crit").reason, Reason::Allowed);
+    assert_eq!(
+        plane.unsigned("b", "a", "first attack-crit").reason,
+        Reason::Allowed
+    );
     let second = plane.unsigned("b", "a", "ical, then more");
-    assert_eq!((second.reason, second.rules), (Reason::ContentBlocked, vec!["T-CRIT".to_owned()]));
+    assert_eq!(
+        (second.reason, second.rules),
+        (Reason::ContentBlocked, vec!["T-CRIT".to_owned()])
+    );
     for text in ["how are you", "critical thinking", "the weather is fine"] {
-        assert_eq!(plane.unsigned("b", "a", text).reason, Reason::Allowed, "{text}");
+        assert_eq!(
+            plane.unsigned("b", "a", text).reason,
+            Reason::Allowed,
+            "{text}"
+        );
     }
     // Another peer that claims the same name has its own window.
     plane.unsigned("b", "a", "attack-crit");
@@ -254,13 +359,22 @@ fn an_attack_cut_in_pieces_is_seen_whole_and_does_not_follow_its_sender() {
     assert_eq!(other.unwrap().reason, Reason::Allowed);
     plane.unsigned("b", "a", "attack-crit");
     plane.now = plane.now.plus_secs(3_601);
-    assert_eq!(plane.unsigned("b", "a", "ical").reason, Reason::Allowed, "an hour later");
+    assert_eq!(
+        plane.unsigned("b", "a", "ical").reason,
+        Reason::Allowed,
+        "an hour later"
+    );
 }
 
 #[test]
 fn a_blocked_message_is_not_part_of_the_window() {
     let mut plane = Plane::new(OPEN);
-    assert_eq!(plane.unsigned("b", "a", "attack-critical attack-crit").reason, Reason::ContentBlocked);
+    assert_eq!(
+        plane
+            .unsigned("b", "a", "attack-critical attack-crit")
+            .reason,
+        Reason::ContentBlocked
+    );
     assert_eq!(plane.unsigned("b", "a", "ical").reason, Reason::Allowed);
 }
 
@@ -268,47 +382,103 @@ fn a_blocked_message_is_not_part_of_the_window() {
 fn history_escalates_proven_senders() {
     let mut plane = Plane::new(SIGNED);
     for n in 0..3 {
-        assert_eq!(plane.signed("a", "b", &format!("attack-critical {n}")).reason, Reason::ContentBlocked);
+        assert_eq!(
+            plane
+                .signed("a", "b", &format!("attack-critical {n}"))
+                .reason,
+            Reason::ContentBlocked
+        );
     }
-    assert_eq!(plane.signed("a", "b", "attack-medium").reason, Reason::ContentQuarantined);
-    assert_eq!(plane.signed("b", "a", "attack-medium").reason, Reason::ContentFlagged, "its victim not");
-    assert_eq!(plane.signed("a", "b", "attack-high").reason, Reason::ContentQuarantined);
-    assert_eq!(plane.signed("a", "b", "attack-high again").reason, Reason::ContentBlocked);
+    assert_eq!(
+        plane.signed("a", "b", "attack-medium").reason,
+        Reason::ContentQuarantined
+    );
+    assert_eq!(
+        plane.signed("b", "a", "attack-medium").reason,
+        Reason::ContentFlagged,
+        "its victim not"
+    );
+    assert_eq!(
+        plane.signed("a", "b", "attack-high").reason,
+        Reason::ContentQuarantined
+    );
+    assert_eq!(
+        plane.signed("a", "b", "attack-high again").reason,
+        Reason::ContentBlocked
+    );
     plane.now = plane.now.plus_secs(3_601);
-    assert_eq!(plane.signed("a", "b", "attack-medium later").reason, Reason::ContentFlagged);
+    assert_eq!(
+        plane.signed("a", "b", "attack-medium later").reason,
+        Reason::ContentFlagged
+    );
 }
 
 #[test]
 fn rates_are_charged_to_proven_senders_and_to_peers() {
-    let mut plane = Plane::new("
+    let mut plane = Plane::new(
+        "
 identity: {keys_dir: /keys}
 rate_limit: {per_agent: 3, window: 60, per_ip: 10}
 agents: {a: {can_message: [b]}, b: {can_message: [a]}}
-");
+",
+    );
     for n in 0..3 {
-        assert_eq!(plane.signed("a", "b", &n.to_string()).reason, Reason::Allowed);
+        assert_eq!(
+            plane.signed("a", "b", &n.to_string()).reason,
+            Reason::Allowed
+        );
     }
-    assert_eq!(plane.signed("a", "b", "one more").reason, Reason::AgentRateLimited);
+    assert_eq!(
+        plane.signed("a", "b", "one more").reason,
+        Reason::AgentRateLimited
+    );
     assert_eq!(plane.signed("b", "a", "not me").reason, Reason::Allowed);
     // Forged messages in the name of b charge the peer, never b.
     for _ in 0..5 {
-        let body = plane.signed_body("b", "a", "x", None).replace("\"x\"", "\"y\"");
+        let body = plane
+            .signed_body("b", "a", "x", None)
+            .replace("\"x\"", "\"y\"");
         let _ = plane.send_body(&body, Headers::default());
     }
     let body = plane.signed_body("b", "a", "again", None);
-    assert_eq!(plane.send_body(&body, Headers::default()), Err(Reason::PeerRateLimited));
+    assert_eq!(
+        plane.send_body(&body, Headers::default()),
+        Err(Reason::PeerRateLimited)
+    );
     let peer = Some("10.0.0.9".parse().unwrap());
-    assert_eq!(plane.send_from(peer, &body, Headers::default()).unwrap().reason, Reason::Allowed);
+    assert_eq!(
+        plane
+            .send_from(peer, &body, Headers::default())
+            .unwrap()
+            .reason,
+        Reason::Allowed
+    );
 }
 
 #[test]
 fn observe_blocks_nothing_and_keeps_the_verdict() {
     let mut plane = Plane::new(&format!("mode: observe\n{SIGNED}"));
     for (said, reason, verdict) in [
-        (plane.unsigned("a", "b", "hi"), Reason::SignatureRequired, Verdict::Block),
-        (plane.signed("a", "c", "hi"), Reason::GrantMissing, Verdict::Block),
-        (plane.signed("a", "b", "attack-critical"), Reason::ContentBlocked, Verdict::Block),
-        (plane.signed("a", "b", "attack-high"), Reason::ContentQuarantined, Verdict::Quarantine),
+        (
+            plane.unsigned("a", "b", "hi"),
+            Reason::SignatureRequired,
+            Verdict::Block,
+        ),
+        (
+            plane.signed("a", "c", "hi"),
+            Reason::GrantMissing,
+            Verdict::Block,
+        ),
+        (
+            plane.signed("a", "b", "attack-critical"),
+            Reason::ContentBlocked,
+            Verdict::Block,
+        ),
+        (
+            plane.signed("a", "b", "attack-high"),
+            Reason::ContentQuarantined,
+            Verdict::Quarantine,
+        ),
     ] {
         assert_eq!((said.reason, said.verdict), (reason, verdict));
         assert_eq!((said.status, said.http), (Status::Delivered, 200));
@@ -319,23 +489,45 @@ fn observe_blocks_nothing_and_keeps_the_verdict() {
 fn delegation_is_refused_while_chains_cannot_be_verified() {
     let mut plane = Plane::new(SIGNED);
     let body = plane.signed_body("a", "b", "hi", None);
-    let headers = Headers { delegation: Some(b"W10="), ..Headers::default() };
-    assert_eq!(plane.send_body(&body, headers).unwrap().reason, Reason::DelegationInvalid);
-    let mut plane = Plane::new("
+    let headers = Headers {
+        delegation: Some(b"W10="),
+        ..Headers::default()
+    };
+    assert_eq!(
+        plane.send_body(&body, headers).unwrap().reason,
+        Reason::DelegationInvalid
+    );
+    let mut plane = Plane::new(
+        "
 identity: {keys_dir: /keys, require_delegation: true}
 agents: {a: {can_message: [b]}}
-");
-    assert_eq!(plane.signed("a", "b", "hi").reason, Reason::DelegationRequired);
+",
+    );
+    assert_eq!(
+        plane.signed("a", "b", "hi").reason,
+        Reason::DelegationRequired
+    );
 }
 
 #[test]
 fn intents_flag_and_never_refuse() {
-    let mut plane = Plane::new("
+    let mut plane = Plane::new(
+        "
 identity: {require_signature: false}
 server: {require_intent: true}
-");
+",
+    );
     let mut send = |body: &str| plane.send_body(body, Headers::default()).unwrap().reason;
-    assert_eq!(send(r#"{"from":"a","to":"b","content":"ship it","intent":"deploy"}"#), Reason::Allowed);
-    assert_eq!(send(r#"{"from":"a","to":"b","content":"hi","intent":"deploy"}"#), Reason::ContentFlagged);
-    assert_eq!(send(r#"{"from":"a","to":"b","content":"hi"}"#), Reason::ContentFlagged);
+    assert_eq!(
+        send(r#"{"from":"a","to":"b","content":"ship it","intent":"deploy"}"#),
+        Reason::Allowed
+    );
+    assert_eq!(
+        send(r#"{"from":"a","to":"b","content":"hi","intent":"deploy"}"#),
+        Reason::ContentFlagged
+    );
+    assert_eq!(
+        send(r#"{"from":"a","to":"b","content":"hi"}"#),
+        Reason::ContentFlagged
+    );
 }

@@ -13,7 +13,10 @@ pub(super) fn bip39(matched: &[u8]) -> bool {
     let list = bip39::Language::English.word_list();
     let mut run: Vec<&str> = Vec::new();
     let text = String::from_utf8_lossy(&matched.to_ascii_lowercase()).into_owned();
-    for word in text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()) {
+    for word in text
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .filter(|word| !word.is_empty())
+    {
         match list.binary_search(&word) {
             Ok(at) => run.push(list[at]),
             Err(_) => run.clear(),
@@ -78,10 +81,18 @@ fn base58check(text: &[u8]) -> Option<Vec<u8>> {
 /// BIP-173 and BIP-350.
 fn bech32(text: &[u8]) -> bool {
     const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    const GENERATORS: [u32; 5] = [0x3B6A_57B2, 0x2650_8E6D, 0x1EA1_19FA, 0x3D42_33DD, 0x2A14_62B3];
+    const GENERATORS: [u32; 5] = [
+        0x3B6A_57B2,
+        0x2650_8E6D,
+        0x1EA1_19FA,
+        0x3D42_33DD,
+        0x2A14_62B3,
+    ];
     let mixed = text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase);
     let lower = text.to_ascii_lowercase();
-    let Some(at) = lower.iter().rposition(|byte| *byte == b'1') else { return false };
+    let Some(at) = lower.iter().rposition(|byte| *byte == b'1') else {
+        return false;
+    };
     let (prefix, data) = (&lower[..at], &lower[at + 1..]);
     if mixed || !matches!(prefix, b"bc" | b"tb" | b"bcrt") || !(14..=88).contains(&data.len()) {
         return false;
@@ -90,24 +101,34 @@ fn bech32(text: &[u8]) -> bool {
     values.push(0);
     values.extend(prefix.iter().map(|byte| byte & 31));
     for byte in data {
-        let Some(value) = ALPHABET.iter().position(|letter| letter == byte) else { return false };
+        let Some(value) = ALPHABET.iter().position(|letter| letter == byte) else {
+            return false;
+        };
         values.push(value as u8);
     }
     let sum = values.iter().fold(1_u32, |sum, value| {
         let top = sum >> 25;
         let next = ((sum & 0x01FF_FFFF) << 5) ^ u32::from(*value);
-        GENERATORS.iter().enumerate().fold(next, |next, (bit, generator)| {
-            next ^ (generator & ((top >> bit) & 1).wrapping_neg())
-        })
+        GENERATORS
+            .iter()
+            .enumerate()
+            .fold(next, |next, (bit, generator)| {
+                next ^ (generator & ((top >> bit) & 1).wrapping_neg())
+            })
     });
     matches!(sum, 1 | 0x2BC8_30A3)
 }
 
 /// `0x` and forty hex digits; EIP-55 if upper and lower case are mixed; not a run of one digit.
 pub(super) fn eth_address(matched: &[u8]) -> bool {
-    let Some(at) = matched.windows(2).position(|window| window == b"0x") else { return false };
+    let Some(at) = matched.windows(2).position(|window| window == b"0x") else {
+        return false;
+    };
     let body = &matched[at + 2..];
-    let body = &body[..body.iter().take_while(|byte| byte.is_ascii_hexdigit()).count()];
+    let body = &body[..body
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count()];
     if body.len() != 40 || body.iter().all(|byte| *byte == body[0]) {
         return false;
     }
@@ -129,10 +150,17 @@ mod tests {
     #[test]
     fn phrases_are_words_of_the_list() {
         let zero = format!("{}about", "abandon ".repeat(11));
-        assert!(!bip39(zero.as_bytes()), "the all-zero phrase is everyone's example");
-        assert!(bip39(b"legal winner thank year wave sausage worth useful legal winner thank yellow"));
+        assert!(
+            !bip39(zero.as_bytes()),
+            "the all-zero phrase is everyone's example"
+        );
+        assert!(bip39(
+            b"legal winner thank year wave sausage worth useful legal winner thank yellow"
+        ));
         assert!(!bip39(b"legal winner thank year wave sausage worth useful"));
-        assert!(!bip39(b"the quick brown fox jumps over the lazy dog and runs away from it all"));
+        assert!(!bip39(
+            b"the quick brown fox jumps over the lazy dog and runs away from it all"
+        ));
     }
 
     #[test]
@@ -147,7 +175,9 @@ mod tests {
     fn addresses_carry_their_checksums() {
         assert!(btc_address(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
         assert!(btc_address(b"BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4"));
-        assert!(btc_address(b"bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"));
+        assert!(btc_address(
+            b"bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"
+        ));
         assert!(!btc_address(b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"));
         assert!(!btc_address(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"));
         assert!(eth_address(b"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));

@@ -4,11 +4,19 @@ use super::digits;
 
 /// Area, group and serial as the Social Security Administration issues them; known fakes excluded.
 pub(super) fn ssn(matched: &[u8]) -> bool {
-    let Some((d, 9)) = digits::<9>(matched) else { return false };
-    let number = |digits: &[u8]| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
+    let Some((d, 9)) = digits::<9>(matched) else {
+        return false;
+    };
+    let number = |digits: &[u8]| {
+        digits
+            .iter()
+            .fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit))
+    };
     let (area, group, serial) = (number(&d[..3]), number(&d[3..5]), number(&d[5..]));
-    let fake = matches!((area, group, serial), (78, 5, 1120) | (219, 9, 9999) | (123, 45, 6789))
-        || d.iter().all(|digit| *digit == d[0]);
+    let fake = matches!(
+        (area, group, serial),
+        (78, 5, 1120) | (219, 9, 9999) | (123, 45, 6789)
+    ) || d.iter().all(|digit| *digit == d[0]);
     !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !fake
 }
 
@@ -18,7 +26,9 @@ pub(super) fn es_dni(matched: &[u8]) -> bool {
     let mut text = [0_u8; 9];
     let mut len = 0;
     for byte in matched.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
-        let Some(slot) = text.get_mut(len) else { return false };
+        let Some(slot) = text.get_mut(len) else {
+            return false;
+        };
         *slot = byte.to_ascii_uppercase();
         len += 1;
     }
@@ -43,11 +53,16 @@ pub(super) fn es_dni(matched: &[u8]) -> bool {
 
 /// Two check digits modulo 11.
 pub(super) fn br_cpf(matched: &[u8]) -> bool {
-    let Some((d, 11)) = digits::<11>(matched) else { return false };
+    let Some((d, 11)) = digits::<11>(matched) else {
+        return false;
+    };
     let check = |digits: &[u8]| {
         let weights = (2..).take(digits.len()).collect::<Vec<u32>>();
-        let sum: u32 =
-            digits.iter().zip(weights.iter().rev()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
+        let sum: u32 = digits
+            .iter()
+            .zip(weights.iter().rev())
+            .map(|(digit, weight)| u32::from(*digit) * weight)
+            .sum();
         (sum * 10 % 11 % 10) as u8
     };
     !d.iter().all(|digit| *digit == d[0]) && check(&d[..9]) == d[9] && check(&d[..10]) == d[10]
@@ -60,10 +75,15 @@ pub(super) fn uk_nino(matched: &[u8]) -> bool {
         .filter(|byte| byte.is_ascii_alphanumeric())
         .map(u8::to_ascii_uppercase)
         .collect();
-    let [a, b, number @ .., suffix] = text.as_slice() else { return false };
+    let [a, b, number @ .., suffix] = text.as_slice() else {
+        return false;
+    };
     let first = a.is_ascii_alphabetic() && !b"DFIQUV".contains(a);
     let second = b.is_ascii_alphabetic() && !b"DFIOQUV".contains(b);
-    let prefix = !matches!(&[*a, *b], b"BG" | b"GB" | b"KN" | b"NK" | b"NT" | b"TN" | b"ZZ");
+    let prefix = !matches!(
+        &[*a, *b],
+        b"BG" | b"GB" | b"KN" | b"NK" | b"NT" | b"TN" | b"ZZ"
+    );
     first
         && second
         && prefix
@@ -74,7 +94,9 @@ pub(super) fn uk_nino(matched: &[u8]) -> bool {
 
 /// Twelve digits, the first 2 to 9, Verhoeff check digit.
 pub(super) fn in_aadhaar(matched: &[u8]) -> bool {
-    let Some((d, 12)) = digits::<12>(matched) else { return false };
+    let Some((d, 12)) = digits::<12>(matched) else {
+        return false;
+    };
     d[0] >= 2 && !d.iter().all(|digit| *digit == d[0]) && verhoeff(&d)
 }
 
@@ -87,10 +109,14 @@ fn verhoeff(digits: &[u8]) -> bool {
         (false, true) => (a + 5 - b) % 5 + 5,
         (false, false) => (a + 5 - b) % 5,
     };
-    let check = digits.iter().rev().enumerate().fold(0, |check, (at, digit)| {
-        let permuted = (0..at % 8).fold(*digit, |digit, _| PERMUTATION[usize::from(digit)]);
-        multiply(check, permuted)
-    });
+    let check = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .fold(0, |check, (at, digit)| {
+            let permuted = (0..at % 8).fold(*digit, |digit, _| PERMUTATION[usize::from(digit)]);
+            multiply(check, permuted)
+        });
     check == 0
 }
 
@@ -101,7 +127,15 @@ mod tests {
     #[test]
     fn ssn_follows_the_issuing_rules() {
         assert!(ssn(b"536-22-1846"));
-        for bad in ["000-12-3456", "666-12-3456", "900-12-3456", "123-00-4567", "123-45-0000", "078-05-1120", "12-34"] {
+        for bad in [
+            "000-12-3456",
+            "666-12-3456",
+            "900-12-3456",
+            "123-00-4567",
+            "123-45-0000",
+            "078-05-1120",
+            "12-34",
+        ] {
             assert!(!ssn(bad.as_bytes()), "{bad}");
         }
     }

@@ -102,12 +102,17 @@ impl FromStr for Check {
 
     fn from_str(word: &str) -> Result<Self, CheckError> {
         if let Some(bits) = word.strip_prefix("entropy:") {
-            let bits: f32 = bits.trim().parse().map_err(|_| CheckError(word.to_owned()))?;
+            let bits: f32 = bits
+                .trim()
+                .parse()
+                .map_err(|_| CheckError(word.to_owned()))?;
             if !(0.0..=8.0).contains(&bits) {
                 return Err(CheckError(word.to_owned()));
             }
             // In range: at most 8,000.
-            return Ok(Self::Entropy { millibits_min: (bits * 1000.0).round() as u16 });
+            return Ok(Self::Entropy {
+                millibits_min: (bits * 1000.0).round() as u16,
+            });
         }
         Ok(match word {
             "luhn" => Self::Luhn,
@@ -202,13 +207,36 @@ mod tests {
     #[test]
     fn every_check_survives_being_written_and_read() {
         for word in [
-            "luhn", "iban", "aba", "jwt", "github", "npm", "entropy:3.5", "not_placeholder", "ssn",
-            "bip39", "wif", "eth_address", "btc_address", "email", "private_ip", "es_dni",
-            "br_cpf", "uk_nino", "in_aadhaar",
+            "luhn",
+            "iban",
+            "aba",
+            "jwt",
+            "github",
+            "npm",
+            "entropy:3.5",
+            "not_placeholder",
+            "ssn",
+            "bip39",
+            "wif",
+            "eth_address",
+            "btc_address",
+            "email",
+            "private_ip",
+            "es_dni",
+            "br_cpf",
+            "uk_nino",
+            "in_aadhaar",
         ] {
             let check: Check = word.parse().unwrap();
             assert_eq!(check.to_string(), word);
-            for bytes in [&b""[..], b"\xff\xfe", b"0", b"-", b"aaaa.bbbb.cccc", &[b'1'; 4096]] {
+            for bytes in [
+                &b""[..],
+                b"\xff\xfe",
+                b"0",
+                b"-",
+                b"aaaa.bbbb.cccc",
+                &[b'1'; 4096],
+            ] {
                 let _ = check.passes(bytes);
             }
         }

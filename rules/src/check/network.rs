@@ -2,18 +2,39 @@
 
 /// One `@`, a plausible local part, a dotted domain with an alphabetic top level.
 pub(super) fn email(matched: &[u8]) -> bool {
-    let Some(at) = matched.iter().position(|byte| *byte == b'@') else { return false };
+    let Some(at) = matched.iter().position(|byte| *byte == b'@') else {
+        return false;
+    };
     let local_is = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-'".contains(byte);
     let domain_is = |byte: &u8| byte.is_ascii_alphanumeric() || b".-".contains(byte);
-    let local: Vec<u8> = matched[..at].iter().rev().take_while(|byte| local_is(byte)).copied().collect();
-    let domain: Vec<u8> = matched[at + 1..].iter().take_while(|byte| domain_is(byte)).copied().collect();
+    let local: Vec<u8> = matched[..at]
+        .iter()
+        .rev()
+        .take_while(|byte| local_is(byte))
+        .copied()
+        .collect();
+    let domain: Vec<u8> = matched[at + 1..]
+        .iter()
+        .take_while(|byte| domain_is(byte))
+        .copied()
+        .collect();
     let domain = domain.trim_ascii_end();
     let labels: Vec<&[u8]> = domain.split(|byte| *byte == b'.').collect();
-    let top = labels.iter().rev().find(|label| !label.is_empty()).copied().unwrap_or_default();
-    let plausible_label = |label: &&[u8]| !label.is_empty() && label.len() <= 63;
-    let reserved = [&b"example.com"[..], b"example.org", b"example.net", b"localhost"]
+    let top = labels
         .iter()
-        .any(|reserved| domain.eq_ignore_ascii_case(reserved));
+        .rev()
+        .find(|label| !label.is_empty())
+        .copied()
+        .unwrap_or_default();
+    let plausible_label = |label: &&[u8]| !label.is_empty() && label.len() <= 63;
+    let reserved = [
+        &b"example.com"[..],
+        b"example.org",
+        b"example.net",
+        b"localhost",
+    ]
+    .iter()
+    .any(|reserved| domain.eq_ignore_ascii_case(reserved));
     !local.is_empty()
         && local.len() <= 64
         && labels.len() >= 2
@@ -40,12 +61,18 @@ pub(super) fn private_ip(matched: &[u8]) -> bool {
     if host.matches(':').count() >= 2 {
         return private_v6(host);
     }
-    let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
+    let host = host
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.');
     inet_aton(host).is_some_and(not_public_v4)
 }
 
 fn private_v6(text: &str) -> bool {
-    let Ok(address) = text.parse::<std::net::Ipv6Addr>() else { return false };
+    let Ok(address) = text.parse::<std::net::Ipv6Addr>() else {
+        return false;
+    };
     if let Some(v4) = address.to_ipv4_mapped() {
         return not_public_v4(u32::from(v4));
     }
@@ -67,7 +94,10 @@ fn inet_aton(text: &str) -> Option<u32> {
     if *last >= 1_u64 << free_bits {
         return None;
     }
-    let head = first.iter().enumerate().fold(0_u64, |sum, (at, part)| sum | (part << (24 - 8 * at)));
+    let head = first
+        .iter()
+        .enumerate()
+        .fold(0_u64, |sum, (at, part)| sum | (part << (24 - 8 * at)));
     u32::try_from(head | last).ok()
 }
 
@@ -103,10 +133,22 @@ mod tests {
 
     #[test]
     fn email_needs_a_real_looking_domain() {
-        for good in ["anna.b@firma.de", "<x+y@mail.co.uk>", "mailto:o'neil@a-b.io"] {
+        for good in [
+            "anna.b@firma.de",
+            "<x+y@mail.co.uk>",
+            "mailto:o'neil@a-b.io",
+        ] {
             assert!(email(good.as_bytes()), "{good}");
         }
-        for bad in ["@x.de", "a@b", "a@b.1", "user@example.com", "a@.de", "git@", "a@b..de"] {
+        for bad in [
+            "@x.de",
+            "a@b",
+            "a@b.1",
+            "user@example.com",
+            "a@.de",
+            "git@",
+            "a@b..de",
+        ] {
             assert!(!email(bad.as_bytes()), "{bad}");
         }
     }
@@ -114,14 +156,32 @@ mod tests {
     #[test]
     fn private_ip_reads_every_spelling() {
         for bad in [
-            "http://127.0.0.1/", "http://0x7f.1/x", "http://2130706433", "http://017700000001/",
-            "http://10.1.2.3:8080/a", "192.168.0.1", "172.31.255.1", "http://[::1]/", "[fe80::1%eth0]",
-            "http://[::ffff:169.254.169.254]/latest", "http://u:p@127.1/", "http://169.254.169.254/",
-            "fd00::1", "0.0.0.0",
+            "http://127.0.0.1/",
+            "http://0x7f.1/x",
+            "http://2130706433",
+            "http://017700000001/",
+            "http://10.1.2.3:8080/a",
+            "192.168.0.1",
+            "172.31.255.1",
+            "http://[::1]/",
+            "[fe80::1%eth0]",
+            "http://[::ffff:169.254.169.254]/latest",
+            "http://u:p@127.1/",
+            "http://169.254.169.254/",
+            "fd00::1",
+            "0.0.0.0",
         ] {
             assert!(private_ip(bad.as_bytes()), "{bad}");
         }
-        for good in ["8.8.8.8", "http://172.32.0.1/", "http://1.1.1.1/", "[2606:4700::1111]", "999.1.1.1", "face", ""] {
+        for good in [
+            "8.8.8.8",
+            "http://172.32.0.1/",
+            "http://1.1.1.1/",
+            "[2606:4700::1111]",
+            "999.1.1.1",
+            "face",
+            "",
+        ] {
             assert!(!private_ip(good.as_bytes()), "{good}");
         }
     }

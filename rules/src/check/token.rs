@@ -7,7 +7,9 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// GitHub and npm: `<prefix>_<body><CRC-32 of the body in base 62, six characters>`.
 pub(super) fn crc32_base62(matched: &[u8]) -> bool {
     let token = longest_token(matched);
-    let Some(at) = token.iter().rposition(|byte| *byte == b'_') else { return false };
+    let Some(at) = token.iter().rposition(|byte| *byte == b'_') else {
+        return false;
+    };
     let body = &token[at + 1..];
     let Some((body, sum)) = body.len().checked_sub(6).map(|at| body.split_at(at)) else {
         return false;
@@ -27,7 +29,9 @@ pub(super) fn crc32_base62(matched: &[u8]) -> bool {
 /// CRC-32 (IEEE 802.3).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -37,12 +41,16 @@ pub(super) fn jwt(matched: &[u8]) -> bool {
         .split(|byte| !(byte.is_ascii_alphanumeric() || b"-_.=".contains(byte)))
         .max_by_key(|run| run.len())
         .unwrap_or_default();
-    let Some(start) = token.windows(3).position(|window| window == b"eyJ") else { return false };
+    let Some(start) = token.windows(3).position(|window| window == b"eyJ") else {
+        return false;
+    };
     let mut parts = token[start..].split(|byte| *byte == b'.');
     let (Some(header), Some(payload), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let Some(header) = base64url(header) else { return false };
+    let Some(header) = base64url(header) else {
+        return false;
+    };
     let named = serde_json::from_slice::<serde_json::Value>(&header)
         .is_ok_and(|header| header.get("alg").is_some_and(serde_json::Value::is_string));
     named && base64url(payload).is_some_and(|payload| payload.first() == Some(&b'{'))

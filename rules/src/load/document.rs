@@ -19,13 +19,19 @@ pub(super) fn split(text: &str) -> Vec<Chunk<'_>> {
     for (line, content) in (0_u32..).zip(text.split_inclusive('\n')) {
         let marker = content.trim_end();
         if marker == "---" || marker.starts_with("--- ") {
-            chunks.push(Chunk { text: &text[start..at], first_line });
+            chunks.push(Chunk {
+                text: &text[start..at],
+                first_line,
+            });
             start = at + 3;
             first_line = line;
         }
         at += content.len();
     }
-    chunks.push(Chunk { text: &text[start..], first_line });
+    chunks.push(Chunk {
+        text: &text[start..],
+        first_line,
+    });
     chunks
 }
 
@@ -37,7 +43,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    pub(super) fn problem(&self, severity: ProblemSeverity, reason: impl Into<String>) -> RuleProblem {
+    pub(super) fn problem(
+        &self,
+        severity: ProblemSeverity,
+        reason: impl Into<String>,
+    ) -> RuleProblem {
         RuleProblem {
             file: self.file.to_owned(),
             line: self.line,
@@ -49,14 +59,20 @@ impl Place<'_> {
 }
 
 pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
-    let mut place = Place { file, line: Some(chunk.first_line + 1), rule: None };
+    let mut place = Place {
+        file,
+        line: Some(chunk.first_line + 1),
+        rule: None,
+    };
     let value: Value = match serde_yaml::from_str(chunk.text) {
         Ok(value) => value,
         Err(error) => {
             place.line = error
                 .location()
                 .map(|location| chunk.first_line + u32::try_from(location.line()).unwrap_or(0));
-            loaded.problems.push(place.problem(ProblemSeverity::Error, error.to_string()));
+            loaded
+                .problems
+                .push(place.problem(ProblemSeverity::Error, error.to_string()));
             return;
         }
     };
@@ -69,7 +85,9 @@ pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
         | Value::Sequence(_)
         | Value::Tagged(_) => {
             let reason = "is neither a rule nor a list under `rules:`";
-            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+            loaded
+                .problems
+                .push(place.problem(ProblemSeverity::Error, reason));
             return;
         }
     };
@@ -82,7 +100,9 @@ pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
         if !["rules", "category", "name", "description", "version"].contains(&key) {
             place.line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
             let reason = format!("unknown key {key:?} beside `rules` has no effect");
-            loaded.problems.push(place.problem(ProblemSeverity::Warn, reason));
+            loaded
+                .problems
+                .push(place.problem(ProblemSeverity::Warn, reason));
         }
     }
     match list {
@@ -92,14 +112,18 @@ pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
                     Value::Mapping(map) => load_rule(file, chunk, map, category, loaded),
                     _ => {
                         let reason = "an entry of `rules` is not a rule";
-                        loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+                        loaded
+                            .problems
+                            .push(place.problem(ProblemSeverity::Error, reason));
                     }
                 }
             }
         }
         _ => {
             let reason = "`rules` must be a list";
-            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+            loaded
+                .problems
+                .push(place.problem(ProblemSeverity::Error, reason));
         }
     }
 }
@@ -114,17 +138,23 @@ fn load_rule(
     let id = map.get("id").and_then(Value::as_str);
     let place = Place {
         file,
-        line: id.and_then(|id| line_of_id(chunk, id)).or(Some(chunk.first_line + 1)),
+        line: id
+            .and_then(|id| line_of_id(chunk, id))
+            .or(Some(chunk.first_line + 1)),
         rule: id.map(str::to_owned),
     };
     let mut problems = Vec::new();
     let rule = rule::parse(map, category, &place, &mut problems);
-    let refused = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+    let refused = problems
+        .iter()
+        .any(|problem| problem.severity == ProblemSeverity::Error);
     if let (Some(rule), false) = (rule, refused) {
         let repeated = loaded.rules.iter().any(|other| other.id == rule.id);
         if repeated && !rule.overrides {
             let reason = "this id appears twice in the file; the first rule stays";
-            loaded.problems.push(place.problem(ProblemSeverity::Error, reason));
+            loaded
+                .problems
+                .push(place.problem(ProblemSeverity::Error, reason));
         } else {
             loaded.rules.push(rule);
         }

@@ -88,7 +88,10 @@ fn refused(file: &str, reason: String) -> RuleProblem {
 fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Vec<RuleProblem>) {
     let name = dir.display().to_string();
     if depth > DIRECTORY_DEPTH_MAX {
-        problems.push(refused(&name, format!("more than {DIRECTORY_DEPTH_MAX} directories deep")));
+        problems.push(refused(
+            &name,
+            format!("more than {DIRECTORY_DEPTH_MAX} directories deep"),
+        ));
         return;
     }
     let entries = match fs::read_dir(dir) {
@@ -100,7 +103,9 @@ fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Ve
     };
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         let is_rule_file = path.extension().is_some_and(|extension| {
             extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
         });

@@ -10,13 +10,36 @@ use crate::{
 
 /// Keys that mean something, in any of the formats.
 const KEYS: &[&str] = &[
-    "id", "name", "category", "severity", "description", "remediation", "references", "surfaces",
-    "lane", "match", "patterns", "exclude", "sensitive", "override", "examples",
+    "id",
+    "name",
+    "category",
+    "severity",
+    "description",
+    "remediation",
+    "references",
+    "surfaces",
+    "lane",
+    "match",
+    "patterns",
+    "exclude",
+    "sensitive",
+    "override",
+    "examples",
     // The Go version's.
-    "targets", "match_mode", "exclude_patterns",
+    "targets",
+    "match_mode",
+    "exclude_patterns",
     // Written by its dashboard and its generators; nothing to do for us.
-    "target", "source", "generated_by", "generated_at", "confidence", "status", "tags", "version",
-    "author", "created_at",
+    "target",
+    "source",
+    "generated_by",
+    "generated_at",
+    "confidence",
+    "status",
+    "tags",
+    "version",
+    "author",
+    "created_at",
 ];
 
 /// The name under which the Go version scanned everything that was not a file.
@@ -39,7 +62,11 @@ pub(super) fn parse(
     place: &Place<'_>,
     problems: &mut Vec<RuleProblem>,
 ) -> Option<Rule> {
-    let mut reader = Reader { map, place, problems };
+    let mut reader = Reader {
+        map,
+        place,
+        problems,
+    };
     reader.warn_unknown_keys();
     let id = reader.id()?;
     let severity = reader.severity()?;
@@ -47,10 +74,13 @@ pub(super) fn parse(
     let name = reader.text("name").unwrap_or_else(|| id.clone());
     Some(Rule {
         name,
-        category: reader.text("category").or(category.map(str::to_owned)).unwrap_or_else(|| {
-            reader.warn("no category; `custom` is used");
-            "custom".to_owned()
-        }),
+        category: reader
+            .text("category")
+            .or(category.map(str::to_owned))
+            .unwrap_or_else(|| {
+                reader.warn("no category; `custom` is used");
+                "custom".to_owned()
+            }),
         severity,
         description: reader.text("description").unwrap_or_default(),
         remediation: reader.text("remediation").unwrap_or_default(),
@@ -69,11 +99,13 @@ pub(super) fn parse(
 
 impl Reader<'_> {
     fn warn(&mut self, reason: impl Into<String>) {
-        self.problems.push(self.place.problem(ProblemSeverity::Warn, reason));
+        self.problems
+            .push(self.place.problem(ProblemSeverity::Warn, reason));
     }
 
     fn refuse(&mut self, reason: impl Into<String>) {
-        self.problems.push(self.place.problem(ProblemSeverity::Error, reason));
+        self.problems
+            .push(self.place.problem(ProblemSeverity::Error, reason));
     }
 
     fn warn_unknown_keys(&mut self) {
@@ -94,7 +126,9 @@ impl Reader<'_> {
         };
         let fits = id.len() <= ID_BYTES_MAX
             && id.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && id.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c));
+            && id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c));
         if !fits {
             self.refuse("`id` must be 1 to 64 letters, digits, `_`, `-`, `.` or `:`");
             return None;
@@ -122,7 +156,10 @@ impl Reader<'_> {
     fn surfaces(&mut self) -> Vec<Surface> {
         let mut surfaces = Vec::new();
         for word in self.strings("surfaces") {
-            match Surface::ALL.into_iter().find(|surface| surface.as_str() == word) {
+            match Surface::ALL
+                .into_iter()
+                .find(|surface| surface.as_str() == word)
+            {
                 Some(surface) if surfaces.contains(&surface) => {}
                 Some(surface) => surfaces.push(surface),
                 None => self.refuse(format!(
@@ -143,7 +180,9 @@ impl Reader<'_> {
             Some("shadow") => Lane::Shadow,
             Some("off") => Lane::Off,
             Some(other) => {
-                self.refuse(format!("`lane` is {other:?}; it must be enforce, alert, shadow or off"));
+                self.refuse(format!(
+                    "`lane` is {other:?}; it must be enforce, alert, shadow or off"
+                ));
                 Lane::Off
             }
         };
@@ -163,7 +202,9 @@ impl Reader<'_> {
         match self.text("match").or_else(|| self.text("match_mode")) {
             Some(word) if word.eq_ignore_ascii_case("all") => MatchMode::All,
             Some(word) if !word.eq_ignore_ascii_case("any") && !word.eq_ignore_ascii_case("or") => {
-                self.warn(format!("match mode {word:?} is neither any nor all; `any` is used"));
+                self.warn(format!(
+                    "match mode {word:?} is neither any nor all; `any` is used"
+                ));
                 MatchMode::Any
             }
             Some(_) | None => MatchMode::Any,
@@ -181,14 +222,23 @@ impl Reader<'_> {
             None => &empty,
         };
         if list.is_empty() || list.len() > PATTERNS_MAX {
-            self.refuse(format!("a rule needs 1 to {PATTERNS_MAX} patterns, this has {}", list.len()));
+            self.refuse(format!(
+                "a rule needs 1 to {PATTERNS_MAX} patterns, this has {}",
+                list.len()
+            ));
             return None;
         }
         let mut patterns = Vec::with_capacity(list.len());
         for (at, value) in list.iter().enumerate() {
             let at = at + 1;
-            let Some(expression) = self.expression(value, &format!("pattern {at}")) else { continue };
-            let mut pattern = Pattern { expression, checks: Vec::new(), near: None };
+            let Some(expression) = self.expression(value, &format!("pattern {at}")) else {
+                continue;
+            };
+            let mut pattern = Pattern {
+                expression,
+                checks: Vec::new(),
+                near: None,
+            };
             if let Value::Mapping(map) = value {
                 for word in strings(map.get("check")) {
                     match word.parse::<Check>() {
@@ -242,12 +292,16 @@ impl Reader<'_> {
                         return None;
                     }
                     (kind, Some(_)) => {
-                        self.refuse(format!("{what}: type {kind:?} is neither regex nor contains"));
+                        self.refuse(format!(
+                            "{what}: type {kind:?} is neither regex nor contains"
+                        ));
                         return None;
                     }
                 },
                 _ => {
-                    self.refuse(format!("{what} needs exactly one of `regex` and `contains`"));
+                    self.refuse(format!(
+                        "{what} needs exactly one of `regex` and `contains`"
+                    ));
                     return None;
                 }
             },
@@ -266,9 +320,14 @@ impl Reader<'_> {
     }
 
     fn examples(&mut self) -> Examples {
-        let Some(value) = self.map.get("examples") else { return Examples::default() };
+        let Some(value) = self.map.get("examples") else {
+            return Examples::default();
+        };
         let list = |ours, theirs| strings(value.get(ours).or_else(|| value.get(theirs)));
-        Examples { matching: list("match", "true_positive"), clean: list("clean", "false_positive") }
+        Examples {
+            matching: list("match", "true_positive"),
+            clean: list("clean", "false_positive"),
+        }
     }
 
     fn text(&mut self, key: &str) -> Option<String> {
@@ -309,9 +368,11 @@ impl Reader<'_> {
 fn strings(value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Sequence(list)) => {
-            list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
+        Some(Value::Sequence(list)) => list
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -322,7 +383,9 @@ fn targets_message(targets: &[String]) -> bool {
     let (excluded, wanted): (Vec<&String>, Vec<&String>) =
         targets.iter().partition(|target| target.starts_with('!'));
     (wanted.is_empty() || wanted.iter().any(|target| glob(target, MESSAGE_FILE)))
-        && !excluded.iter().any(|target| glob(&target[1..], MESSAGE_FILE))
+        && !excluded
+            .iter()
+            .any(|target| glob(&target[1..], MESSAGE_FILE))
 }
 
 /// `*` and `?` within a base name; directories in front are any.
@@ -351,7 +414,12 @@ mod tests {
     #[test]
     fn targets_follow_real_globs() {
         let covers = |targets: &[&str]| {
-            targets_message(&targets.iter().map(|target| (*target).to_owned()).collect::<Vec<_>>())
+            targets_message(
+                &targets
+                    .iter()
+                    .map(|target| (*target).to_owned())
+                    .collect::<Vec<_>>(),
+            )
         };
         assert!(covers(&["*"]));
         assert!(covers(&["*.json", "*.MD"]));

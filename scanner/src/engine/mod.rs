@@ -56,7 +56,11 @@ impl EngineError {
 }
 
 fn check(code: c_int) -> Result<(), EngineError> {
-    if code == SUCCESS { Ok(()) } else { Err(EngineError::from_code(code)) }
+    if code == SUCCESS {
+        Ok(())
+    } else {
+        Err(EngineError::from_code(code))
+    }
 }
 
 /// Version of the library the serialised form depends on.
@@ -68,7 +72,12 @@ pub(crate) fn version() -> String {
 
 /// What the library sees of this CPU: databases are compiled for it.
 pub(crate) fn platform() -> Result<[u64; 3], EngineError> {
-    let mut info = hs::hs_platform_info_t { tune: 0, cpu_features: 0, reserved1: 0, reserved2: 0 };
+    let mut info = hs::hs_platform_info_t {
+        tune: 0,
+        cpu_features: 0,
+        reserved1: 0,
+        reserved2: 0,
+    };
     // SAFETY: writes into the struct, which lives across the call.
     check(unsafe { hs::hs_populate_platform(&mut info) })?;
     Ok([u64::from(info.tune), info.cpu_features, info.reserved1])
@@ -111,13 +120,18 @@ impl Drop for Engine {
 impl Engine {
     /// Compiles all sources into one database for this CPU.
     pub(crate) fn compile(sources: &[Source]) -> Result<Self, Refused> {
-        let whole = |message: String| Refused { index: None, message };
+        let whole = |message: String| Refused {
+            index: None,
+            message,
+        };
         // SAFETY: takes nothing.
         check(unsafe { hs::hs_valid_platform() }).map_err(|error| whole(error.to_string()))?;
         let count =
             c_uint::try_from(sources.len()).map_err(|_| whole("too many patterns".to_owned()))?;
-        let expressions: Vec<*const c_char> =
-            sources.iter().map(|source| source.expression.as_ptr()).collect();
+        let expressions: Vec<*const c_char> = sources
+            .iter()
+            .map(|source| source.expression.as_ptr())
+            .collect();
         let flags: Vec<c_uint> = sources.iter().map(|source| source.flags).collect();
         let ids: Vec<c_uint> = sources.iter().map(|source| source.id).collect();
         let mut database = ptr::null_mut();
@@ -148,7 +162,9 @@ impl Engine {
             unsafe {
                 let fields = error.as_ref();
                 if !fields.message.is_null() {
-                    refused.message = CStr::from_ptr(fields.message).to_string_lossy().into_owned();
+                    refused.message = CStr::from_ptr(fields.message)
+                        .to_string_lossy()
+                        .into_owned();
                 }
                 refused.index = usize::try_from(fields.expression).ok();
                 hs::hs_free_compile_error(error.as_ptr());
@@ -182,7 +198,9 @@ impl Engine {
         check(unsafe {
             hs::hs_deserialize_database(bytes.as_ptr().cast(), bytes.len(), &mut database)
         })?;
-        NonNull::new(database).map(|database| Self { database }).ok_or(EngineError::Other(0))
+        NonNull::new(database)
+            .map(|database| Self { database })
+            .ok_or(EngineError::Other(0))
     }
 
     /// Memory the database takes.
@@ -234,8 +252,13 @@ impl Session {
 
     /// Appends every pattern found in `bytes` to `hits`, each once, whose capacity the caller has
     /// reserved for all patterns of the engine.
-    pub(crate) fn scan(&mut self, bytes: &[u8], hits: &mut Vec<RawMatch>) -> Result<(), EngineError> {
-        let length = c_uint::try_from(bytes.len()).map_err(|_| EngineError::Other(hs::HS_INVALID))?;
+    pub(crate) fn scan(
+        &mut self,
+        bytes: &[u8],
+        hits: &mut Vec<RawMatch>,
+    ) -> Result<(), EngineError> {
+        let length =
+            c_uint::try_from(bytes.len()).map_err(|_| EngineError::Other(hs::HS_INVALID))?;
         // SAFETY: engine and scratch belong together (see `new`); pointer and length are of one
         // slice; `on_match` gets back the vector, which nothing else touches during the call.
         let code = unsafe {
@@ -274,7 +297,10 @@ unsafe extern "C" fn on_match(
     if hits.len() == hits.capacity() {
         return 1;
     }
-    hits.push(RawMatch { pattern: id, end: to });
+    hits.push(RawMatch {
+        pattern: id,
+        end: to,
+    });
     0
 }
 
@@ -284,7 +310,11 @@ mod tests {
     use super::*;
 
     fn source(expression: &str, id: u32) -> Source {
-        Source { expression: CString::new(expression).unwrap(), flags: SINGLE_MATCH, id }
+        Source {
+            expression: CString::new(expression).unwrap(),
+            flags: SINGLE_MATCH,
+            id,
+        }
     }
 
     #[test]
@@ -296,14 +326,22 @@ mod tests {
         hits.sort_by_key(|hit| hit.pattern);
         assert_eq!(
             hits,
-            [RawMatch { pattern: 7, end: 4 }, RawMatch { pattern: 9, end: 12 }]
+            [
+                RawMatch { pattern: 7, end: 4 },
+                RawMatch {
+                    pattern: 9,
+                    end: 12
+                }
+            ]
         );
         assert!(session.scratch_bytes() > 0 && engine.size_bytes() > 0);
     }
 
     #[test]
     fn names_the_expression_it_refuses() {
-        let refused = Engine::compile(&[source("abc", 0), source("a(?=b)", 1)]).err().unwrap();
+        let refused = Engine::compile(&[source("abc", 0), source("a(?=b)", 1)])
+            .err()
+            .unwrap();
         assert_eq!(refused.index, Some(1));
         assert!(!refused.message.is_empty());
     }
@@ -322,7 +360,10 @@ mod tests {
         let bytes = engine.serialize().unwrap();
         let again = Arc::new(Engine::deserialize(&bytes).unwrap());
         let mut hits = Vec::with_capacity(1);
-        Session::new(again).unwrap().scan(b"abc", &mut hits).unwrap();
+        Session::new(again)
+            .unwrap()
+            .scan(b"abc", &mut hits)
+            .unwrap();
         assert_eq!(hits, [RawMatch { pattern: 3, end: 3 }]);
         assert!(Engine::deserialize(&bytes[..bytes.len() / 2]).is_err());
         assert!(Engine::deserialize(b"").is_err());

@@ -30,6 +30,13 @@ impl MappedText {
         self.pieces.clear();
     }
 
+    /// Gives memory back that only a large content needed.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        if self.bytes.capacity() > bytes_max || self.pieces.capacity() > bytes_max / 12 {
+            *self = Self::default();
+        }
+    }
+
     /// Appends `parent[range]` as it is.
     pub(crate) fn copy(&mut self, parent: &[u8], range: Range<usize>) {
         if range.is_empty() {
@@ -37,7 +44,10 @@ impl MappedText {
         }
         let view = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&parent[range.clone()]);
-        let range = Range32 { start: range.start as u32, end: range.end as u32 };
+        let range = Range32 {
+            start: range.start as u32,
+            end: range.end as u32,
+        };
         if let Some(last) = self.pieces.last_mut() {
             // A copy right behind a copy is one copy.
             let same = last.parent.end == range.start
@@ -47,7 +57,10 @@ impl MappedText {
                 return;
             }
         }
-        self.pieces.push(Piece { view, parent: range });
+        self.pieces.push(Piece {
+            view,
+            parent: range,
+        });
     }
 
     /// Appends `bytes`, which stand for `range` of the parent as a whole.
@@ -57,7 +70,10 @@ impl MappedText {
         }
         let view = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
-        let parent = Range32 { start: range.start as u32, end: range.end as u32 };
+        let parent = Range32 {
+            start: range.start as u32,
+            end: range.end as u32,
+        };
         self.pieces.push(Piece { view, parent });
     }
 
@@ -77,29 +93,23 @@ impl MappedText {
     /// The bytes of the parent that `range` of the view stands for.
     pub(crate) fn parent(&self, range: Range<u32>) -> Range<u32> {
         let last = range.end.saturating_sub(1).max(range.start);
-        let (first, last) = (self.piece(range.start), self.piece(last));
-        let (Some((piece, offset)), Some((end_piece, end_offset))) = (first, last) else {
+        let (Some(first), Some(last)) = (self.byte(range.start), self.byte(last)) else {
             return 0..0;
         };
-        let start = match offset {
-            Some(offset) => piece.start + offset,
-            None => piece.start,
-        };
-        let end = match end_offset {
-            Some(offset) => end_piece.start + offset + 1,
-            None => end_piece.end,
-        };
-        // Pieces may stand for the same bytes (one blob decoded), never for earlier ones.
-        start..end.max(start + 1)
+        // A text read from its end has its last byte first.
+        first.start.min(last.start)..first.end.max(last.end)
     }
 
-    /// The parent's stretch, and the offset in it if the piece is a byte-by-byte copy.
-    fn piece(&self, at: u32) -> Option<(Range32, Option<u32>)> {
+    /// The bytes of the parent that one byte stands for: itself in a copy, or a whole stretch.
+    fn byte(&self, at: u32) -> Option<Range32> {
         let index = self.pieces.partition_point(|piece| piece.view <= at).checked_sub(1)?;
-        let piece = self.pieces[index];
+        let Piece { view, parent } = self.pieces[index];
         let end = self.pieces.get(index + 1).map_or(self.bytes.len() as u32, |next| next.view);
-        let linear = end - piece.view == piece.parent.end - piece.parent.start;
-        Some((piece.parent, linear.then(|| at - piece.view)))
+        if end - view == parent.end - parent.start {
+            let start = parent.start + (at - view);
+            return Some(Range32 { start, end: start + 1 });
+        }
+        Some(parent)
     }
 }
 

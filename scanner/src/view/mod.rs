@@ -1,15 +1,49 @@
 //! The forms in which one content is looked at.
 //!
-//! Each view is made from the content or from another view, only when that text shows evidence
-//! for it, and keeps a map back, so that every finding has its place in the original bytes.
+//! ```text
+//! text ─► unescaped ─► folded ─┬─► stripped ─┬─► collapsed
+//!   (each only on evidence)    │             └─► leet, rot13, reversed
+//!                              └─► decoded ─► each of these again, to depth 3
+//! ```
+//! A view keeps a map back to the text it was made from, so that every finding has its place in
+//! the original bytes. Views, their bytes and their nesting are bounded; a bound that keeps
+//! something from being looked at is reported.
 
+mod collapse;
+mod decode;
+mod evidence;
 mod fold;
 mod map;
+mod strip;
+mod turn;
+mod unescape;
 
 use std::ops::Range;
 
-use crate::finding::LimitsReached;
+use crate::finding::{Limit, LimitsReached};
+use evidence::Evidence;
 use map::MappedText;
+
+/// Views made of one content.
+const VIEWS_MAX: usize = 256;
+
+/// Bytes of views whatever the content's length.
+const VIEW_BYTES_MIN: usize = 1 << 20;
+
+/// More bytes of views for each byte of content.
+const VIEW_BYTES_PER_BYTE: usize = 6;
+
+/// Bytes of views whatever the content.
+const VIEW_BYTES_MAX: usize = 96 << 20;
+
+/// Encodings opened inside of each other.
+const DEPTH_MAX: u8 = 3;
+
+/// Escapes undone on top of each other.
+const UNESCAPE_PASSES_MAX: usize = 3;
+
+/// Memory a buffer keeps between contents.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// A form of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +64,7 @@ pub enum View {
     Reversed,
     /// Shifted by thirteen letters.
     Rot13,
-    /// Base64, base32, base85 or hex opened.
+    /// Base64, base32, base85, hex or character codes opened.
     Decoded,
 }
 
@@ -56,6 +90,8 @@ struct Slot {
     text: MappedText,
     /// The view it was made from; `None` is the content.
     parent: Option<usize>,
+    /// Encodings opened to get here.
+    depth: u8,
 }
 
 /// The views of one content, made one after the other in reused buffers.
@@ -65,25 +101,49 @@ pub(crate) struct Views {
     /// Slots in use. Invariant: `used <= slots.len()`.
     used: usize,
     next: usize,
+    /// Bytes of views that may still be made.
+    bytes_left: usize,
+    decoded: Vec<u8>,
 }
 
 impl Views {
     /// Begins a new content.
-    pub(crate) fn start(&mut self, content: &[u8]) {
+    pub(crate) fn start(&mut self, content: &[u8], limits: &mut LimitsReached) {
+        for slot in &mut self.slots[..self.used] {
+            slot.text.shrink(KEPT_BYTES_MAX);
+        }
+        if self.decoded.capacity() > KEPT_BYTES_MAX {
+            self.decoded = Vec::new();
+        }
         self.used = 0;
         self.next = 0;
-        if fold::is_needed(content) {
-            self.make(View::Folded, None, |text| fold::fold(content, text));
-        }
+        self.bytes_left = content
+            .len()
+            .saturating_mul(VIEW_BYTES_PER_BYTE)
+            .clamp(VIEW_BYTES_MIN, VIEW_BYTES_MAX);
+        self.expand(content, None, limits);
     }
 
-    /// Makes the next view and returns its number.
-    pub(crate) fn next(&mut self, _content: &[u8], _limits: &mut LimitsReached) -> Option<usize> {
+    /// The next view to look at. What was decoded brings its own views with it.
+    pub(crate) fn next(&mut self, content: &[u8], limits: &mut LimitsReached) -> Option<usize> {
         if self.next == self.used {
             return None;
         }
+        let at = self.next;
         self.next += 1;
-        Some(self.next - 1)
+        if self.slots[at].kind == View::Decoded {
+            self.expand(content, Some(at), limits);
+        }
+        Some(at)
+    }
+
+    /// Adds what letters turned around or shifted say; the engine has seen signs of it.
+    pub(crate) fn turn(&mut self, content: &[u8], kind: View, limits: &mut LimitsReached) {
+        let turned = match kind {
+            View::Reversed => turn::reverse,
+            _ => turn::rot13,
+        };
+        self.derive(content, None, kind, 0, limits, turned);
     }
 
     pub(crate) fn bytes(&self, at: usize) -> &[u8] {
@@ -105,17 +165,113 @@ impl Views {
         range
     }
 
-    /// Fills a free slot; `fill` answers whether the view is worth looking at.
-    fn make(&mut self, kind: View, parent: Option<usize>, fill: impl FnOnce(&mut MappedText) -> bool) {
+    fn source<'a>(&'a self, content: &'a [u8], of: Option<usize>) -> &'a [u8] {
+        of.map_or(content, |at| &self.slots[at].text.bytes)
+    }
+
+    /// Makes every view of one text that the text asks for.
+    fn expand(&mut self, content: &[u8], base: Option<usize>, limits: &mut LimitsReached) {
+        let depth = base.map_or(0, |at| self.slots[at].depth);
+        let mut last = base;
+        let mut evidence = evidence::gather(self.source(content, last));
+        if evidence == Evidence::default() {
+            return;
+        }
+        for _ in 0..UNESCAPE_PASSES_MAX {
+            if !evidence.escapes {
+                break;
+            }
+            match self.derive(content, last, View::Unescaped, depth, limits, unescape::unescape) {
+                None => break,
+                made => last = made,
+            }
+            evidence = evidence::gather(self.source(content, last));
+        }
+        if evidence.high {
+            let made = self.derive(content, last, View::Folded, depth, limits, fold::fold);
+            if made.is_some() {
+                last = made;
+                evidence = evidence::gather(self.source(content, last));
+            }
+        }
+        if evidence.encoded {
+            self.decode(content, last, depth, limits);
+        }
+        if evidence.marks {
+            last = self.derive(content, last, View::Stripped, depth, limits, strip::strip).or(last);
+        }
+        if evidence.spaced {
+            self.derive(content, last, View::Collapsed, depth, limits, collapse::collapse);
+        }
+        if evidence.leet {
+            self.derive(content, last, View::Leet, depth, limits, collapse::unleet);
+        }
+    }
+
+    /// Opens every encoding in one text.
+    fn decode(
+        &mut self,
+        content: &[u8],
+        of: Option<usize>,
+        depth: u8,
+        limits: &mut LimitsReached,
+    ) {
+        let mut at = 0;
+        let mut decoded = std::mem::take(&mut self.decoded);
+        while let Some(found) = decode::next(self.source(content, of), at, &mut decoded) {
+            at = found.range.end;
+            if depth == DEPTH_MAX {
+                limits.insert(Limit::Depth);
+                break;
+            }
+            if found.too_large {
+                limits.insert(Limit::ViewBytes);
+            }
+            let made = self.derive(content, of, View::Decoded, depth + 1, limits, |_, text| {
+                text.replace(&decoded, found.range);
+                true
+            });
+            if made.is_none() {
+                break;
+            }
+        }
+        self.decoded = decoded;
+    }
+
+    /// Fills a free slot. `fill` answers whether the view differs from its source.
+    fn derive(
+        &mut self,
+        content: &[u8],
+        of: Option<usize>,
+        kind: View,
+        depth: u8,
+        limits: &mut LimitsReached,
+        fill: impl FnOnce(&[u8], &mut MappedText) -> bool,
+    ) -> Option<usize> {
+        if self.used == VIEWS_MAX {
+            limits.insert(Limit::Views);
+            return None;
+        }
         if self.used == self.slots.len() {
-            self.slots.push(Slot { kind, text: MappedText::default(), parent });
+            self.slots.push(Slot { kind, text: MappedText::default(), parent: None, depth });
         }
+        let mut text = std::mem::take(&mut self.slots[self.used].text);
+        text.clear();
+        // No view is longer than four times its source: the longest character one byte becomes.
+        let worth = fill(self.source(content, of), &mut text) && !text.bytes.is_empty();
+        let fits = text.bytes.len() <= self.bytes_left;
         let slot = &mut self.slots[self.used];
-        slot.kind = kind;
-        slot.parent = parent;
-        slot.text.clear();
-        if fill(&mut slot.text) {
-            self.used += 1;
+        *slot = Slot { kind, text, parent: of, depth };
+        if !worth {
+            return None;
         }
+        if !fits {
+            limits.insert(Limit::ViewBytes);
+            self.bytes_left = 0;
+            return None;
+        }
+        self.bytes_left -= slot.text.bytes.len();
+        self.used += 1;
+        Some(self.used - 1)
     }
 }

@@ -24,7 +24,11 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.what)?;
-        if self.weakens { f.write_str(" (weakens protection)") } else { Ok(()) }
+        if self.weakens {
+            f.write_str(" (weakens protection)")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -64,7 +68,8 @@ fn flat(config: &Config) -> Flat {
 
 /// Whether a key is `weak` or stands below it.
 fn covers(weak: &str, key: &str) -> bool {
-    key.strip_prefix(weak).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    key.strip_prefix(weak)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn changed(old: &Leaf, new: &Leaf) -> String {
@@ -80,11 +85,22 @@ fn changed(old: &Leaf, new: &Leaf) -> String {
 
 fn shown(leaf: &Leaf) -> String {
     if leaf.secret {
-        return String::from(if leaf.text.is_empty() { "empty" } else { "a secret" });
+        return String::from(if leaf.text.is_empty() {
+            "empty"
+        } else {
+            "a secret"
+        });
     }
     let mut text: String = leaf.text.chars().take(VALUE_CHARS_MAX).collect();
     if text.len() < leaf.text.len() {
         text.push('…');
     }
-    if text.is_empty() { String::from("empty") } else { text.escape_debug().to_string() }
+    if text.is_empty() {
+        String::from("empty")
+    } else {
+        text.escape_debug().to_string()
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,12 @@ impl Editor {
             path: path.to_owned(),
             message,
         })?;
-        Ok(Self { path: path.to_owned(), original: text.clone(), text, doc })
+        Ok(Self {
+            path: path.to_owned(),
+            original: text.clone(),
+            text,
+            doc,
+        })
     }
 
     /// The text as it is now.
@@ -82,8 +87,10 @@ impl Editor {
     pub fn set_agent(&mut self, name: &str, agent: &Agent) -> Result<(), EditError> {
         let (default, new) = (json(&Agent::default()), json(agent));
         if self.doc.get(&["agents", name]).is_none() {
-            let all: serde_json::Map<_, _> =
-                new.into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect();
+            let all: serde_json::Map<_, _> = new
+                .into_iter()
+                .filter(|(key, value)| default.get(key) != Some(value))
+                .collect();
             // `can_message: []` says something that an absent key does not.
             let mut doc = Doc::of_json(&Value::Object(all.clone()));
             for (key, value) in all {
@@ -124,7 +131,10 @@ impl Editor {
     /// [`EditError::NoAgent`], or see [`EditError`].
     pub fn set_suspended(&mut self, name: &str, suspended: bool) -> Result<(), EditError> {
         self.known(name)?;
-        self.set(&["agents", name, "suspended"], Some(&Value::from(suspended)))
+        self.set(
+            &["agents", name, "suspended"],
+            Some(&Value::from(suspended)),
+        )
     }
 
     /// Sets the generation of an agent's key.
@@ -133,7 +143,10 @@ impl Editor {
     /// [`EditError::NoAgent`], or see [`EditError`].
     pub fn set_key_version(&mut self, name: &str, version: u32) -> Result<(), EditError> {
         self.known(name)?;
-        self.set(&["agents", name, "key_version"], Some(&Value::from(version)))
+        self.set(
+            &["agents", name, "key_version"],
+            Some(&Value::from(version)),
+        )
     }
 
     /// Sets or removes any key: `["identity", "require_signature"]`.
@@ -147,7 +160,10 @@ impl Editor {
     fn set_doc(&mut self, path: &[&str], value: Option<Doc>) -> Result<(), EditError> {
         let mut intended = self.doc.clone();
         if intended.set(path, value.clone()).is_none() {
-            let message = format!("{} can't be set: something else stands there", path.join("."));
+            let message = format!(
+                "{} can't be set: something else stands there",
+                path.join(".")
+            );
             return Err(self.not_editable(&message));
         }
         let in_place = yaml::parse(&self.text).ok().and_then(|tree| {
@@ -179,7 +195,10 @@ impl Editor {
         }
         let mut backup = self.path.clone().into_os_string();
         backup.push(".bak");
-        for (path, text) in [(PathBuf::from(backup), &self.original), (self.path.clone(), &self.text)] {
+        for (path, text) in [
+            (PathBuf::from(backup), &self.original),
+            (self.path.clone(), &self.text),
+        ] {
             files::replace(&path, text.as_bytes(), 0o600)
                 .map_err(|source| EditError::Write { path, source })?;
         }
@@ -188,12 +207,12 @@ impl Editor {
     }
 
     fn config(&self) -> Result<Config, EditError> {
-        super::parse(&self.text, &self.path, &Env::of(&self.path)).map(|loaded| loaded.config).map_err(
-            |mut failed| {
+        super::parse(&self.text, &self.path, &Env::of(&self.path))
+            .map(|loaded| loaded.config)
+            .map_err(|mut failed| {
                 failed.problems.retain(|p| p.level == Level::Error);
                 EditError::Invalid(failed)
-            },
-        )
+            })
     }
 
     fn known(&self, name: &str) -> Result<(), EditError> {
@@ -204,7 +223,10 @@ impl Editor {
     }
 
     fn not_editable(&self, message: &str) -> EditError {
-        EditError::NotEditable { path: self.path.clone(), message: message.to_owned() }
+        EditError::NotEditable {
+            path: self.path.clone(),
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -217,7 +239,9 @@ fn json(agent: &Agent) -> serde_json::Map<String, Value> {
 
 fn document(text: &str) -> Result<Doc, String> {
     let at = |fault: &yaml::Fault| {
-        fault.at.map_or_else(String::new, |at| format!("line {}: ", at.line))
+        fault
+            .at
+            .map_or_else(String::new, |at| format!("line {}: ", at.line))
     };
     let tree = yaml::parse(text).map_err(|fault| format!("{}{}", at(&fault), fault.message))?;
     if let Some(fault) = tree.faults.first() {
@@ -226,15 +250,24 @@ fn document(text: &str) -> Result<Doc, String> {
     if tree.second_document.is_some() {
         return Err(String::from("it holds more than one document"));
     }
-    let Some(root) = tree.root else { return Ok(Doc::Map(Vec::new())) };
+    let Some(root) = tree.root else {
+        return Ok(Doc::Map(Vec::new()));
+    };
     let doc = Doc::of(&root).ok_or("aliases make it too large")?;
-    Ok(if root.is_null() { Doc::Map(Vec::new()) } else { doc })
+    Ok(if root.is_null() {
+        Doc::Map(Vec::new())
+    } else {
+        doc
+    })
 }
 
 /// The whole file from its document, under the comments it began with.
 fn anew(text: &str, doc: &Doc) -> String {
     let mut out = String::new();
-    for line in text.lines().take_while(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+    for line in text
+        .lines()
+        .take_while(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+    {
         out.push_str(line.trim_end());
         out.push('\n');
     }

@@ -5,13 +5,22 @@
 /// Keys of the Go version that had no effect there either (compat §5, W-32), or have none here by design.
 const BY_DESIGN: &[(&str, &str)] = &[
     ("deployment.org_id", "it never had one"),
-    ("db_backend", "records are kept in our own store beside db_path"),
+    (
+        "db_backend",
+        "records are kept in our own store beside db_path",
+    ),
     ("db_dsn", "records are kept in our own store beside db_path"),
     ("telemetry.disabled", "nothing is ever sent"),
     ("llm.intent", "it never had one"),
     ("quarantine.enabled", "held messages are always kept"),
-    ("rules[].severity", "the action of an override decides, the severity of the rule stays"),
-    ("identity.principals[].tokens[].last_used_at", "it never had one"),
+    (
+        "rules[].severity",
+        "the action of an override decides, the severity of the rule stays",
+    ),
+    (
+        "identity.principals[].tokens[].last_used_at",
+        "it never had one",
+    ),
 ];
 
 /// Keys whose surface or feature is not part of this version.
@@ -50,8 +59,14 @@ const NOT_YET: &[&str] = &[
 
 /// Keys that are no part of the configuration but stand in files of the Go version.
 const IGNORED: &[(&str, &str)] = &[
-    ("agents.*.source", "a note of `oktsec init`, dropped there at the first save"),
-    ("agents.*.risk_level", "a note of `oktsec init`, dropped there at the first save"),
+    (
+        "agents.*.source",
+        "a note of `oktsec init`, dropped there at the first save",
+    ),
+    (
+        "agents.*.risk_level",
+        "a note of `oktsec init`, dropped there at the first save",
+    ),
 ];
 
 /// Why a key has no effect, if it has none.
@@ -59,10 +74,15 @@ pub(super) fn without_effect(pattern: &str) -> Option<&'static str> {
     if let Some((_, why)) = BY_DESIGN.iter().find(|(key, _)| *key == pattern) {
         return Some(why);
     }
-    NOT_YET.contains(&pattern).then_some("this version does not do that yet")
+    NOT_YET
+        .contains(&pattern)
+        .then_some("this version does not do that yet")
 }
 
 /// Why an unknown key is no mistake, if it is none.
 pub(super) fn ignored_key(pattern: &str) -> Option<&'static str> {
-    IGNORED.iter().find(|(key, _)| *key == pattern).map(|(_, why)| *why)
+    IGNORED
+        .iter()
+        .find(|(key, _)| *key == pattern)
+        .map(|(_, why)| *why)
 }

@@ -10,8 +10,8 @@ pub struct Env {
     pub cwd: PathBuf,
     /// The user's home folder.
     pub home: Option<PathBuf>,
-    /// `OKTSEC_API_KEY` of the `.env` file beside the configuration.
-    pub api_key: Option<Secret>,
+    /// `OKTSEC_API_KEY` of the `.env` file beside the configuration, or why that file can't be read.
+    pub api_key: Result<Option<Secret>, String>,
     /// Name of this machine, the default of `node`.
     pub node: String,
     /// Whether a path exists, to find files where the Go version found them.
@@ -28,7 +28,7 @@ impl Env {
         Self {
             cwd: PathBuf::from("/"),
             home: None,
-            api_key: None,
+            api_key: Ok(None),
             node: String::from("node"),
             exists: |_| false,
             categories: Vec::new(),
@@ -39,7 +39,10 @@ impl Env {
     /// The surroundings of this process and of a configuration file.
     pub fn of(config: &Path) -> Self {
         let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let folder = cwd.join(config).parent().map_or_else(|| cwd.clone(), Path::to_owned);
+        let folder = cwd
+            .join(config)
+            .parent()
+            .map_or_else(|| cwd.clone(), Path::to_owned);
         Self {
             home: home(),
             api_key: super::dotenv::api_key(&folder.join(".env")),
@@ -54,7 +57,9 @@ impl Env {
 
 /// The user's home folder.
 pub(super) fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from)
+    std::env::var_os("HOME")
+        .filter(|h| !h.is_empty())
+        .map(PathBuf::from)
 }
 
 /// The machine's name, cut down to what a node name may hold.
@@ -65,8 +70,18 @@ fn host_name() -> String {
     let name: String = name
         .trim()
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(64)
         .collect();
-    if name.is_empty() { String::from("node") } else { name }
+    if name.is_empty() {
+        String::from("node")
+    } else {
+        name
+    }
 }

@@ -21,13 +21,20 @@ impl Cidr {
         };
         let address: IpAddr = address.parse().ok()?;
         // IPv4 lives in ::ffff:0:0/96, so one comparison serves both.
-        let (width, offset) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let (width, offset) = if address.is_ipv4() {
+            (32, 96)
+        } else {
+            (128, 0)
+        };
         let bits = bits.unwrap_or(width);
         if bits > width {
             return None;
         }
         let mask = u128::MAX.checked_shl(128 - (bits + offset)).unwrap_or(0);
-        Some(Self { network: number(address) & mask, mask })
+        Some(Self {
+            network: number(address) & mask,
+            mask,
+        })
     }
 
     /// Whether the address lies in it; IPv4-mapped IPv6 addresses count as IPv4.
@@ -63,9 +70,21 @@ mod tests {
             ("2001:db8::/32", "2001:db9::", false),
         ] {
             let cidr = Cidr::parse(network).expect("a network");
-            assert_eq!(cidr.contains(address.parse().expect("an address")), inside, "{network} {address}");
+            assert_eq!(
+                cidr.contains(address.parse().expect("an address")),
+                inside,
+                "{network} {address}"
+            );
         }
-        for bad in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "host"] {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "host",
+        ] {
             assert_eq!(Cidr::parse(bad), None, "{bad}");
         }
     }

@@ -29,8 +29,9 @@ impl Period {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
             let number: f64 = rest[..digits].parse().ok()?;
             rest = &rest[digits..];
-            let letters =
-                rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+            let letters = rest
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(rest.len());
             let ms = match &rest[..letters] {
                 "ns" => 0.000_001,
                 "us" | "µs" | "μs" => 0.001,
@@ -59,7 +60,11 @@ impl fmt::Display for Period {
                 rest %= ms;
             }
         }
-        if self.0 == 0 { f.write_str("0s") } else { Ok(()) }
+        if self.0 == 0 {
+            f.write_str("0s")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -82,11 +87,20 @@ mod tests {
 
     #[test]
     fn periods_are_written_like_durations_of_the_go_version() {
-        for (text, ms) in
-            [("5m", 300_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("250ms", 250), ("0", 0), ("2d", 172_800_000)]
-        {
+        for (text, ms) in [
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1_500),
+            ("250ms", 250),
+            ("0", 0),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(Period::parse(text), Some(Period(ms)), "{text}");
-            assert_eq!(Period::parse(&Period(ms).to_string()), Some(Period(ms)), "{text}");
+            assert_eq!(
+                Period::parse(&Period(ms).to_string()),
+                Some(Period(ms)),
+                "{text}"
+            );
         }
         for bad in ["", "300", "5 m", "m", "-1s", "1x", "1e9h", "99999999999h"] {
             assert_eq!(Period::parse(bad), None, "{bad}");

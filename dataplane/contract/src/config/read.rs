@@ -1,8 +1,9 @@
 //! Keys that are read in their own way: ranges, old spellings, the error texts of the Go version.
 
 use super::agents::{RuleAction, ScanProfile};
-use super::field::{Field, Reader};
+use super::field::Field;
 use super::net::Cidr;
+use super::reader::Reader;
 use super::tools::RequireAuth;
 use super::yaml::{Kind, Node};
 use super::{CompatMode, DefaultPolicy};
@@ -14,7 +15,11 @@ fn any_port(node: &Node, cx: &mut Reader<'_>, what: &str) -> Option<u16> {
     let number = cx.whole(node, i128::from(i64::MIN), i128::from(i64::MAX))?;
     match u16::try_from(number) {
         Ok(port) if port > 0 => Some(port),
-        _ => cx.refuse(node, format!("{what}: {number}"), "write a port from 1 to 65535"),
+        _ => cx.refuse(
+            node,
+            format!("{what}: {number}"),
+            "write a port from 1 to 65535",
+        ),
     }
 }
 
@@ -24,12 +29,20 @@ pub(super) fn server_port(node: &Node, cx: &mut Reader<'_>) -> Option<u16> {
 
 /// 0 is what the Go version wrote for a gateway that is off.
 pub(super) fn gateway_port(node: &Node, cx: &mut Reader<'_>) -> Option<u16> {
-    if is_zero(node) { None } else { any_port(node, cx, "invalid gateway port") }
+    if is_zero(node) {
+        None
+    } else {
+        any_port(node, cx, "invalid gateway port")
+    }
 }
 
 /// 0 meant the default.
 pub(super) fn proxy_port(node: &Node, cx: &mut Reader<'_>) -> Option<u16> {
-    if is_zero(node) { None } else { any_port(node, cx, "invalid port") }
+    if is_zero(node) {
+        None
+    } else {
+        any_port(node, cx, "invalid port")
+    }
 }
 
 fn is_zero(node: &Node) -> bool {
@@ -44,7 +57,9 @@ pub(super) fn bind(node: &Node, cx: &mut Reader<'_>) -> Option<String> {
     }
     let is_host = |host: &str| {
         !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
     };
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if bare.parse::<std::net::IpAddr>().is_ok() {
@@ -52,13 +67,21 @@ pub(super) fn bind(node: &Node, cx: &mut Reader<'_>) -> Option<String> {
     }
     if let Ok(address) = text.parse::<std::net::SocketAddr>() {
         let host = address.ip().to_string();
-        cx.warn(node.at, format!("the port of {text:?} is ignored"), &format!("write {host} and set port"));
+        cx.warn(
+            node.at,
+            format!("the port of {text:?} is ignored"),
+            &format!("write {host} and set port"),
+        );
         return Some(host);
     }
     if is_host(&text) {
         return Some(text);
     }
-    cx.refuse(node, format!("expected an address, found {text:?}"), "write e.g. 127.0.0.1 or ::1")
+    cx.refuse(
+        node,
+        format!("expected an address, found {text:?}"),
+        "write e.g. 127.0.0.1 or ::1",
+    )
 }
 
 pub(super) fn workers(node: &Node, cx: &mut Reader<'_>) -> Option<Option<u16>> {
@@ -67,16 +90,17 @@ pub(super) fn workers(node: &Node, cx: &mut Reader<'_>) -> Option<Option<u16>> {
 }
 
 pub(super) fn cidrs(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<String>> {
-    let list = Vec::<String>::read(node, cx)?;
-    if let Kind::List(items) = &node.kind {
-        for (item, text) in items.iter().zip(&list) {
-            if Cidr::parse(text).is_none() {
-                let message = format!("expected a network, found {text:?}");
-                let _: Option<()> = cx.refuse(item, message, "write e.g. 10.0.0.0/8 or ::1");
-            }
+    cx.list(node, |item, cx| {
+        let text = String::read(item, cx)?;
+        if Cidr::parse(&text).is_some() {
+            return Some(text);
         }
-    }
-    Some(list)
+        cx.refuse(
+            item,
+            format!("expected a network, found {text:?}"),
+            "write e.g. 10.0.0.0/8 or ::1",
+        )
+    })
 }
 
 /// Seconds of the rate window; 0 and below mean 60, as they always did.
@@ -86,11 +110,13 @@ pub(super) fn window(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
 }
 
 pub(super) fn sync_interval(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
-    cx.whole(node, 1, 10_000).and_then(|n| u64::try_from(n).ok())
+    cx.whole(node, 1, 10_000)
+        .and_then(|n| u64::try_from(n).ok())
 }
 
 pub(super) fn replay_signatures(node: &Node, cx: &mut Reader<'_>) -> Option<usize> {
-    cx.whole(node, 1_024, 1 << 28).and_then(|n| usize::try_from(n).ok())
+    cx.whole(node, 1_024, 1 << 28)
+        .and_then(|n| usize::try_from(n).ok())
 }
 
 /// Hours until a held message expires; 0 and below mean 24.
@@ -102,17 +128,23 @@ pub(super) fn expiry_hours(node: &Node, cx: &mut Reader<'_>) -> Option<u32> {
 pub(super) fn max_body_size(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
     let n = cx.whole(node, i128::from(i64::MIN), i128::from(i64::MAX))?;
     u64::try_from(n).ok().or_else(|| {
-        cx.refuse(node, "forward_proxy.max_body_size must be non-negative", "write 0 for 1 MiB")
+        cx.refuse(
+            node,
+            "forward_proxy.max_body_size must be non-negative",
+            "write 0 for 1 MiB",
+        )
     })
 }
 
 /// `auto`, or a boolean with or without quotes.
 pub(super) fn require_auth(node: &Node, cx: &mut Reader<'_>) -> Option<RequireAuth> {
-    cx.word(node, RequireAuth::WORDS, |word| match word.to_ascii_lowercase().as_str() {
-        "auto" | "" => Some(RequireAuth::Auto),
-        "true" | "yes" | "1" => Some(RequireAuth::Yes),
-        "false" | "no" | "0" => Some(RequireAuth::No),
-        _ => None,
+    cx.word(node, RequireAuth::WORDS, |word| {
+        match word.to_ascii_lowercase().as_str() {
+            "auto" | "" => Some(RequireAuth::Auto),
+            "true" | "yes" | "1" => Some(RequireAuth::Yes),
+            "false" | "no" | "0" => Some(RequireAuth::No),
+            _ => None,
+        }
     })
 }
 
@@ -159,14 +191,16 @@ pub(super) fn default_policy(node: &Node, cx: &mut Reader<'_>) -> Option<Default
 }
 
 pub(super) fn compat(node: &Node, cx: &mut Reader<'_>) -> Option<Option<CompatMode>> {
-    cx.word(node, CompatMode::WORDS, CompatMode::parse).map(Some)
+    cx.word(node, CompatMode::WORDS, CompatMode::parse)
+        .map(Some)
 }
 
 pub(super) fn node_name(node: &Node, cx: &mut Reader<'_>) -> Option<String> {
     let text = String::read(node, cx)?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) {
-        let message = format!("expected a name of at most 64 letters, digits, . _ -, found {text:?}");
+        let message =
+            format!("expected a name of at most 64 letters, digits, . _ -, found {text:?}");
         return cx.refuse(node, message, "write e.g. gateway-1");
     }
     Some(text)

@@ -14,10 +14,25 @@ macro_rules! section {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(default)]
+        #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
-            $( $(#[$field_meta])* $(#[serde(rename = $key)])? pub $field: $type, )*
+            $( $(#[$field_meta])* pub $field: $type, )*
+        }
+
+        // PERF: derived serde for all sections took most of the crate's build time; going through a
+        // JSON value costs microseconds once per snapshot.
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $crate::config::field::Field::to_json(self).serialize(serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = serde_json::Value::deserialize(deserializer)?;
+                <Self as $crate::config::field::Field>::from_json(&value)
+                    .map_err(serde::de::Error::custom)
+            }
         }
 
         impl Default for $name {
@@ -47,6 +62,27 @@ macro_rules! section {
                     &$crate::config::field::below(path, section!(@key $field $($key)?)),
                     flat,
                 ); )*
+            }
+
+            fn to_json(&self) -> serde_json::Value {
+                let mut map = serde_json::Map::new();
+                $(
+                    let key = section!(@key $field $($key)?);
+                    map.insert(key.to_owned(), self.$field.to_json());
+                )*
+                serde_json::Value::Object(map)
+            }
+
+            fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+                let mut section = Self::default();
+                let map = value.as_object().ok_or("expected an object")?;
+                $(
+                    let key = section!(@key $field $($key)?);
+                    if let Some(value) = map.get(key) {
+                        section.$field = $crate::config::field::from_json(key, value)?;
+                    }
+                )*
+                Ok(section)
             }
 
             $( fn label(&self) -> Option<&str> { Some(self.$label.as_ref()) } )?
@@ -104,6 +140,15 @@ macro_rules! words {
 
             fn flatten(&self, path: &str, flat: &mut $crate::config::field::Flat) {
                 flat.leaf(path, self.as_str());
+            }
+
+            fn to_json(&self) -> serde_json::Value {
+                self.as_str().into()
+            }
+
+            fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+                let word = value.as_str().ok_or("expected a word")?;
+                Self::parse(word).ok_or_else(|| format!("unknown word {word:?}"))
             }
         }
     };

@@ -7,14 +7,18 @@ const EXAMPLE: &str = include_str!("../../testdata/config/example-like.yaml");
 const README: &str = include_str!("../../testdata/config/readme.yaml");
 
 fn env() -> Env {
-    Env { cwd: PathBuf::from("/srv"), home: Some(PathBuf::from("/home/o")), ..Env::empty() }
+    Env {
+        cwd: PathBuf::from("/srv"),
+        home: Some(PathBuf::from("/home/o")),
+        ..Env::empty()
+    }
 }
 
 fn parse_text(text: &str) -> Result<Loaded, LoadFailed> {
     parse(text, Path::new("oktsec.yaml"), &env())
 }
 
-fn accepted(text: &str) -> Loaded {
+pub(super) fn accepted(text: &str) -> Loaded {
     parse_text(text).unwrap_or_else(|failed| panic!("{text}\n{failed}"))
 }
 
@@ -34,7 +38,7 @@ fn with(more: &str) -> String {
     format!("identity: {{keys_dir: keys}}\n{more}")
 }
 
-fn flow(text: &str) -> Config {
+pub(super) fn flow(text: &str) -> Config {
     accepted(&with(text)).config
 }
 
@@ -43,10 +47,16 @@ fn the_readme_of_the_seed_loads_and_its_dead_parts_are_named() {
     let loaded = accepted(README);
     let config = &loaded.config;
     assert_eq!(config.server.port, 8080);
-    assert_eq!(config.identity.keys_dir.as_deref(), Some(Path::new("/srv/keys")));
+    assert_eq!(
+        config.identity.keys_dir.as_deref(),
+        Some(Path::new("/srv/keys"))
+    );
     assert!(config.identity.require_signature);
     let research = &config.agents["research-agent"];
-    assert_eq!(research.can_message.as_deref(), Some(&[String::from("analysis-agent")][..]));
+    assert_eq!(
+        research.can_message.as_deref(),
+        Some(&[String::from("analysis-agent")][..])
+    );
     assert_eq!(research.blocked_content, ["credentials", "pii"]);
     assert_eq!(config.rules[0].action, RuleAction::Block);
     let keys: Vec<_> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
@@ -58,8 +68,13 @@ fn the_readme_of_the_seed_loads_and_its_dead_parts_are_named() {
         rule_ids: vec![String::from("IAP-001")],
         ..env()
     };
-    let warnings = parse(README, Path::new("oktsec.yaml"), &knows).unwrap().warnings;
-    let texts: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.message.as_str())).collect();
+    let warnings = parse(README, Path::new("oktsec.yaml"), &knows)
+        .unwrap()
+        .warnings;
+    let texts: Vec<_> = warnings
+        .iter()
+        .map(|w| (w.key.as_str(), w.message.as_str()))
+        .collect();
     assert!(texts.contains(&(
         "agents.research-agent.blocked_content[0]",
         "no rule has the category \"credentials\""
@@ -77,7 +92,10 @@ fn the_mistakes_of_the_example_file_of_the_go_version_are_warnings() {
     assert_eq!(config.db_path, Path::new("/home/o/.oktsec/oktsec.db"));
     assert_eq!(config.forward_proxy.bind, "127.0.0.1");
     assert_eq!(config.alerting.cooldown, Some(Period::from_secs(300)));
-    assert_eq!(config.agents["reporting-agent"].can_message, Some(Vec::new()));
+    assert_eq!(
+        config.agents["reporting-agent"].can_message,
+        Some(Vec::new())
+    );
     assert_eq!(config.gateway.require_auth, RequireAuth::Yes);
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     for text in [
@@ -91,9 +109,15 @@ fn the_mistakes_of_the_example_file_of_the_go_version_are_warnings() {
         "agents.researcher.egress: has no effect",
         "mcp_servers: has no effect",
     ] {
-        assert!(warnings.iter().any(|w| w.contains(text)), "{text}\n{warnings:#?}");
+        assert!(
+            warnings.iter().any(|w| w.contains(text)),
+            "{text}\n{warnings:#?}"
+        );
     }
-    assert!(!format!("{config:?}").contains("hush"), "secrets are not shown");
+    assert!(
+        !format!("{config:?}").contains("hush"),
+        "secrets are not shown"
+    );
 }
 
 #[test]
@@ -141,7 +165,7 @@ mcp_servers:
             "oktsec.yaml:15:28: warning: rules[1].apply_to_tools: has no effect: this version does not do that yet",
             "oktsec.yaml:15:49: warning: rules[1].exempt_tools: has no effect: this version does not do that yet",
             "oktsec.yaml:16:5: rules[2].action: rule \"Y\" has invalid action \"\" (valid: block, quarantine, allow-and-flag, ignore); write one of them",
-            "oktsec.yaml:16:14: warning: rules[2].notify: has no effect: this version does not do that yet",
+            "oktsec.yaml:16:13: warning: rules[2].notify: has no effect: this version does not do that yet",
             "oktsec.yaml:17:5: rules[3]: expected keys with values, found a list; write key: value lines below it",
             "oktsec.yaml:18:1: warning: gateway: has no effect: this version does not do that yet",
             "oktsec.yaml:18:17: gateway.port: invalid gateway port: 70000; write a port from 1 to 65535",
@@ -158,7 +182,9 @@ mcp_servers:
 
 #[test]
 fn a_key_that_stands_twice_is_an_error_with_both_lines() {
-    let found = problems(&with("server:\n  port: 1\n  bind: ::1\n  port: 2\nserver: {}\nserver: {}\n"));
+    let found = problems(&with(
+        "server:\n  port: 1\n  bind: ::1\n  port: 2\nserver: {}\nserver: {}\n",
+    ));
     assert_eq!(
         found[..3],
         [
@@ -174,7 +200,10 @@ fn texts_that_are_no_configuration_are_refused_where_they_break() {
     for (text, part) in [
         ("a: [1\nb: 2\n", "this is not YAML"),
         ("- a\n", "1:1: expected keys with values, found a list"),
-        ("just words\n", "expected keys with values, found \"just words\""),
+        (
+            "just words\n",
+            "expected keys with values, found \"just words\"",
+        ),
         ("a: *nowhere\n", "this is not YAML"),
         ("a: &a [*a]\n", "alias"),
         ("? [x]\n: 1\n", "a key must be a word"),
@@ -186,15 +215,25 @@ fn texts_that_are_no_configuration_are_refused_where_they_break() {
         assert!(failed.contains(part), "{text:?}: {failed}");
     }
     let deep = format!("agents: {}1{}", "[".repeat(100), "]".repeat(100));
-    assert!(parse_text(&deep).unwrap_err().to_string().contains("nested more deeply"));
+    assert!(
+        parse_text(&deep)
+            .unwrap_err()
+            .to_string()
+            .contains("nested more deeply")
+    );
 }
 
 #[test]
 fn aliases_can_be_used_but_not_to_make_a_small_file_huge() {
-    let config = flow("x-d: &d {can_message: [b], key_version: 3}\nagents:\n  a: *d\n  c: {<<: *d, key_version: 4}\n");
+    let config = flow(
+        "x-d: &d {can_message: [b], key_version: 3}\nagents:\n  a: *d\n  c: {<<: *d, key_version: 4}\n",
+    );
     assert_eq!(config.agents["a"].key_version, 3);
     assert_eq!(config.agents["c"].key_version, 4);
-    assert_eq!(config.agents["c"].can_message, config.agents["a"].can_message);
+    assert_eq!(
+        config.agents["c"].can_message,
+        config.agents["a"].can_message
+    );
     let mut bomb = String::from("x-0: &l0 {tags: [");
     bomb.push_str(&"t,".repeat(200));
     bomb.push_str("]}\nagents:\n");
@@ -202,12 +241,34 @@ fn aliases_can_be_used_but_not_to_make_a_small_file_huge() {
         bomb.push_str(&format!("  a{n}: *l0\n"));
     }
     let failed = parse_text(&with(&bomb)).unwrap_err();
-    assert!(failed.to_string().contains("aliases make this file too large"));
+    assert!(
+        failed
+            .to_string()
+            .contains("aliases make this file too large")
+    );
+}
+
+#[test]
+fn a_flood_of_warnings_does_not_hide_an_error() {
+    let mut text = with("");
+    for n in 0..2_000 {
+        text.push_str(&format!("unknown{n}: 1\n"));
+    }
+    assert_eq!(accepted(&text).warnings.len(), 500);
+    text.push_str("server: {port: 0}\n");
+    assert!(
+        parse_text(&text)
+            .unwrap_err()
+            .to_string()
+            .contains("invalid port: 0")
+    );
 }
 
 #[test]
 fn values_are_read_as_yaml_means_them() {
-    let config = flow("server: {port: 0x1F90, require_intent: yes}\nagents: {a: {description: 1.10, max_delegation_depth: -1}, b: }\nversion: 1\n");
+    let config = flow(
+        "server: {port: 0x1F90, require_intent: yes}\nagents: {a: {description: 1.10, max_delegation_depth: -1}, b: }\nversion: 1\n",
+    );
     assert_eq!(config.server.port, 8080);
     assert!(config.server.require_intent);
     assert_eq!(config.agents["a"].description, "1.10");
@@ -216,24 +277,63 @@ fn values_are_read_as_yaml_means_them() {
     assert_eq!(config.version, "1");
     for (bad, part) in [
         ("server: {port: \"8080\"}", "write 8080 without quotes"),
-        ("agents: {a: {key_version: -1}}", "from 0 to 4294967295, found -1"),
-        ("agents: {a: {can_message: b}}", "expected a list, found \"b\"; write [b]"),
-        ("agents: {a: {can_message: [~]}}", "can_message[0]: an empty entry"),
-        ("agents: [a]", "agents: expected keys with values, found a list"),
+        (
+            "agents: {a: {key_version: -1}}",
+            "from 0 to 4294967295, found -1",
+        ),
+        (
+            "agents: {a: {can_message: b}}",
+            "expected a list, found \"b\"; write [b]",
+        ),
+        (
+            "agents: {a: {can_message: [~]}}",
+            "can_message[0]: an empty entry",
+        ),
+        (
+            "agents: [a]",
+            "agents: expected keys with values, found a list",
+        ),
         ("node: \"a b\"", "write e.g. gateway-1"),
-        ("mode: watch", "expected one of observe, enforce, found \"watch\""),
+        (
+            "mode: watch",
+            "expected one of observe, enforce, found \"watch\"",
+        ),
         ("compat: go", "expected one of oktsec"),
         ("server: {bind: \"a b\"}", "expected an address"),
-        ("server: {trusted_proxies: [10.0.0.0/99]}", "trusted_proxies[0]: expected a network"),
-        ("server: {tls: {client_auth: required}}", "server.tls needs cert"),
-        ("anomaly: {risk_threshold: high}", "expected a number, found \"high\""),
+        (
+            "server: {trusted_proxies: [10.0.0.0/99]}",
+            "trusted_proxies[0]: expected a network",
+        ),
+        (
+            "server: {tls: {client_auth: required}}",
+            "server.tls needs cert",
+        ),
+        (
+            "anomaly: {risk_threshold: high}",
+            "expected a number, found \"high\"",
+        ),
         ("alerting: {cooldown: soon}", "write e.g. 5m or 1h30m"),
         ("db_path: \"a\\0b\"", "NUL"),
-        ("llm: {enabled: true, provider: bard}", "(must be openai, claude, or webhook)"),
-        ("llm: {enabled: true, provider: claude}", "llm.api_key or llm.api_key_env is required for claude provider"),
-        ("llm: {enabled: true, provider: openai}", "llm.model is required for openai provider"),
-        ("llm: {enabled: true, provider: webhook}", "llm.webhook.url is required for webhook provider"),
-        ("llm: {enabled: true, provider: openai, model: m, temperature: 3}", "llm.temperature must be between 0.0 and 2.0"),
+        (
+            "llm: {enabled: true, provider: bard}",
+            "(must be openai, claude, or webhook)",
+        ),
+        (
+            "llm: {enabled: true, provider: claude}",
+            "llm.api_key or llm.api_key_env is required for claude provider",
+        ),
+        (
+            "llm: {enabled: true, provider: openai}",
+            "llm.model is required for openai provider",
+        ),
+        (
+            "llm: {enabled: true, provider: webhook}",
+            "llm.webhook.url is required for webhook provider",
+        ),
+        (
+            "llm: {enabled: true, provider: openai, model: m, temperature: 3}",
+            "llm.temperature must be between 0.0 and 2.0",
+        ),
     ] {
         let failed = parse_text(&with(bad)).unwrap_err().to_string();
         assert!(failed.contains(part), "{bad}: {failed}");
@@ -252,22 +352,47 @@ fn surfaces_take_the_mode_of_the_top_unless_they_say_otherwise() {
 #[test]
 fn grants_that_allow_nobody_or_never_are_warned_about() {
     for (text, part) in [
-        ("agents: {a: {can_message: []}}", "an empty list means nobody"),
-        ("compat: oktsec\nagents: {a: {can_message: []}}", "an empty list means everybody"),
-        ("agents: {a: {acl_entries: [{target: b, constraints: [{type: moon}]}]}}", "unknown constraint \"moon\" never allows"),
-        ("agents: {a: {acl_entries: [{target: b, constraints: [{type: ttl, expires_at: soon}]}]}}", "expires_at is no RFC 3339 time"),
-        ("agents: {a: {acl_entries: [{target: b, constraints: [{type: rate}]}]}}", "never allows"),
+        (
+            "agents: {a: {can_message: []}}",
+            "an empty list means nobody",
+        ),
+        (
+            "compat: oktsec\nagents: {a: {can_message: []}}",
+            "an empty list means everybody",
+        ),
+        (
+            "agents: {a: {acl_entries: [{target: b, constraints: [{type: moon}]}]}}",
+            "unknown constraint \"moon\" never allows",
+        ),
+        (
+            "agents: {a: {acl_entries: [{target: b, constraints: [{type: ttl, expires_at: soon}]}]}}",
+            "expires_at is no RFC 3339 time",
+        ),
+        (
+            "agents: {a: {acl_entries: [{target: b, constraints: [{type: rate}]}]}}",
+            "never allows",
+        ),
         ("agents: {a: {acl_entries: [{}]}}", "a grant without target"),
-        ("agents: {alpha: {can_message: [aplha2]}, alpha2: }", "did you mean alpha2?"),
+        (
+            "agents: {alpha: {can_message: [aplha2]}, alpha2: }",
+            "did you mean alpha2?",
+        ),
         ("default_policy: deny", "denies everybody"),
         ("server: {bind: 0.0.0.0}", "set server.api_key"),
         ("version: \"2\"", "unknown version"),
         ("a: 1\n---\nb: 2", "a second document begins here"),
     ] {
         let warnings = accepted(&with(text)).warnings;
-        assert!(warnings.iter().any(|w| w.to_string().contains(part)), "{text}: {warnings:#?}");
+        assert!(
+            warnings.iter().any(|w| w.to_string().contains(part)),
+            "{text}: {warnings:#?}"
+        );
     }
-    assert!(accepted(&with("agents: {a: {can_message: [anybody]}}\nx-mine: 1\n")).warnings.is_empty());
+    assert!(
+        accepted(&with("agents: {a: {can_message: [anybody]}}\nx-mine: 1\n"))
+            .warnings
+            .is_empty()
+    );
 }
 
 #[test]
@@ -280,28 +405,64 @@ fn rate_limits_keep_their_old_readings() {
         ("{per_agent: 7, window: 10}", Some(7), Some(70), 10),
     ] {
         let limit = flow(&format!("rate_limit: {text}")).rate_limit;
-        assert_eq!((limit.agent_limit(), limit.peer_limit(), limit.window), (agent, peer, window), "{text}");
+        assert_eq!(
+            (limit.agent_limit(), limit.peer_limit(), limit.window),
+            (agent, peer, window),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn the_api_key_of_dotenv_is_used_only_if_the_file_has_none() {
-    let env = Env { api_key: Some(Secret::from("from-env")), ..env() };
-    let key = |text: &str| parse(text, Path::new("o.yaml"), &env).unwrap().config.server.api_key;
+    let env = Env {
+        api_key: Ok(Some(Secret::from("from-env"))),
+        ..env()
+    };
+    let key = |text: &str| {
+        parse(text, Path::new("o.yaml"), &env)
+            .unwrap()
+            .config
+            .server
+            .api_key
+    };
     assert_eq!(key(&with("")).expose(), "from-env");
     assert_eq!(key(&with("server: {api_key: mine}")).expose(), "mine");
+    let broken = Env {
+        api_key: Err(String::from("is a symbolic link")),
+        ..env
+    };
+    let parse = |text: &str| parse(text, Path::new("o.yaml"), &broken);
+    assert!(
+        parse(&with(""))
+            .unwrap_err()
+            .to_string()
+            .contains(".env file beside this one is a")
+    );
+    assert!(parse(&with("server: {api_key: mine}")).is_ok());
 }
 
 #[test]
 fn relative_paths_start_beside_the_file_or_where_the_go_version_found_them() {
     let at = |exists: fn(&Path) -> bool| {
         let env = Env { exists, ..env() };
-        let loaded = parse("identity: {keys_dir: ./keys}\n", Path::new("conf/o.yaml"), &env).unwrap();
-        (loaded.config.identity.keys_dir.unwrap(), loaded.warnings.len())
+        let loaded = parse(
+            "identity: {keys_dir: ./keys}\n",
+            Path::new("conf/o.yaml"),
+            &env,
+        )
+        .unwrap();
+        (
+            loaded.config.identity.keys_dir.unwrap(),
+            loaded.warnings.len(),
+        )
     };
     assert_eq!(at(|_| false), (PathBuf::from("/srv/conf/keys"), 0));
     assert_eq!(at(|_| true), (PathBuf::from("/srv/conf/keys"), 0));
-    assert_eq!(at(|p| p == Path::new("/srv/keys")), (PathBuf::from("/srv/keys"), 1));
+    assert_eq!(
+        at(|p| p == Path::new("/srv/keys")),
+        (PathBuf::from("/srv/keys"), 1)
+    );
 }
 
 #[test]
@@ -324,77 +485,17 @@ fn files_that_are_no_small_regular_texts_are_refused() {
 }
 
 #[test]
-fn a_diff_names_what_changed_and_never_shows_a_secret() {
-    let old = flow("server: {api_key: hush}\nagents: {a: {can_message: [b]}, gone: {}}\nrules: [{id: R, action: block}]\n");
-    let new = flow("server: {api_key: hush2, port: 9}\nagents: {a: {can_message: [c, b]}}\nrules: [{id: Q, action: ignore}, {id: R, action: block}]\n");
-    assert!(diff(&old, &old).is_empty());
-    let changes = diff(&old, &new);
-    let lines: Vec<_> = changes.iter().map(ToString::to_string).collect();
-    for expected in [
-        "agents.a.can_message[c]: added: c (weakens protection)",
-        "server.api_key: changed (secret)",
-        "server.port: 8080 -> 9",
-        "rules[Q].action: added: ignore (weakens protection)",
-    ] {
-        assert!(lines.iter().any(|l| l == expected), "{expected}\n{lines:#?}");
-    }
-    assert!(lines.iter().any(|l| l.starts_with("agents.gone") && l.contains("weakens")), "{lines:#?}");
-    assert!(!lines.concat().contains("hush") && !lines.concat().contains("rules[R]"));
-}
-
-#[test]
-fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
-    for (strong, weak, key) in [
-        ("", "mode: observe", "surfaces.message.mode"),
-        ("", "surfaces: {egress: {mode: observe}}", "surfaces.egress.mode"),
-        ("server: {api_key: k}", "", "server.api_key"),
-        ("server: {require_intent: true}", "", "server.require_intent"),
-        ("", "server: {trusted_proxies: [10.0.0.0/8]}", "server.trusted_proxies[10.0.0.0/8]"),
-        ("default_policy: deny\nagents: {a: }", "agents: {a: }", "default_policy"),
-        ("", "compat: oktsec", "compat"),
-        ("agents: {a: {suspended: true}}", "agents: {a: {}}", "agents.a.suspended"),
-        ("agents: {a: {can_message: [b]}}", "agents: {a: {}}", "agents.a.can_message[b]"),
-        ("agents: {a: {can_message: []}}", "agents: {a: {can_message: [b]}}", "agents.a.can_message[b]"),
-        ("agents: {a: {blocked_content: [pii]}}", "agents: {a: {}}", "agents.a.blocked_content"),
-        ("agents: {a: {allowed_tools: [t]}}", "agents: {a: {}}", "agents.a.allowed_tools"),
-        ("agents: {a: {key_version: 2}}", "agents: {a: {}}", "agents.a.key_version"),
-        ("agents: {a: {}}", "agents: {a: {max_delegation_depth: 4}}", "agents.a.max_delegation_depth"),
-        ("rules: [{id: R, action: block}]", "rules: [{id: R, action: ignore}]", "rules[R].action"),
-        ("custom_rules_dir: r", "", "custom_rules_dir"),
-        ("", "rate_limit: {per_agent: 101}", "rate_limit.per_agent"),
-        ("", "rate_limit: {per_agent: 0}", "rate_limit.per_agent"),
-        ("", "rate_limit: {window: 30}", "rate_limit.window"),
-        ("", "rate_limit: {per_ip: -1}", "rate_limit.per_ip"),
-        ("audit: {durability: sync}", "", "audit.durability"),
-    ] {
-        let (strong, weak) = (flow(strong), flow(weak));
-        let marked = |changes: Vec<Change>| {
-            changes.into_iter().filter(|c| c.weakens).map(|c| c.key).collect::<Vec<_>>()
-        };
-        let found = marked(diff(&strong, &weak));
-        assert!(found.iter().any(|k| k.starts_with(key)), "{key}: {found:?}");
-        assert_eq!(marked(diff(&weak, &strong)), Vec::<String>::new(), "{key} the other way round");
-    }
-    let base = |more: &str| accepted(&format!("identity: {{keys_dir: k{more}}}\n")).config;
-    for (more, key) in [
-        (", require_signature: false", "identity.require_signature"),
-        (", replay: off", "identity.replay"),
-        (", replay: idempotent", ""),
-    ] {
-        let weak: Vec<_> = diff(&base(""), &base(more)).into_iter().filter(|c| c.weakens).collect();
-        assert_eq!(weak.first().map_or("", |c| c.key.as_str()), key);
-    }
-}
-
-#[test]
 fn a_configuration_survives_the_snapshot() {
     for text in [README, EXAMPLE] {
         let config = accepted(text).config;
-        let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+        let json = serde_json::to_vec(&config).unwrap();
+        assert_eq!(serde_json::from_slice::<Config>(&json).unwrap(), config);
     }
     // An older control plane sends fewer keys.
-    assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
+    assert_eq!(
+        serde_json::from_slice::<Config>(b"{}").unwrap(),
+        Config::default()
+    );
 }
 
 proptest! {

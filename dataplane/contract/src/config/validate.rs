@@ -1,12 +1,16 @@
 //! What spans several keys. Texts that compat §5 lists are interface; the others are ours.
 
-use super::field::{Reader, below, nearest_of};
 use super::problem::Level;
+use super::reader::{Reader, nearest_of};
 use super::server::{ClientAuth, RateBackend};
-use super::yaml::{Kind, Node, Position};
+use super::yaml::{Kind, Node, Position, below};
 use super::{Config, DefaultPolicy, RuleOverride};
 use crate::clock::Timestamp;
 use crate::keys::check_agent_name;
+use std::collections::HashSet;
+
+/// Agents among which we look for one that was meant.
+const NAMES_COMPARED_MAX: usize = 1_000;
 
 /// Where a value stands, by its keys.
 #[derive(Clone, Copy)]
@@ -41,7 +45,8 @@ impl Check<'_, '_> {
             let next = match step {
                 Key(key) => {
                     text = below(&text, key);
-                    node.and_then(|n| n.entry(key)).map(|e| (e.key_at, &*e.value))
+                    node.and_then(|n| n.entry(key))
+                        .map(|e| (e.key_at, &*e.value))
                 }
                 Item(index) => {
                     text.push_str(&format!("[{index}]"));
@@ -73,7 +78,8 @@ impl Check<'_, '_> {
         if self.cx.problems.iter().any(read) {
             return;
         }
-        self.cx.note(level, at, key, message, Some(remedy.to_owned()));
+        self.cx
+            .note(level, at, key, message, Some(remedy.to_owned()));
     }
 
     fn error(&mut self, path: &[At<'_>], message: impl Into<String>, remedy: &str) {
@@ -95,16 +101,27 @@ fn server(config: &Config, check: &mut Check<'_, '_>) {
         for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
             if path.as_os_str().is_empty() {
                 let message = format!("server.tls needs {key}");
-                check.error(&[Key("server"), Key("tls"), Key(key)], message, "name a PEM file");
+                check.error(
+                    &[Key("server"), Key("tls"), Key(key)],
+                    message,
+                    "name a PEM file",
+                );
             }
         }
         if tls.client_auth != ClientAuth::None && tls.client_ca.is_none() {
             let path = [Key("server"), Key("tls"), Key("client_auth")];
-            check.error(&path, "client certificates need client_ca", "name a PEM file with the authorities");
+            check.error(
+                &path,
+                "client certificates need client_ca",
+                "name a PEM file with the authorities",
+            );
         }
     }
     let local = |host: &str| {
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
     };
     if server.api_key.is_empty() && !local(&server.bind) {
         let message = "listens beyond this machine, and /v1/* is open to everybody who reaches it";
@@ -112,7 +129,11 @@ fn server(config: &Config, check: &mut Check<'_, '_>) {
     }
     if config.rate_limit.backend == RateBackend::Redis {
         let message = "this version counts in memory, each data plane for itself";
-        check.warn(&[Key("rate_limit"), Key("backend")], message, "write memory");
+        check.warn(
+            &[Key("rate_limit"), Key("backend")],
+            message,
+            "write memory",
+        );
     }
     if !matches!(config.db_backend.as_str(), "" | "sqlite" | "postgres") {
         let message = format!("unknown db_backend {:?}", config.db_backend);
@@ -123,15 +144,22 @@ fn server(config: &Config, check: &mut Check<'_, '_>) {
 fn identity(config: &Config, check: &mut Check<'_, '_>) {
     if config.identity.require_signature && config.identity.keys_dir.is_none() {
         let message = "keys_dir is required when require_signature is true";
-        check.error(&[Key("identity"), Key("keys_dir")], message, "write keys_dir: ./keys below identity");
+        check.error(
+            &[Key("identity"), Key("keys_dir")],
+            message,
+            "write keys_dir: ./keys below identity",
+        );
     }
     if config.default_policy == DefaultPolicy::Deny && config.agents.is_empty() {
-        check.warn(&[Key("default_policy")], "denies everybody: there are no agents", "add agents");
+        check.warn(
+            &[Key("default_policy")],
+            "denies everybody: there are no agents",
+            "add agents",
+        );
     }
 }
 
 fn agents(config: &Config, check: &mut Check<'_, '_>) {
-    let names: Vec<&str> = config.agents.keys().map(String::as_str).collect();
     for (name, agent) in &config.agents {
         let at = |key| [Key("agents"), Key(name), Key(key)];
         if let Err(problem) = check_agent_name(name) {
@@ -158,9 +186,15 @@ fn agents(config: &Config, check: &mut Check<'_, '_>) {
                 if recipient == name {
                     let message = format!("agent {name:?} lists itself in can_message");
                     check.error(&at, message, "remove it");
-                } else if recipient != "*" && !names.contains(&recipient.as_str()) {
+                } else if recipient != "*"
+                    && !config.agents.contains_key(recipient)
+                    && config.agents.len() <= NAMES_COMPARED_MAX
+                    && check.cx.may_warn()
+                {
                     // Recipients need not exist, but one letter off is a mistake.
-                    if let Some(near) = nearest_of(recipient, names.iter().copied()) {
+                    if let Some(near) =
+                        nearest_of(recipient, config.agents.keys().map(String::as_str))
+                    {
                         let message = format!("there is no agent {recipient:?}");
                         check.warn(&at, message, &format!("did you mean {near}?"));
                     }
@@ -175,8 +209,17 @@ fn agents(config: &Config, check: &mut Check<'_, '_>) {
                     || String::from("`oktsec rules` lists the categories"),
                     |near| format!("did you mean {near}?"),
                 );
-                let at = [Key("agents"), Key(name), Key("blocked_content"), Item(index)];
-                check.warn(&at, format!("no rule has the category {category:?}"), &remedy);
+                let at = [
+                    Key("agents"),
+                    Key(name),
+                    Key("blocked_content"),
+                    Item(index),
+                ];
+                check.warn(
+                    &at,
+                    format!("no rule has the category {category:?}"),
+                    &remedy,
+                );
             }
         }
         constraints(name, agent, check);
@@ -187,18 +230,29 @@ fn constraints(name: &str, agent: &super::Agent, check: &mut Check<'_, '_>) {
     for (index, entry) in agent.acl_entries.iter().flatten().enumerate() {
         let at = [Key("agents"), Key(name), Key("acl_entries"), Item(index)];
         if entry.target.is_empty() {
-            check.warn(&at, "a grant without target reaches nobody", "write target: NAME or \"*\"");
+            check.warn(
+                &at,
+                "a grant without target reaches nobody",
+                "write target: NAME or \"*\"",
+            );
         }
         for (number, constraint) in entry.constraints.iter().enumerate() {
             let [a, b, c, d] = at;
             let at = [a, b, c, d, Key("constraints"), Item(number)];
             match constraint.kind.as_str() {
                 "rate" if constraint.max_messages == 0 => {
-                    check.warn(&at, "a rate without max_messages never allows", "write max_messages: 10");
+                    check.warn(
+                        &at,
+                        "a rate without max_messages never allows",
+                        "write max_messages: 10",
+                    );
                 }
                 "rate" => {}
                 "ttl" => {
-                    let end = constraint.expires_at.as_deref().and_then(Timestamp::parse_rfc3339);
+                    let end = constraint
+                        .expires_at
+                        .as_deref()
+                        .and_then(Timestamp::parse_rfc3339);
                     if end.is_none() {
                         let message = "expires_at is no RFC 3339 time, so this never allows";
                         check.warn(&at, message, "write e.g. 2030-01-01T00:00:00Z");
@@ -214,15 +268,24 @@ fn constraints(name: &str, agent: &super::Agent, check: &mut Check<'_, '_>) {
 }
 
 fn rules(config: &Config, check: &mut Check<'_, '_>) {
+    let mut seen = HashSet::new();
     for (index, rule) in config.rules.iter().enumerate() {
         let RuleOverride { id, .. } = rule;
         let at = [Key("rules"), Item(index)];
         if id.is_empty() {
-            check.error(&at, "an override needs the id of a rule", "write id: IAP-001");
+            check.error(
+                &at,
+                "an override needs the id of a rule",
+                "write id: IAP-001",
+            );
             continue;
         }
-        if config.rules[..index].iter().any(|earlier| earlier.id == *id) {
-            check.error(&at, format!("duplicate rule override for {id:?}"), "keep one of them");
+        if !seen.insert(id) {
+            check.error(
+                &at,
+                format!("duplicate rule override for {id:?}"),
+                "keep one of them",
+            );
         }
         let known = &check.cx.env.rule_ids;
         if !known.is_empty() && !known.contains(id) {
@@ -231,7 +294,11 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
                 || String::from("`oktsec rules` lists the rules"),
                 |near| format!("did you mean {near}?"),
             );
-            check.warn(&at, format!("there is no rule {id:?}, this override does nothing"), &remedy);
+            check.warn(
+                &at,
+                format!("there is no rule {id:?}, this override does nothing"),
+                &remedy,
+            );
         }
         if !rule.apply_to_tools.is_empty() && !rule.exempt_tools.is_empty() {
             let message = format!("rule {id:?} cannot have both apply_to_tools and exempt_tools");
@@ -251,9 +318,10 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
 /// then the file is refused anyway.)
 fn action_is_absent(root: Option<&Node>, index: usize) -> bool {
     match root.and_then(|r| r.entry("rules")).map(|e| &e.value.kind) {
-        Some(Kind::List(items)) => items
-            .get(index)
-            .is_some_and(|rule| rule.entry("action").is_none_or(|action| action.value.is_null())),
+        Some(Kind::List(items)) => items.get(index).is_some_and(|rule| {
+            rule.entry("action")
+                .is_none_or(|action| action.value.is_null())
+        }),
         Some(Kind::Map(_) | Kind::Scalar { .. }) | None => false,
     }
 }
@@ -261,9 +329,17 @@ fn action_is_absent(root: Option<&Node>, index: usize) -> bool {
 fn tools(config: &Config, check: &mut Check<'_, '_>) {
     let proxy = &config.forward_proxy;
     let does_something = proxy.scan_requests || proxy.scan_responses;
-    if proxy.enabled && !does_something && proxy.allowed_domains.is_empty() && proxy.blocked_domains.is_empty() {
+    if proxy.enabled
+        && !does_something
+        && proxy.allowed_domains.is_empty()
+        && proxy.blocked_domains.is_empty()
+    {
         let message = "forward_proxy is enabled without allowed_domains, blocked_domains, or scanning; configure at least one";
-        check.error(&[Key("forward_proxy")], message, "write scan_requests: true");
+        check.error(
+            &[Key("forward_proxy")],
+            message,
+            "write scan_requests: true",
+        );
     }
     for (name, server) in &config.mcp_servers {
         let at = [Key("mcp_servers"), Key(name)];
@@ -272,14 +348,24 @@ fn tools(config: &Config, check: &mut Check<'_, '_>) {
         }
         match server.transport.as_str() {
             "stdio" if server.command.is_empty() => {
-                check.error(&at, format!("mcp_server {name:?}: stdio transport requires command"), "write command: …");
+                check.error(
+                    &at,
+                    format!("mcp_server {name:?}: stdio transport requires command"),
+                    "write command: …",
+                );
             }
             "http" if server.url.is_empty() => {
-                check.error(&at, format!("mcp_server {name:?}: http transport requires url"), "write url: …");
+                check.error(
+                    &at,
+                    format!("mcp_server {name:?}: http transport requires url"),
+                    "write url: …",
+                );
             }
             "stdio" | "http" => {}
             other => {
-                let message = format!("mcp_server {name:?}: invalid transport {other:?} (must be stdio or http)");
+                let message = format!(
+                    "mcp_server {name:?}: invalid transport {other:?} (must be stdio or http)"
+                );
                 check.error(&at, message, "write stdio or http");
             }
         }
@@ -287,8 +373,13 @@ fn tools(config: &Config, check: &mut Check<'_, '_>) {
     for (index, webhook) in config.webhooks.iter().enumerate() {
         let url = webhook.url.expose();
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            let message = "the url of a webhook begins with https:// or http://; nothing is sent to this one";
-            check.warn(&[Key("webhooks"), Item(index)], message, "write url: https://…");
+            let message =
+                "the url of a webhook begins with https:// or http://; nothing is sent to this one";
+            check.warn(
+                &[Key("webhooks"), Item(index)],
+                message,
+                "write url: https://…",
+            );
         }
     }
 }
@@ -297,7 +388,11 @@ fn llm(config: &Config, check: &mut Check<'_, '_>) {
     let llm = &config.llm;
     if llm.fallback.provider == "none" {
         let path = [Key("llm"), Key("fallback"), Key("provider")];
-        check.warn(&path, "none is no provider; read as no fallback", "remove llm.fallback");
+        check.warn(
+            &path,
+            "none is no provider; read as no fallback",
+            "remove llm.fallback",
+        );
     }
     if !llm.enabled {
         return;
@@ -308,24 +403,45 @@ fn llm(config: &Config, check: &mut Check<'_, '_>) {
         "openai" => {}
         "claude" if llm.api_key.is_empty() && llm.api_key_env.is_empty() => {
             let message = "llm.api_key or llm.api_key_env is required for claude provider";
-            check.error(&at("api_key_env"), message, "name the environment variable that holds it");
+            check.error(
+                &at("api_key_env"),
+                message,
+                "name the environment variable that holds it",
+            );
         }
         "webhook" if llm.webhook.url.is_empty() => {
-            check.error(&at("webhook"), "llm.webhook.url is required for webhook provider", "write url: https://…");
+            check.error(
+                &at("webhook"),
+                "llm.webhook.url is required for webhook provider",
+                "write url: https://…",
+            );
         }
         "claude" | "webhook" => {}
         other => {
-            let message = format!("llm.provider {other:?} is invalid (must be openai, claude, or webhook)");
+            let message =
+                format!("llm.provider {other:?} is invalid (must be openai, claude, or webhook)");
             check.error(&at("provider"), message, "write one of them");
         }
     }
     if matches!(provider, "openai" | "claude") && llm.model.is_empty() {
-        check.error(&at("model"), format!("llm.model is required for {provider} provider"), "name a model");
+        check.error(
+            &at("model"),
+            format!("llm.model is required for {provider} provider"),
+            "name a model",
+        );
     }
     if !(0.0..=2.0).contains(&llm.temperature) {
-        check.error(&at("temperature"), "llm.temperature must be between 0.0 and 2.0", "write 0.1");
+        check.error(
+            &at("temperature"),
+            "llm.temperature must be between 0.0 and 2.0",
+            "write 0.1",
+        );
     }
     if check.says(&["llm", "queue_size"]) && llm.queue_size > 10_000 {
-        check.warn(&at("queue_size"), "at most 10000 questions wait", "write 10000");
+        check.warn(
+            &at("queue_size"),
+            "at most 10000 questions wait",
+            "write 10000",
+        );
     }
 }

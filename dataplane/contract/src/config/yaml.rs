@@ -20,7 +20,10 @@ pub(crate) struct Position {
 impl Position {
     fn of(marker: Marker) -> Self {
         let bounded = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { line: bounded(marker.line()), column: bounded(marker.col()).saturating_add(1) }
+        Self {
+            line: bounded(marker.line()),
+            column: bounded(marker.col()).saturating_add(1),
+        }
     }
 }
 
@@ -38,7 +41,10 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// `plain` scalars can be numbers, booleans or null; others are texts.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Rc<Node>>),
     Map(Vec<Entry>),
 }
@@ -104,8 +110,18 @@ impl Node {
 }
 
 enum Frame {
-    List { at: Position, flow: bool, anchor: usize, items: Vec<Rc<Node>> },
-    Map { at: Position, flow: bool, anchor: usize, map: MapFrame },
+    List {
+        at: Position,
+        flow: bool,
+        anchor: usize,
+        items: Vec<Rc<Node>>,
+    },
+    Map {
+        at: Position,
+        flow: bool,
+        anchor: usize,
+        map: MapFrame,
+    },
 }
 
 #[derive(Default)]
@@ -153,8 +169,16 @@ pub(crate) fn parse(text: &str) -> Result<Tree, Fault> {
                 let end = if block { at } else { Position::of(span.end) };
                 let tagged = tag.as_deref().is_some_and(is_text_tag);
                 let plain = style == ScalarStyle::Plain && !tagged;
-                let kind = Kind::Scalar { text: text.into_owned(), plain };
-                let node = Node { at, end, flow: false, kind };
+                let kind = Kind::Scalar {
+                    text: text.into_owned(),
+                    plain,
+                };
+                let node = Node {
+                    at,
+                    end,
+                    flow: false,
+                    kind,
+                };
                 builder.complete(Rc::new(node), anchor, at)?;
             }
             Event::Alias(anchor) => match builder.anchors.get(&anchor) {
@@ -162,10 +186,26 @@ pub(crate) fn parse(text: &str) -> Result<Tree, Fault> {
                 None => return Err(builder.fault(at, "this alias stands inside its own anchor")),
             },
             Event::SequenceStart(anchor, _) => {
-                builder.open(Frame::List { at, flow, anchor, items: Vec::new() }, at)?;
+                builder.open(
+                    Frame::List {
+                        at,
+                        flow,
+                        anchor,
+                        items: Vec::new(),
+                    },
+                    at,
+                )?;
             }
             Event::MappingStart(anchor, _) => {
-                builder.open(Frame::Map { at, flow, anchor, map: MapFrame::default() }, at)?;
+                builder.open(
+                    Frame::Map {
+                        at,
+                        flow,
+                        anchor,
+                        map: MapFrame::default(),
+                    },
+                    at,
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => builder.close()?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -184,19 +224,43 @@ impl Builder {
     }
 
     fn close(&mut self) -> Result<(), Fault> {
-        let Some(frame) = self.stack.pop() else { return Ok(()) };
-        let (at, flow, anchor, kind) = match frame {
-            Frame::List { at, flow, anchor, items } => (at, flow, anchor, Kind::List(items)),
-            Frame::Map { at, flow, anchor, map } => {
-                (at, flow, anchor, Kind::Map(self.merge(map, at)?))
-            }
+        let Some(frame) = self.stack.pop() else {
+            return Ok(());
         };
-        self.complete(Rc::new(Node { at, end: at, flow, kind }), anchor, at)
+        let (at, flow, anchor, kind) = match frame {
+            Frame::List {
+                at,
+                flow,
+                anchor,
+                items,
+            } => (at, flow, anchor, Kind::List(items)),
+            Frame::Map {
+                at,
+                flow,
+                anchor,
+                map,
+            } => (at, flow, anchor, Kind::Map(self.merge(map, at)?)),
+        };
+        self.complete(
+            Rc::new(Node {
+                at,
+                end: at,
+                flow,
+                kind,
+            }),
+            anchor,
+            at,
+        )
     }
 
     /// Adds what `<<` refers to; keys that stand in the map itself win.
     fn merge(&mut self, map: MapFrame, at: Position) -> Result<Vec<Entry>, Fault> {
-        let MapFrame { mut entries, mut lines, merges, .. } = map;
+        let MapFrame {
+            mut entries,
+            mut lines,
+            merges,
+            ..
+        } = map;
         for source in merges {
             let Kind::Map(more) = &source.kind else {
                 return Err(self.fault(source.at, "<< must refer to a map, or to a list of maps"));
@@ -246,7 +310,12 @@ impl Builder {
                         fault.key = below(&fault.key, &key);
                         self.tree.faults.push(fault);
                     } else {
-                        map.entries.push(Entry { key, key_at, merged: false, value: node });
+                        map.entries.push(Entry {
+                            key,
+                            key_at,
+                            merged: false,
+                            value: node,
+                        });
                     }
                 }
             },
@@ -266,7 +335,11 @@ impl Builder {
                 }
             }
         }
-        Fault { at: Some(at), key, message: message.to_owned() }
+        Fault {
+            at: Some(at),
+            key,
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -277,5 +350,9 @@ fn is_text_tag(tag: &Tag) -> bool {
 
 /// `path.key`, or `key` at the top.
 pub(crate) fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }

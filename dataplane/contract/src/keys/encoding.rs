@@ -92,7 +92,11 @@ pub fn decode_private(name: &str, text: &str) -> Result<KeyPair, KeyError> {
             let halves = body.first_chunk::<32>().zip(body.last_chunk::<32>());
             let (seed, public) = halves.expect("64 bytes hold two times 32");
             let pair = KeyPair::from_seed(name, seed);
-            if pair.public_key() == *public { Ok(pair) } else { Err(KeyError::HalvesDiffer) }
+            if pair.public_key() == *public {
+                Ok(pair)
+            } else {
+                Err(KeyError::HalvesDiffer)
+            }
         }
         // PKCS #8 of version 1 has 48 bytes, of version 2 (with the public key) 81 or more.
         48..=512 => {

@@ -88,7 +88,10 @@ pub struct KeyDir {
 pub fn load_dir(dir: &Path) -> KeyDir {
     let mut found = KeyDir::default();
     let mut problem = |path: &Path, message: String| {
-        found.problems.push(KeyProblem { path: path.to_owned(), message });
+        found.problems.push(KeyProblem {
+            path: path.to_owned(),
+            message,
+        });
     };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -153,11 +156,17 @@ impl KeyPair {
             }
             Err(source) => return Err(KeyFileError::File { path, source }),
         };
-        let pair = decode_private(name, &text)
-            .map_err(|source| KeyFileError::Key { path: path.clone(), source })?;
+        let pair = decode_private(name, &text).map_err(|source| KeyFileError::Key {
+            path: path.clone(),
+            source,
+        })?;
         match read_public(&dir.join(format!("{name}.pub"))) {
             Ok(public) if public.bytes != pair.public_key() => Err(KeyFileError::NotAPair(path)),
-            Ok(_) | Err(KeyFileError::File { source: FileError::Missing, .. }) => Ok(pair),
+            Ok(_)
+            | Err(KeyFileError::File {
+                source: FileError::Missing,
+                ..
+            }) => Ok(pair),
             Err(error) => Err(error),
         }
     }
@@ -168,8 +177,10 @@ impl KeyPair {
     /// [`KeyFileError::Exists`]: nothing is overwritten. [`KeyFileError::Write`] otherwise.
     pub fn save(&self, dir: &Path) -> Result<(), KeyFileError> {
         check_name(self.name())?;
-        files::create_folder(dir)
-            .map_err(|source| KeyFileError::Write { path: dir.to_owned(), source })?;
+        files::create_folder(dir).map_err(|source| KeyFileError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
         let private = dir.join(format!("{}.key", self.name()));
         let public = dir.join(format!("{}.pub", self.name()));
         if std::fs::symlink_metadata(&public).is_ok() {
@@ -186,7 +197,10 @@ impl KeyPair {
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), KeyFileError> {
     files::create_new(path, text.as_bytes(), mode).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-        _ => KeyFileError::Write { path: path.to_owned(), source },
+        _ => KeyFileError::Write {
+            path: path.to_owned(),
+            source,
+        },
     })
 }
 
@@ -245,7 +259,10 @@ pub fn revoke(
     reason: &str,
 ) -> Result<RevokedKey, KeyFileError> {
     if agent == PROXY_KEY_NAME {
-        return Err(KeyFileError::Name(agent.to_owned(), super::name::NameProblem::Reserved));
+        return Err(KeyFileError::Name(
+            agent.to_owned(),
+            super::name::NameProblem::Reserved,
+        ));
     }
     let fingerprint = fingerprint_of(dir, agent)?;
     let revoked = RevokedKey::new(fingerprint, agent, now, reason);
@@ -262,8 +279,10 @@ pub fn revoke(
         }
     }
     for touched in [dir, &folder] {
-        files::sync_folder(touched)
-            .map_err(|source| KeyFileError::Write { path: touched.to_owned(), source })?;
+        files::sync_folder(touched).map_err(|source| KeyFileError::Write {
+            path: touched.to_owned(),
+            source,
+        })?;
     }
     Ok(revoked)
 }
@@ -273,17 +292,23 @@ fn fingerprint_of(dir: &Path, agent: &str) -> Result<Fingerprint, KeyFileError> 
     check_name(agent)?;
     match read_public(&dir.join(format!("{agent}.pub"))) {
         Ok(key) => Ok(key.fingerprint()),
-        Err(KeyFileError::File { source: FileError::Missing, .. }) => {
-            Ok(KeyPair::load(dir, agent)?.fingerprint())
-        }
+        Err(KeyFileError::File {
+            source: FileError::Missing,
+            ..
+        }) => Ok(KeyPair::load(dir, agent)?.fingerprint()),
         Err(error) => Err(error),
     }
 }
 
 fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
-    let text = files::read_text(path, KEY_FILE_BYTES_MAX)
-        .map_err(|source| KeyFileError::File { path: path.to_owned(), source })?;
-    decode_public(&text).map_err(|source| KeyFileError::Key { path: path.to_owned(), source })
+    let text = files::read_text(path, KEY_FILE_BYTES_MAX).map_err(|source| KeyFileError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    decode_public(&text).map_err(|source| KeyFileError::Key {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn check_name(name: &str) -> Result<(), KeyFileError> {

@@ -49,7 +49,10 @@ pub fn check_agent_name(name: &str) -> Result<(), NameProblem> {
         return Err(NameProblem::TooLong);
     }
     let stem = name.split('.').next().unwrap_or_default();
-    match DEVICES.into_iter().find(|device| stem.eq_ignore_ascii_case(device)) {
+    match DEVICES
+        .into_iter()
+        .find(|device| stem.eq_ignore_ascii_case(device))
+    {
         Some(device) => Err(NameProblem::Device(device)),
         None => Ok(()),
     }
@@ -61,7 +64,16 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_go_version() {
-        for good in ["a", "A1", "research-agent", "a.b_c-d", "9", "console", "com10", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "A1",
+            "research-agent",
+            "a.b_c-d",
+            "9",
+            "console",
+            "com10",
+            &"x".repeat(128),
+        ] {
             assert_eq!(check_agent_name(good), Ok(()), "{good}");
         }
         for (bad, problem) in [
@@ -78,6 +90,9 @@ mod tests {
         ] {
             assert_eq!(check_agent_name(bad), Err(problem), "{bad}");
         }
-        assert_eq!(check_agent_name(&"x".repeat(129)), Err(NameProblem::TooLong));
+        assert_eq!(
+            check_agent_name(&"x".repeat(129)),
+            Err(NameProblem::TooLong)
+        );
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
             if end.strip_suffix("-----") != Some(label) {
                 return Err("the PEM block ends with another label than it began with");
             }
-            return STANDARD.decode(&base64).map_err(|_| "the PEM block is not base64");
+            return STANDARD
+                .decode(&base64)
+                .map_err(|_| "the PEM block is not base64");
         }
         if line.contains(':') {
             return Err("PEM headers (encrypted keys) can't be read");

@@ -93,12 +93,20 @@ pub fn load(keys_dir: &Path) -> Result<Vec<RevokedKey>, RevocationError> {
     };
     let mut seen = HashSet::new();
     let mut revoked = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         match serde_json::from_str::<RevokedKey>(line) {
             Ok(key) if seen.insert(key.fingerprint) => revoked.push(key),
             Ok(_) => {}
             Err(source) => {
-                return Err(RevocationError::Line { path, line: index + 1, source });
+                return Err(RevocationError::Line {
+                    path,
+                    line: index + 1,
+                    source,
+                });
             }
         }
     }
@@ -118,11 +126,18 @@ fn append_line(path: &Path, key: &RevokedKey) -> io::Result<()> {
     let folder = path.parent().expect("the file lies in revoked/");
     files::create_folder(folder)?;
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        ));
     }
     let mut line = serde_json::to_vec(key).map_err(io::Error::other)?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
     // One write, so that two processes appending at once don't mix their lines.
     file.write_all(&line)?;
     file.sync_all()?;

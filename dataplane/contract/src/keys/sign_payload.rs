@@ -56,7 +56,10 @@ mod tests {
     fn fields_are_joined_by_line_feeds_and_nothing_else_happens() {
         assert_eq!(v1(" a", "b ", "c\r\n", ""), b" a\nb \nc\r\n\n");
         for version in [0, 7, 10, 4_294_967_295] {
-            assert_eq!(v2("a", "b", "c", "t", version), format!("a\nb\nc\nt\n{version}").into_bytes());
+            assert_eq!(
+                v2("a", "b", "c", "t", version),
+                format!("a\nb\nc\nt\n{version}").into_bytes()
+            );
         }
         let mut buffer = Vec::with_capacity(64);
         let room = buffer.as_ptr();

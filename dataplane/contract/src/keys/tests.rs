@@ -20,11 +20,19 @@ fn in_pem(label: &str, body: &[u8]) -> String {
 
 /// SPKI and PKCS #8 of RFC 8410 are fixed prefixes before the raw bytes.
 fn spki(public: &[u8; 32]) -> Vec<u8> {
-    [&hex::decode("302a300506032b6570032100").unwrap()[..], public].concat()
+    [
+        &hex::decode("302a300506032b6570032100").unwrap()[..],
+        public,
+    ]
+    .concat()
 }
 
 fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
-    [&hex::decode("302e020100300506032b657004220420").unwrap()[..], seed].concat()
+    [
+        &hex::decode("302e020100300506032b657004220420").unwrap()[..],
+        seed,
+    ]
+    .concat()
 }
 
 #[test]
@@ -76,12 +84,23 @@ fn keys_are_read_in_every_form_clients_write() {
     for text in [
         pair.public_pem(),
         in_pem("PUBLIC KEY", &spki(&pair.public_key())),
-        format!("comment\r\n{}trailing", in_pem("PUBLIC KEY", &pair.public_key()).replace('\n', "\r\n")),
+        format!(
+            "comment\r\n{}trailing",
+            in_pem("PUBLIC KEY", &pair.public_key()).replace('\n', "\r\n")
+        ),
     ] {
-        assert_eq!(decode_public(&text).unwrap().bytes, pair.public_key(), "{text}");
+        assert_eq!(
+            decode_public(&text).unwrap().bytes,
+            pair.public_key(),
+            "{text}"
+        );
     }
     for text in [pair.private_pem(), in_pem("PRIVATE KEY", &pkcs8(seed))] {
-        assert_eq!(decode_private("a", &text).unwrap().public_key(), pair.public_key(), "{text}");
+        assert_eq!(
+            decode_private("a", &text).unwrap().public_key(),
+            pair.public_key(),
+            "{text}"
+        );
     }
 }
 
@@ -112,10 +131,18 @@ fn bytes_that_are_no_safe_key_are_refused_with_their_reason() {
     assert_eq!(private(&halves), KeyError::HalvesDiffer);
     assert_eq!(private(&[0; 48]), KeyError::Der);
     assert_eq!(private(&[0; 3]), KeyError::Length(3));
-    for text in ["", "-----BEGIN X-----\n!!\n-----END X-----", "-----BEGIN X-----\nAA==",
-        "-----BEGIN X-----\nAA==\n-----END Y-----", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n",
-        "-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\n\nAA==\n-----END X-----"] {
-        assert!(matches!(decode_public(text), Err(KeyError::Pem(_))), "{text}");
+    for text in [
+        "",
+        "-----BEGIN X-----\n!!\n-----END X-----",
+        "-----BEGIN X-----\nAA==",
+        "-----BEGIN X-----\nAA==\n-----END Y-----",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n",
+        "-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\n\nAA==\n-----END X-----",
+    ] {
+        assert!(
+            matches!(decode_public(text), Err(KeyError::Pem(_))),
+            "{text}"
+        );
     }
 }
 
@@ -126,7 +153,11 @@ fn a_key_of_mixed_order_is_refused() {
         let mut borrow = 0i32;
         let mut out = [0u8; 32];
         for (i, byte) in bytes.into_iter().enumerate() {
-            let p = match i { 0 => 0xed, 31 => 0x7f, _ => 0xff };
+            let p = match i {
+                0 => 0xed,
+                31 => 0x7f,
+                _ => 0xff,
+            };
             let digit = p - i32::from(byte) - borrow;
             borrow = i32::from(digit < 0);
             out[i] = u8::try_from(digit.rem_euclid(256)).unwrap();
@@ -170,25 +201,51 @@ fn files_are_private_and_never_overwritten() {
     let dir = folder.path().join("keys");
     let pair = KeyPair::generate("a");
     pair.save(&dir).unwrap();
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join("a.key")), 0o600);
     assert_eq!(mode(&dir.join("a.pub")), 0o644);
-    assert!(matches!(KeyPair::generate("a").save(&dir), Err(KeyFileError::Exists(_))));
-    assert_eq!(KeyPair::load(&dir, "a").unwrap().public_key(), pair.public_key());
+    assert!(matches!(
+        KeyPair::generate("a").save(&dir),
+        Err(KeyFileError::Exists(_))
+    ));
+    assert_eq!(
+        KeyPair::load(&dir, "a").unwrap().public_key(),
+        pair.public_key()
+    );
     std::fs::remove_file(dir.join("a.key")).unwrap();
-    assert!(matches!(KeyPair::generate("a").save(&dir), Err(KeyFileError::Exists(_))));
-    assert!(!dir.join("a.key").exists(), "half a pair is not left behind");
-    assert!(matches!(KeyPair::load(&dir, "a"), Err(KeyFileError::NoKey(..))));
-    assert!(matches!(KeyPair::load(&dir, "../a"), Err(KeyFileError::Name(..))));
+    assert!(matches!(
+        KeyPair::generate("a").save(&dir),
+        Err(KeyFileError::Exists(_))
+    ));
+    assert!(
+        !dir.join("a.key").exists(),
+        "half a pair is not left behind"
+    );
+    assert!(matches!(
+        KeyPair::load(&dir, "a"),
+        Err(KeyFileError::NoKey(..))
+    ));
+    assert!(matches!(
+        KeyPair::load(&dir, "../a"),
+        Err(KeyFileError::Name(..))
+    ));
 }
 
 #[test]
 fn a_key_that_is_not_of_its_pair_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     KeyPair::generate("a").save(folder.path()).unwrap();
-    std::fs::write(folder.path().join("a.pub"), KeyPair::generate("a").public_pem()).unwrap();
-    assert!(matches!(KeyPair::load(folder.path(), "a"), Err(KeyFileError::NotAPair(_))));
+    std::fs::write(
+        folder.path().join("a.pub"),
+        KeyPair::generate("a").public_pem(),
+    )
+    .unwrap();
+    assert!(matches!(
+        KeyPair::load(folder.path(), "a"),
+        Err(KeyFileError::NotAPair(_))
+    ));
 }
 
 #[test]
@@ -197,25 +254,36 @@ fn our_own_key_is_made_once() {
     let dir = folder.path().join("keys");
     let first = proxy_key(&dir).unwrap();
     assert_eq!(proxy_key(&dir).unwrap().public_key(), first.public_key());
-    assert!(matches!(revoke(&dir, PROXY_KEY_NAME, NOW, "x"), Err(KeyFileError::Name(..))));
+    assert!(matches!(
+        revoke(&dir, PROXY_KEY_NAME, NOW, "x"),
+        Err(KeyFileError::Name(..))
+    ));
 }
 
 #[test]
 fn rotation_revokes_the_old_key_and_keeps_every_generation() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    assert!(matches!(revoke(dir, "a", NOW, "x"), Err(KeyFileError::NoKey(..))));
+    assert!(matches!(
+        revoke(dir, "a", NOW, "x"),
+        Err(KeyFileError::NoKey(..))
+    ));
     let first = rotate(dir, "a", NOW).unwrap();
     assert_eq!(first.revoked, None);
     let second = rotate(dir, "a", NOW).unwrap();
-    assert_eq!(second.revoked.as_ref().unwrap().fingerprint, first.pair.fingerprint());
+    assert_eq!(
+        second.revoked.as_ref().unwrap().fingerprint,
+        first.pair.fingerprint()
+    );
     let manual = revoke(dir, "a", NOW, "manually revoked").unwrap();
     assert_eq!(manual.fingerprint, second.pair.fingerprint());
     assert_eq!(manual.revoked_at, "2026-02-22T10:00:00Z");
     let revoked = revocations::load(dir).unwrap();
     assert_eq!(revoked, [second.revoked.unwrap(), manual]);
     for pair in [first.pair, second.pair] {
-        let old = dir.join("revoked").join(format!("a.{}.pub", pair.fingerprint().short()));
+        let old = dir
+            .join("revoked")
+            .join(format!("a.{}.pub", pair.fingerprint().short()));
         assert!(old.exists(), "{}", old.display());
     }
     assert!(load_dir(dir).keys.is_empty());
@@ -231,15 +299,28 @@ fn revocations_that_cannot_be_read_are_an_error() {
     let path = revocations::path(dir);
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}\n{good}")).unwrap();
-    assert_eq!(revocations::load(dir).unwrap().len(), 1, "each key once, empty lines are nothing");
-    for bad in [good[..good.len() - 3].to_owned(), format!("{good}{{}}\n"), good.replace("\"fingerprint\":\"", "\"fingerprint\":\"zz")] {
+    assert_eq!(
+        revocations::load(dir).unwrap().len(),
+        1,
+        "each key once, empty lines are nothing"
+    );
+    for bad in [
+        good[..good.len() - 3].to_owned(),
+        format!("{good}{{}}\n"),
+        good.replace("\"fingerprint\":\"", "\"fingerprint\":\"zz"),
+    ] {
         std::fs::write(&path, bad).unwrap();
-        assert!(matches!(revocations::load(dir), Err(revocations::RevocationError::Line { .. })));
+        assert!(matches!(
+            revocations::load(dir),
+            Err(revocations::RevocationError::Line { .. })
+        ));
     }
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/null", &path).unwrap();
     assert!(revocations::load(dir).is_err());
-    assert!(revocations::append(dir, &RevokedKey::new(Fingerprint([0; 32]), "a", NOW, "x")).is_err());
+    assert!(
+        revocations::append(dir, &RevokedKey::new(Fingerprint([0; 32]), "a", NOW, "x")).is_err()
+    );
 }
 
 proptest! {

@@ -95,8 +95,10 @@ impl PublicKey {
 
     /// Whether a signature holds, by the strict rules: one at a time, for tools and tests.
     pub fn verifies(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_bytes(&self.bytes)
-            .is_ok_and(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok())
+        VerifyingKey::from_bytes(&self.bytes).is_ok_and(|key| {
+            key.verify_strict(bytes, &Signature::from_bytes(signature))
+                .is_ok()
+        })
     }
 }
 
@@ -117,7 +119,10 @@ impl KeyPair {
 
     /// From the 32 secret bytes.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Self {
-        Self { name: name.to_owned(), key: SigningKey::from_bytes(seed) }
+        Self {
+            name: name.to_owned(),
+            key: SigningKey::from_bytes(seed),
+        }
     }
 
     /// Whose it is.

@@ -130,7 +130,10 @@ impl Header {
             Some(code) => Some(FrameKind::from_code(code).ok_or(FrameError::Kind(code))?),
             None => None,
         };
-        let length = bytes.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let length = bytes
+            .get(8..12)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_le_bytes);
         if let Some(length) = length
             && length as usize > FRAME_BYTES_MAX
         {
@@ -138,9 +141,11 @@ impl Header {
         }
         let checksum = bytes.get(12..HEADER_BYTES).and_then(|b| b.try_into().ok());
         Ok(match (kind, length, checksum) {
-            (Some(kind), Some(length), Some(checksum)) => {
-                Some(Self { kind, length: length as usize, checksum })
-            }
+            (Some(kind), Some(length), Some(checksum)) => Some(Self {
+                kind,
+                length: length as usize,
+                checksum,
+            }),
             _ => None,
         })
     }
@@ -158,7 +163,11 @@ pub struct FrameReader {
 impl FrameReader {
     /// An empty reader.
     pub const fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, failed: None }
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            failed: None,
+        }
     }
 
     /// Takes bytes.
@@ -177,7 +186,10 @@ impl FrameReader {
     ///
     /// # Errors
     /// What is wrong; from then on the same again, because nobody knows where the next frame begins.
-    #[allow(clippy::should_implement_trait, reason = "Result<Option> reads better with ? here")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "Result<Option> reads better with ? here"
+    )]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -194,14 +206,19 @@ impl FrameReader {
     fn pull(&mut self) -> Result<Option<Frame>, FrameError> {
         debug_assert!(self.start <= self.buffer.len());
         let waiting = &self.buffer[self.start..];
-        let Some(header) = Header::decode(waiting)? else { return Ok(None) };
+        let Some(header) = Header::decode(waiting)? else {
+            return Ok(None);
+        };
         let Some(body) = waiting.get(HEADER_BYTES..HEADER_BYTES + header.length) else {
             return Ok(None);
         };
         if Sha256::digest(body).as_slice() != header.checksum {
             return Err(FrameError::Checksum);
         }
-        let frame = Frame { kind: header.kind, body: body.to_vec() };
+        let frame = Frame {
+            kind: header.kind,
+            body: body.to_vec(),
+        };
         self.start += HEADER_BYTES + header.length;
         if self.start == self.buffer.len() {
             // A snapshot may have been large; don't keep its room.
@@ -223,7 +240,9 @@ impl Frame {
     /// # Errors
     /// See [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<(FrameKind, &[u8]), FrameError> {
-        let Some(header) = Header::decode(bytes)? else { return Err(FrameError::Truncated) };
+        let Some(header) = Header::decode(bytes)? else {
+            return Err(FrameError::Truncated);
+        };
         let body = &bytes[HEADER_BYTES..];
         if body.len() < header.length {
             return Err(FrameError::Truncated);
@@ -254,7 +273,11 @@ mod tests {
             reader.push(&bytes[..cut]);
             assert_eq!(reader.next(), Ok(None), "cut at {cut}");
             assert_eq!(reader.is_empty(), cut == 0, "cut at {cut}");
-            assert_eq!(Frame::decode(&bytes[..cut]), Err(FrameError::Truncated), "cut at {cut}");
+            assert_eq!(
+                Frame::decode(&bytes[..cut]),
+                Err(FrameError::Truncated),
+                "cut at {cut}"
+            );
             reader.push(&bytes[cut..]);
             let frame = reader.next().unwrap().unwrap();
             assert_eq!(frame.body, b"{\"kind\":\"status\"}");
@@ -290,7 +313,10 @@ mod tests {
         header[8..12].copy_from_slice(&u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_le_bytes());
         let mut reader = FrameReader::new();
         reader.push(&header[..12]);
-        assert_eq!(reader.next(), Err(FrameError::TooLarge(FRAME_BYTES_MAX as u64 + 1)));
+        assert_eq!(
+            reader.next(),
+            Err(FrameError::TooLarge(FRAME_BYTES_MAX as u64 + 1))
+        );
         assert_eq!(
             encode_frame(FrameKind::Snapshot, &vec![0; FRAME_BYTES_MAX + 1]),
             Err(FrameError::TooLarge(FRAME_BYTES_MAX as u64 + 1))

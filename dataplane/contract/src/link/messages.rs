@@ -227,7 +227,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
     use super::{
-        DataplaneStatus, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl, ToDataplane,
+        DataplaneStatus, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl,
+        ToDataplane,
     };
     use crate::id::MessageId;
     use crate::link::{Frame, FrameKind, FrameReader};
@@ -249,10 +250,19 @@ mod tests {
         };
         for sent in [
             ToDataplane::Snapshot(vec![1, 2, 3]),
-            ToDataplane::Request { id: u64::MAX, body: resolve },
-            ToDataplane::Request { id: 1, body: LinkRequest::Status },
+            ToDataplane::Request {
+                id: u64::MAX,
+                body: resolve,
+            },
+            ToDataplane::Request {
+                id: 1,
+                body: LinkRequest::Status,
+            },
         ] {
-            assert_eq!(ToDataplane::decode(one_frame(&sent.encode().unwrap())).unwrap(), sent);
+            assert_eq!(
+                ToDataplane::decode(one_frame(&sent.encode().unwrap())).unwrap(),
+                sent
+            );
         }
         let item = ResolvedItem {
             message,
@@ -272,14 +282,24 @@ mod tests {
                 revision: 0,
             },
             ToControl::Applied { revision: 2 },
-            ToControl::Refused { revision: 3, reason: String::from("no") },
+            ToControl::Refused {
+                revision: 3,
+                reason: String::from("no"),
+            },
             answer(LinkResponse::Resolved(item)),
             answer(LinkResponse::NotFound),
-            answer(LinkResponse::NotPending { status: String::from("expired") }),
-            answer(LinkResponse::Failed { reason: String::from("disk") }),
+            answer(LinkResponse::NotPending {
+                status: String::from("expired"),
+            }),
+            answer(LinkResponse::Failed {
+                reason: String::from("disk"),
+            }),
             answer(LinkResponse::Status(DataplaneStatus::default())),
         ] {
-            assert_eq!(ToControl::decode(&one_frame(&sent.encode().unwrap())).unwrap(), sent);
+            assert_eq!(
+                ToControl::decode(&one_frame(&sent.encode().unwrap())).unwrap(),
+                sent
+            );
         }
     }
 
@@ -287,7 +307,10 @@ mod tests {
     fn a_message_of_the_other_direction_or_of_no_shape_is_refused() {
         let sent = ToControl::Applied { revision: 2 }.encode().unwrap();
         assert!(ToDataplane::decode(one_frame(&sent)).is_err());
-        let nonsense = Frame { kind: FrameKind::ToControl, body: b"{\"message\":\"shrug\"}".to_vec() };
+        let nonsense = Frame {
+            kind: FrameKind::ToControl,
+            body: b"{\"message\":\"shrug\"}".to_vec(),
+        };
         assert!(ToControl::decode(&nonsense).is_err());
     }
 }

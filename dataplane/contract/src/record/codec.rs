@@ -40,7 +40,10 @@ pub enum DecodeError {
 }
 
 pub(super) fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
-    debug_assert!(record.findings.len() <= FINDINGS_MAX, "decide() bounds the findings");
+    debug_assert!(
+        record.findings.len() <= FINDINGS_MAX,
+        "decide() bounds the findings"
+    );
     out.push(FORMAT);
     out.extend_from_slice(&record.id.0);
     out.extend_from_slice(&record.received_at.0.to_le_bytes());
@@ -57,7 +60,10 @@ pub(super) fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&record.content_bytes.to_le_bytes());
     out.extend_from_slice(&record.content_hash);
     put_optional(out, record.fingerprint.as_ref().map(<[u8; 32]>::as_slice));
-    put_optional(out, record.signature_bytes.as_ref().map(<[u8; 64]>::as_slice));
+    put_optional(
+        out,
+        record.signature_bytes.as_ref().map(<[u8; 64]>::as_slice),
+    );
     put_optional(out, record.about.as_ref().map(|id| id.0.as_slice()));
     match record.peer {
         None => out.push(0),
@@ -135,7 +141,12 @@ pub(super) fn decode<'a>(
         0 => None,
         4 => Some(IpAddr::V4(Ipv4Addr::from(r.array::<4>()?))),
         6 => Some(IpAddr::V6(Ipv6Addr::from(r.array::<16>()?))),
-        code => return Err(DecodeError::Code { field: "peer", code }),
+        code => {
+            return Err(DecodeError::Code {
+                field: "peer",
+                code,
+            });
+        }
     };
     let from = r.str()?;
     let to = r.str()?;
@@ -158,7 +169,16 @@ pub(super) fn decode<'a>(
         let severity = r.coded("severity", severity_from)?;
         let view = r.u8()?;
         let (start, end) = (r.u32()?, r.u32()?);
-        findings.push(FindingRef { rule_id, name, category, excerpt, severity, view, start, end });
+        findings.push(FindingRef {
+            rule_id,
+            name,
+            category,
+            excerpt,
+            severity,
+            view,
+            start,
+            end,
+        });
     }
     if !r.bytes.is_empty() {
         return Err(DecodeError::Trailing);
@@ -256,7 +276,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, tail) = self.bytes.split_at_checked(count).ok_or(DecodeError::Truncated)?;
+        let (head, tail) = self
+            .bytes
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated)?;
         self.bytes = tail;
         Ok(head)
     }

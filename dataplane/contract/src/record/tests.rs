@@ -46,11 +46,17 @@ fn every_cut_and_every_extra_byte_is_refused() {
     sample(&list).encode(&mut bytes);
     for cut in 0..bytes.len() {
         let mut findings = Vec::new();
-        assert!(RecordRef::decode(&bytes[..cut], &mut findings).is_err(), "cut at {cut}");
+        assert!(
+            RecordRef::decode(&bytes[..cut], &mut findings).is_err(),
+            "cut at {cut}"
+        );
     }
     bytes.push(0);
     let mut findings = Vec::new();
-    assert_eq!(RecordRef::decode(&bytes, &mut findings), Err(DecodeError::Trailing));
+    assert_eq!(
+        RecordRef::decode(&bytes, &mut findings),
+        Err(DecodeError::Trailing)
+    );
 }
 
 proptest! {

@@ -39,7 +39,10 @@ pub struct Proof {
 impl Proof {
     /// For messages that bring nothing to verify.
     pub const fn none() -> Self {
-        Self { held: None, payload: Vec::new() }
+        Self {
+            held: None,
+            payload: Vec::new(),
+        }
     }
 
     /// Verifies one check by itself.
@@ -49,7 +52,10 @@ impl Proof {
     }
 
     fn new(check: SignatureCheck, held: bool) -> Self {
-        Self { held: held.then_some(check.id), payload: check.payload }
+        Self {
+            held: held.then_some(check.id),
+            payload: check.payload,
+        }
     }
 
     pub(crate) fn holds_for(&self, id: MessageId) -> bool {
@@ -105,13 +111,20 @@ impl SignatureBatch {
     /// The proofs, in the order their checks were pushed; the batch is empty afterwards.
     pub fn finish(&mut self) -> impl Iterator<Item = Proof> + '_ {
         let Self { checks, holds, .. } = self;
-        checks.drain(..).zip(holds.drain(..)).map(|(check, held)| Proof::new(check, held))
+        checks
+            .drain(..)
+            .zip(holds.drain(..))
+            .map(|(check, held)| Proof::new(check, held))
     }
 
     fn verify_together(&mut self) -> bool {
         self.signatures.clear();
         self.keys.clear();
-        self.signatures.extend(self.checks.iter().map(|c| Signature::from_bytes(&c.signature)));
+        self.signatures.extend(
+            self.checks
+                .iter()
+                .map(|c| Signature::from_bytes(&c.signature)),
+        );
         self.keys.extend(self.checks.iter().map(|c| c.key));
         let payloads: Vec<&[u8]> = self.checks.iter().map(|c| c.payload.as_slice()).collect();
         verify_batch(&payloads, &self.signatures, &self.keys).is_ok()
@@ -122,7 +135,10 @@ fn verify_single(check: &SignatureCheck) -> bool {
     let signature = Signature::from_bytes(&check.signature);
     let holds = |bytes: &[u8]| check.key.verify_strict(bytes, &signature).is_ok();
     holds(&check.payload)
-        || check.v1_bytes.and_then(|end| check.payload.get(..end)).is_some_and(holds)
+        || check
+            .v1_bytes
+            .and_then(|end| check.payload.get(..end))
+            .is_some_and(holds)
 }
 
 #[cfg(test)]

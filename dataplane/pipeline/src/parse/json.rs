@@ -52,7 +52,14 @@ impl<'b> Json<'b> {
     ) -> Self {
         arena.clear();
         keys.clear();
-        Self { body, at: 0, arena, keys, hasher, depth: 0 }
+        Self {
+            body,
+            at: 0,
+            arena,
+            keys,
+            hasher,
+            depth: 0,
+        }
     }
 
     /// Reads one object: `field` gets each key with its value already read (objects only entered, see
@@ -64,7 +71,11 @@ impl<'b> Json<'b> {
         self.blank();
         self.object(field)?;
         self.blank();
-        if self.at == self.body.len() { Ok(()) } else { Err(Reason::JsonInvalid) }
+        if self.at == self.body.len() {
+            Ok(())
+        } else {
+            Err(Reason::JsonInvalid)
+        }
     }
 
     /// Reads an object at the current position; `field` must consume each value.
@@ -165,7 +176,11 @@ impl<'b> Json<'b> {
         self.at = start + stop;
         if rest[stop] == b'"' {
             self.at += 1;
-            return Ok(Text { in_arena: false, start, end: start + stop });
+            return Ok(Text {
+                in_arena: false,
+                start,
+                end: start + stop,
+            });
         }
         self.escaped_string(start)
     }
@@ -178,7 +193,11 @@ impl<'b> Json<'b> {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Text { in_arena: true, start: from, end: self.arena.len() });
+                    return Ok(Text {
+                        in_arena: true,
+                        start: from,
+                        end: self.arena.len(),
+                    });
                 }
                 Some(b'\\') => {
                     self.at += 1;
@@ -233,10 +252,17 @@ impl<'b> Json<'b> {
     }
 
     fn hex4(&mut self) -> Result<u32, Reason> {
-        let digits = self.body.as_bytes().get(self.at..self.at + 4).ok_or(Reason::JsonInvalid)?;
+        let digits = self
+            .body
+            .as_bytes()
+            .get(self.at..self.at + 4)
+            .ok_or(Reason::JsonInvalid)?;
         self.at += 4;
         digits.iter().try_fold(0, |code, &d| {
-            char::from(d).to_digit(16).map(|d| code << 4 | d).ok_or(Reason::JsonInvalid)
+            char::from(d)
+                .to_digit(16)
+                .map(|d| code << 4 | d)
+                .ok_or(Reason::JsonInvalid)
         })
     }
 
@@ -260,7 +286,11 @@ impl<'b> Json<'b> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at > from { Ok(()) } else { Err(Reason::JsonInvalid) }
+        if self.at > from {
+            Ok(())
+        } else {
+            Err(Reason::JsonInvalid)
+        }
     }
 
     fn literal(&mut self, word: &str) -> Result<(), Reason> {
@@ -274,7 +304,11 @@ impl<'b> Json<'b> {
 
     fn deeper(&mut self) -> Result<(), Reason> {
         self.depth += 1;
-        if self.depth > JSON_DEPTH_MAX { Err(Reason::JsonTooDeep) } else { Ok(()) }
+        if self.depth > JSON_DEPTH_MAX {
+            Err(Reason::JsonTooDeep)
+        } else {
+            Ok(())
+        }
     }
 
     fn blank(&mut self) {
@@ -294,7 +328,11 @@ impl<'b> Json<'b> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), Reason> {
-        if self.take_if(byte) { Ok(()) } else { Err(Reason::JsonInvalid) }
+        if self.take_if(byte) {
+            Ok(())
+        } else {
+            Err(Reason::JsonInvalid)
+        }
     }
 }
 

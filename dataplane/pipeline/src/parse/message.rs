@@ -130,7 +130,18 @@ impl ParsedMessage {
         let (from, to, content) = (fields.from, fields.to, fields.content);
         let (timestamp, intent) = (fields.timestamp, fields.intent);
         let delegated = headers.delegation.is_some();
-        Ok(Self { body, buffers, from, to, content, timestamp, intent, signature, key_version, delegated })
+        Ok(Self {
+            body,
+            buffers,
+            from,
+            to,
+            content,
+            timestamp,
+            intent,
+            signature,
+            key_version,
+            delegated,
+        })
     }
 
     /// The fields, borrowed.
@@ -145,7 +156,11 @@ impl ParsedMessage {
             content: self.content.of(body, arena),
             timestamp: self.timestamp.of(body, arena),
             intent: cut(intent, INTENT_BYTES_MAX),
-            session: self.buffers.session.and_then(|at| arena.get(at..)).unwrap_or_default(),
+            session: self
+                .buffers
+                .session
+                .and_then(|at| arena.get(at..))
+                .unwrap_or_default(),
         }
     }
 

@@ -85,7 +85,12 @@ impl Policy {
         let agents = config
             .agents
             .iter()
-            .map(|(name, agent)| (name.as_str().into(), AgentPolicy::new(config, name, agent, rules, &mut warnings)))
+            .map(|(name, agent)| {
+                (
+                    name.as_str().into(),
+                    AgentPolicy::new(config, name, agent, rules, &mut warnings),
+                )
+            })
             .collect();
         let revoked: HashSet<_> = snapshot.revoked.iter().map(|r| r.fingerprint).collect();
         let mut keys: HashMap<Box<str>, Key, RandomState> = HashMap::default();
@@ -93,15 +98,28 @@ impl Policy {
             let verifying = VerifyingKey::from_bytes(&key.public_key)
                 .ok()
                 .filter(|point| !point.is_weak() && point.to_edwards().is_torsion_free())
-                .ok_or_else(|| PolicyError::Key { agent: key.agent.clone() })?;
-            let version = config.agents.get(&key.agent).map_or(0, |agent| agent.key_version);
+                .ok_or_else(|| PolicyError::Key {
+                    agent: key.agent.clone(),
+                })?;
+            let version = config
+                .agents
+                .get(&key.agent)
+                .map_or(0, |agent| agent.key_version);
             let key_revoked = revoked.contains(&key.fingerprint);
             keys.insert(
                 key.agent.as_str().into(),
-                Key { verifying, fingerprint: key.fingerprint.0, version, revoked: key_revoked },
+                Key {
+                    verifying,
+                    fingerprint: key.fingerprint.0,
+                    version,
+                    revoked: key_revoked,
+                },
             );
         }
-        let effects = rules.iter().map(|rule| RuleEffect::of(rule, config)).collect();
+        let effects = rules
+            .iter()
+            .map(|rule| RuleEffect::of(rule, config))
+            .collect();
         for rule in &config.rules {
             if !rules.iter().any(|known| known.id == rule.id) {
                 warnings.push(format!("rules: no rule has the id {:?}", rule.id));
@@ -114,7 +132,16 @@ impl Policy {
         };
         let agent_rate = Rate::new(limit.per_agent, limit.window);
         let peer_rate = Rate::new(per_peer, limit.window);
-        Ok(Self { agents, keys, effects, agent_rate, peer_rate, warnings, snapshot, database })
+        Ok(Self {
+            agents,
+            keys,
+            effects,
+            agent_rate,
+            peer_rate,
+            warnings,
+            snapshot,
+            database,
+        })
     }
 
     /// The snapshot this was built from.
@@ -160,7 +187,10 @@ impl Policy {
     pub(crate) fn effect(&self, rule: u32) -> RuleEffect {
         // A rule we have no effect for cannot exist; if it did, it would count in full.
         let index = usize::try_from(rule).unwrap_or(usize::MAX);
-        self.effects.get(index).copied().unwrap_or(RuleEffect::Raise(Verdict::Block))
+        self.effects
+            .get(index)
+            .copied()
+            .unwrap_or(RuleEffect::Raise(Verdict::Block))
     }
 
     pub(crate) fn requires_signature(&self) -> bool {
@@ -220,7 +250,12 @@ impl AgentPolicy {
         let blocked = (!agent.blocked_content.is_empty()).then(|| {
             rules
                 .iter()
-                .map(|rule| agent.blocked_content.iter().any(|c| category_covers(c, rule)))
+                .map(|rule| {
+                    agent
+                        .blocked_content
+                        .iter()
+                        .any(|c| category_covers(c, rule))
+                })
                 .collect()
         });
         Self {
@@ -244,7 +279,11 @@ fn category_covers(category: &str, rule: &Rule) -> bool {
 
 impl RuleEffect {
     fn of(rule: &Rule, config: &Config) -> Self {
-        let operator = config.rules.iter().find(|r| r.id == rule.id).map(|r| r.action);
+        let operator = config
+            .rules
+            .iter()
+            .find(|r| r.id == rule.id)
+            .map(|r| r.action);
         match (operator, rule.lane) {
             (Some(RuleAction::Ignore), _) => Self::Ignore,
             (Some(RuleAction::Block), _) => Self::Raise(Verdict::Block),

@@ -48,15 +48,24 @@ impl Grants {
                 constraints: entry.constraints.iter().map(Constraint::new).collect(),
             })
             .collect();
-        let listed = agent.can_message.iter().flatten().map(|name| name.as_str().into()).collect();
+        let listed = agent
+            .can_message
+            .iter()
+            .flatten()
+            .map(|name| name.as_str().into())
+            .collect();
         let nothing_said = agent.can_message.is_none() && agent.acl_entries.is_none();
-        let nothing_listed = agent.can_message.iter().flatten().next().is_none() && entries.is_empty();
+        let nothing_listed =
+            agent.can_message.iter().flatten().next().is_none() && entries.is_empty();
         let recipients = if nothing_said || (empty_is_everyone && nothing_listed) {
             Recipients::Everyone
         } else {
             Recipients::Listed(listed)
         };
-        Self { entries, recipients }
+        Self {
+            entries,
+            recipients,
+        }
     }
 
     /// Whether the agent may send to this recipient now. `charge` takes one from the rate of that pair.
@@ -73,7 +82,11 @@ impl Grants {
                 Constraint::Rate(Some(rate)) => charge(recipient, *rate),
                 Constraint::Until(until) => until.is_some_and(|until| now < until),
             });
-            return if holds { Ok(()) } else { Err(Reason::GrantConstraint) };
+            return if holds {
+                Ok(())
+            } else {
+                Err(Reason::GrantConstraint)
+            };
         }
         match &self.recipients {
             Recipients::Everyone => Ok(()),
@@ -92,9 +105,12 @@ impl Constraint {
                 let messages = i64::try_from(constraint.max_messages).unwrap_or(i64::MAX);
                 Self::Rate(Rate::new(messages, constraint.window_secs))
             }
-            "ttl" => {
-                Self::Until(constraint.expires_at.as_deref().and_then(Timestamp::parse_rfc3339))
-            }
+            "ttl" => Self::Until(
+                constraint
+                    .expires_at
+                    .as_deref()
+                    .and_then(Timestamp::parse_rfc3339),
+            ),
             _ => Self::Unknown,
         }
     }

@@ -21,19 +21,25 @@ pub(super) fn scan(
 ) -> Result<(), Reason> {
     let head = &content[..content.len().min(WINDOW_BYTES_MAX)];
     for spaced in [true, false] {
-        place.shared.senders.get(place.sender, place.now).tail(spaced, place.now, joined);
+        place
+            .shared
+            .senders
+            .get(place.sender, place.now)
+            .tail(spaced, place.now, joined);
         let Some(&last) = joined.last() else {
             return Ok(());
         };
         // Without a blank it only differs where a word may have been cut in two.
-        let may_cut_word = head.first().is_some_and(u8::is_ascii_alphanumeric)
-            && last.is_ascii_alphanumeric();
+        let may_cut_word =
+            head.first().is_some_and(u8::is_ascii_alphanumeric) && last.is_ascii_alphanumeric();
         if !spaced && !may_cut_word {
             return Ok(());
         }
         let border = joined.len();
         joined.extend_from_slice(head);
-        let scanned = scanner.scan(joined, Surface::Message).map_err(|_| Reason::ScanFailed)?;
+        let scanned = scanner
+            .scan(joined, Surface::Message)
+            .map_err(|_| Reason::ScanFailed)?;
         for finding in scanned.findings {
             let (start, end) = (finding.span.start as usize, finding.span.end as usize);
             let spans = start + usize::from(spaced) < border && end > border;

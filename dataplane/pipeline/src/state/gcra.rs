@@ -19,7 +19,10 @@ impl Rate {
     pub(crate) fn new(limit: i64, window_secs: u64) -> Option<Self> {
         let limit = u64::try_from(limit).ok().filter(|&limit| limit > 0)?;
         let window_us = if window_secs == 0 { 60 } else { window_secs }.saturating_mul(1_000_000);
-        Some(Self { interval_us: (window_us / limit).max(1), window_us })
+        Some(Self {
+            interval_us: (window_us / limit).max(1),
+            window_us,
+        })
     }
 }
 

@@ -121,7 +121,11 @@ mod tests {
         assert_eq!(cache.claim(&[1; 64], start), Seen::Never);
         assert_eq!(cache.claim(&[2; 64], start), Seen::Never);
         for later in [0, 1, REPLAY_WINDOW_SECS / 2, REPLAY_WINDOW_SECS] {
-            assert_eq!(cache.claim(&[1; 64], start.plus_secs(later)), Seen::Before, "{later} s");
+            assert_eq!(
+                cache.claim(&[1; 64], start.plus_secs(later)),
+                Seen::Before,
+                "{later} s"
+            );
         }
     }
 
@@ -134,7 +138,11 @@ mod tests {
             let seen = start.plus_secs(first);
             cache.claim(&[1; 64], seen);
             let again = seen.plus_secs(REPLAY_WINDOW_SECS);
-            assert_eq!(cache.claim(&[1; 64], again), Seen::Before, "first seen after {first} s");
+            assert_eq!(
+                cache.claim(&[1; 64], again),
+                Seen::Before,
+                "first seen after {first} s"
+            );
         }
     }
 

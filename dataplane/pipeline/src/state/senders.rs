@@ -61,7 +61,10 @@ impl Senders {
         let mut shard = self.shards[index].lock();
         if !shard.contains_key(key) {
             if shard.len() >= SHARD_SENDERS_MAX {
-                let idle = shard.iter().min_by_key(|(_, s)| s.last_seen).map(|(k, _)| k.clone());
+                let idle = shard
+                    .iter()
+                    .min_by_key(|(_, s)| s.last_seen)
+                    .map(|(k, _)| k.clone());
                 if let Some(idle) = idle {
                     shard.remove(&idle);
                 }
@@ -69,7 +72,9 @@ impl Senders {
             shard.insert(key.into(), Sender::default());
         }
         MutexGuard::map(shard, |shard| {
-            let sender = shard.get_mut(key).expect("inserted above under the same lock");
+            let sender = shard
+                .get_mut(key)
+                .expect("inserted above under the same lock");
             sender.last_seen = sender.last_seen.max(now);
             sender
         })

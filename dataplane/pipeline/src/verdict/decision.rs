@@ -109,7 +109,11 @@ impl<'a> Decision<'a> {
             timestamp: self.message.timestamp,
             intent: self.message.intent,
             session: self.session,
-            auth_method: if self.identity.is_verified() { "signature" } else { "" },
+            auth_method: if self.identity.is_verified() {
+                "signature"
+            } else {
+                ""
+            },
             findings: self.findings,
             ..RecordRef::empty(self.id, self.received_at, self.reason)
         }

@@ -3,14 +3,83 @@
 
 /// A word in the intent, and the words of which the content must hold one.
 const INTENTS: [(&str, &[&str]); 8] = [
-    ("code_review", &["review", "pr", "pull request", "diff", "approve", "merge", "lgtm"]),
-    ("deploy", &["deploy", "release", "rollout", "ship", "production", "staging", "k8s"]),
-    ("debug", &["debug", "error", "stack trace", "exception", "fix", "bug", "crash"]),
-    ("monitoring", &["alert", "metric", "uptime", "latency", "cpu", "memory", "health"]),
-    ("testing", &["test", "coverage", "assert", "spec", "passed", "failed", "flaky"]),
-    ("documentation", &["doc", "readme", "guide", "example", "api reference", "changelog"]),
-    ("security", &["vulnerability", "cve", "patch", "audit", "credential", "token", "key"]),
-    ("data", &["query", "database", "table", "export", "import", "csv", "sql", "schema"]),
+    (
+        "code_review",
+        &[
+            "review",
+            "pr",
+            "pull request",
+            "diff",
+            "approve",
+            "merge",
+            "lgtm",
+        ],
+    ),
+    (
+        "deploy",
+        &[
+            "deploy",
+            "release",
+            "rollout",
+            "ship",
+            "production",
+            "staging",
+            "k8s",
+        ],
+    ),
+    (
+        "debug",
+        &[
+            "debug",
+            "error",
+            "stack trace",
+            "exception",
+            "fix",
+            "bug",
+            "crash",
+        ],
+    ),
+    (
+        "monitoring",
+        &[
+            "alert", "metric", "uptime", "latency", "cpu", "memory", "health",
+        ],
+    ),
+    (
+        "testing",
+        &[
+            "test", "coverage", "assert", "spec", "passed", "failed", "flaky",
+        ],
+    ),
+    (
+        "documentation",
+        &[
+            "doc",
+            "readme",
+            "guide",
+            "example",
+            "api reference",
+            "changelog",
+        ],
+    ),
+    (
+        "security",
+        &[
+            "vulnerability",
+            "cve",
+            "patch",
+            "audit",
+            "credential",
+            "token",
+            "key",
+        ],
+    ),
+    (
+        "data",
+        &[
+            "query", "database", "table", "export", "import", "csv", "sql", "schema",
+        ],
+    ),
 ];
 
 /// Whether the content fits the intent; an intent we know nothing about fits. `lowered` is scratch.
@@ -31,7 +100,9 @@ pub(super) fn fits(intent: &str, content: &str, required: bool, lowered: &mut St
 
 /// For an intent, which is short: no copy.
 fn contains_ignoring_case(text: &str, word: &str) -> bool {
-    text.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+    text.as_bytes()
+        .windows(word.len())
+        .any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]
@@ -43,9 +114,15 @@ mod tests {
         let fit = |intent, content| fits(intent, content, false, &mut String::new());
         assert!(fit("code_review", "Please look at this PULL REQUEST"));
         assert!(!fit("deploy", "the weather is nice"));
-        assert!(fit("debug and deploy", "ship it"), "one of several is enough");
+        assert!(
+            fit("debug and deploy", "ship it"),
+            "one of several is enough"
+        );
         assert!(fit("gardening", "anything"), "unknown intents fit");
         assert!(fit("", "anything"));
-        assert!(!fits("", "anything", true, &mut String::new()), "missing but required");
+        assert!(
+            !fits("", "anything", true, &mut String::new()),
+            "missing but required"
+        );
     }
 }

@@ -22,12 +22,16 @@ pub struct Outcome {
 pub const fn outcome(reason: Reason, mode: Mode) -> Outcome {
     let verdict = verdict_of(reason);
     match mode {
-        Mode::Observe if !stops_observing(reason) => {
-            Outcome { verdict, status: Status::Delivered, http_status: 200 }
-        }
-        Mode::Observe | Mode::Enforce => {
-            Outcome { verdict, status: reason.status(), http_status: reason.http_status() }
-        }
+        Mode::Observe if !stops_observing(reason) => Outcome {
+            verdict,
+            status: Status::Delivered,
+            http_status: 200,
+        },
+        Mode::Observe | Mode::Enforce => Outcome {
+            verdict,
+            status: reason.status(),
+            http_status: reason.http_status(),
+        },
     }
 }
 
@@ -75,16 +79,24 @@ mod tests {
             let outcome = outcome(reason, Mode::Enforce);
             assert_eq!(outcome.verdict, Verdict::Block, "{reason:?}");
             assert!(outcome.http_status >= 400, "{reason:?}");
-            assert!(matches!(outcome.status, Status::Rejected | Status::Error), "{reason:?}");
+            assert!(
+                matches!(outcome.status, Status::Rejected | Status::Error),
+                "{reason:?}"
+            );
         }
-        assert_eq!(outcome(Reason::ScanLimit, Mode::Enforce).verdict, Verdict::Quarantine);
+        assert_eq!(
+            outcome(Reason::ScanLimit, Mode::Enforce).verdict,
+            Verdict::Quarantine
+        );
     }
 
     #[test]
     fn observing_lets_through_what_enforcing_would_refuse_and_keeps_the_verdict() {
         for &reason in Reason::ALL {
-            let (enforced, observed) =
-                (outcome(reason, Mode::Enforce), outcome(reason, Mode::Observe));
+            let (enforced, observed) = (
+                outcome(reason, Mode::Enforce),
+                outcome(reason, Mode::Observe),
+            );
             assert_eq!(enforced.verdict, observed.verdict, "{reason:?}");
             let unreadable = matches!(reason.code(), 2..=14);
             let unrecorded = matches!(reason.code(), 50..=52);

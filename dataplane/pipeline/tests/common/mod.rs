@@ -17,7 +17,7 @@ use oktsec_rules::{RuleSet, load_text};
 use oktsec_scanner::Database;
 use std::sync::{Arc, OnceLock};
 
-pub const START: Timestamp = Timestamp::from_secs(1_771_754_400);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_771_754_400);
 
 const RULES: &str = "
 {id: T-CRIT, name: Critical, severity: critical, category: test, patterns: [{contains: attack-critical}], remediation: Remove it.}
@@ -46,88 +46,126 @@ fn key(name: &str) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
-pub fn agent_key(name: &str) -> AgentKey {
+pub(crate) fn agent_key(name: &str) -> AgentKey {
     let public_key = key(name).verifying_key().to_bytes();
-    AgentKey { agent: name.into(), public_key, fingerprint: Fingerprint::of(&public_key) }
+    AgentKey {
+        agent: name.into(),
+        public_key,
+        fingerprint: Fingerprint::of(&public_key),
+    }
 }
 
 /// A data plane of one core whose clock the test turns.
-pub struct Plane {
-    pub pipeline: Pipeline,
-    pub shared: Arc<Shared>,
-    pub now: Timestamp,
+pub(crate) struct Plane {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) now: Timestamp,
     count: u8,
 }
 
 /// What a decision said, owned.
 #[derive(Debug, PartialEq)]
-pub struct Said {
-    pub reason: Reason,
-    pub status: Status,
-    pub http: u16,
-    pub verdict: Verdict,
-    pub rules: Vec<String>,
-    pub verified: bool,
+pub(crate) struct Said {
+    pub(crate) reason: Reason,
+    pub(crate) status: Status,
+    pub(crate) http: u16,
+    pub(crate) verdict: Verdict,
+    pub(crate) rules: Vec<String>,
+    pub(crate) verified: bool,
 }
 
 impl Plane {
-    pub fn new(yaml: &str) -> Self {
+    pub(crate) fn new(yaml: &str) -> Self {
         Self::with(yaml, Vec::new())
     }
 
-    pub fn with(yaml: &str, revoked: Vec<RevokedKey>) -> Self {
+    pub(crate) fn with(yaml: &str, revoked: Vec<RevokedKey>) -> Self {
         let shared = Arc::new(Shared::new(1 << 16));
-        let policy = Arc::new(Policy::build(Arc::new(snapshot(yaml, revoked)), database()).unwrap());
+        let policy =
+            Arc::new(Policy::build(Arc::new(snapshot(yaml, revoked)), database()).unwrap());
         let pipeline = Pipeline::new(policy, Arc::clone(&shared)).unwrap();
-        Self { pipeline, shared, now: START, count: 0 }
+        Self {
+            pipeline,
+            shared,
+            now: START,
+            count: 0,
+        }
     }
 
-    pub fn send_body(&mut self, body: &str, headers: Headers<'_>) -> Result<Said, Reason> {
+    pub(crate) fn send_body(&mut self, body: &str, headers: Headers<'_>) -> Result<Said, Reason> {
         self.send_from(Some("127.0.0.1".parse().unwrap()), body, headers)
     }
 
-    pub fn send_from(
+    pub(crate) fn send_from(
         &mut self,
         peer: Option<std::net::IpAddr>,
         body: &str,
         headers: Headers<'_>,
     ) -> Result<Said, Reason> {
         self.count = self.count.wrapping_add(1);
-        let moment = Moment { now: self.now, random: [self.count; 32] };
+        let moment = Moment {
+            now: self.now,
+            random: [self.count; 32],
+        };
         let refused = |r: Refused| r.reason;
-        let received = self.pipeline.admit(Surface::Message, peer, self.now).map_err(refused)?;
+        let received = self
+            .pipeline
+            .admit(Surface::Message, peer, self.now)
+            .map_err(refused)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let mut opened = self.pipeline.open(received, body, headers, moment).map_err(refused)?;
+        let mut opened = self
+            .pipeline
+            .open(received, body, headers, moment)
+            .map_err(refused)?;
         let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
         Ok(self.pipeline.decide(opened, proof, self.now, |decision| {
             let mut bytes = Vec::new();
             decision.record().encode(&mut bytes);
             let mut findings = Vec::new();
             let record = RecordRef::decode(&bytes, &mut findings).unwrap();
-            assert_eq!(record.reason, decision.reason, "every decision has a record that reads back");
-            assert_eq!(decision.held().is_some(), decision.status == Status::Quarantined);
+            assert_eq!(
+                record.reason, decision.reason,
+                "every decision has a record that reads back"
+            );
+            assert_eq!(
+                decision.held().is_some(),
+                decision.status == Status::Quarantined
+            );
             Said {
                 reason: decision.reason,
                 status: decision.status,
                 http: decision.http_status,
                 verdict: decision.verdict,
-                rules: decision.findings.iter().map(|f| f.rule_id.to_owned()).collect(),
+                rules: decision
+                    .findings
+                    .iter()
+                    .map(|f| f.rule_id.to_owned())
+                    .collect(),
                 verified: decision.is_verified(),
             }
         }))
     }
 
-    pub fn unsigned(&mut self, from: &str, to: &str, content: &str) -> Said {
+    pub(crate) fn unsigned(&mut self, from: &str, to: &str, content: &str) -> Said {
         let body = serde_json::json!({"from": from, "to": to, "content": content}).to_string();
         self.send_body(&body, Headers::default()).unwrap()
     }
 
-    pub fn signed(&mut self, from: &str, to: &str, content: &str) -> Said {
+    pub(crate) fn signed(&mut self, from: &str, to: &str, content: &str) -> Said {
         let body = self.signed_body(from, to, content, None);
         self.send_body(&body, Headers::default()).unwrap()
     }
 
-    pub fn signed_body(&self, from: &str, to: &str, content: &str, version: Option<u32>) -> String {
+    pub(crate) fn signed_without_time(&self, from: &str, to: &str, content: &str) -> String {
+        use base64::Engine as _;
+        let payload = format!("{from}\n{to}\n{content}\n");
+        let signature = key(from).sign(payload.as_bytes()).to_bytes();
+        let signature = base64::engine::general_purpose::STANDARD.encode(signature);
+        serde_json::json!({"from": from, "to": to, "content": content, "signature": signature})
+            .to_string()
+    }
+
+    pub(crate) fn signed_body(&self, from: &str, to: &str, content: &str, version: Option<u32>) -> String {
         use base64::Engine as _;
         let timestamp = self.now.to_rfc3339();
         let mut payload = format!("{from}\n{to}\n{content}\n{timestamp}");
@@ -154,4 +192,3 @@ fn snapshot(yaml: &str, revoked: Vec<RevokedKey>) -> Snapshot {
         rules: rules(),
     }
 }
-

@@ -1,10 +1,10 @@
 //! Which changes reduce protection. When in doubt it says yes: a needless warning is read, a missing one isn't.
 
+use crate::Surface;
 use crate::config::{
-    Agent, AclEntry, ClientAuth, CompatMode, Config, DefaultPolicy, Durability, Egress, Profile,
+    AclEntry, Agent, ClientAuth, CompatMode, Config, DefaultPolicy, Durability, Egress, Profile,
     ReplayMode, RequireAuth, RuleAction, RuleOverride, ScanProfile,
 };
-use crate::Surface;
 use crate::verdict::Mode;
 
 /// Keys below which every change is a weakening one.
@@ -34,16 +34,28 @@ fn surfaces(old: &Config, new: &Config, weak: &mut Weak) {
     let observes = |before: Mode, now: Mode| before == Mode::Enforce && now == Mode::Observe;
     weak.when(observes(old.mode, new.mode), "mode");
     for surface in Surface::ALL {
-        let observes = observes(old.surfaces.get(surface).mode, new.surfaces.get(surface).mode);
+        let observes = observes(
+            old.surfaces.get(surface).mode,
+            new.surfaces.get(surface).mode,
+        );
         weak.when(observes, format!("surfaces.{}.mode", surface.as_str()));
     }
 }
 
 fn server(old: &Config, new: &Config, weak: &mut Weak) {
     let (before, now) = (&old.server, &new.server);
-    weak.when(!before.api_key.is_empty() && now.api_key.is_empty(), "server.api_key");
-    weak.when(before.require_intent && !now.require_intent, "server.require_intent");
-    weak.when(gained(&before.trusted_proxies, &now.trusted_proxies), "server.trusted_proxies");
+    weak.when(
+        !before.api_key.is_empty() && now.api_key.is_empty(),
+        "server.api_key",
+    );
+    weak.when(
+        before.require_intent && !now.require_intent,
+        "server.require_intent",
+    );
+    weak.when(
+        gained(&before.trusted_proxies, &now.trusted_proxies),
+        "server.trusted_proxies",
+    );
     match (&before.tls, &now.tls) {
         (Some(_), None) => weak.when(true, "server.tls"),
         (Some(before), Some(now)) => {
@@ -52,7 +64,10 @@ fn server(old: &Config, new: &Config, weak: &mut Weak) {
                 ClientAuth::Optional => 1,
                 ClientAuth::Required => 2,
             };
-            weak.when(rank(now.client_auth) < rank(before.client_auth), "server.tls.client_auth");
+            weak.when(
+                rank(now.client_auth) < rank(before.client_auth),
+                "server.tls.client_auth",
+            );
         }
         (None, _) => {}
     }
@@ -61,17 +76,32 @@ fn server(old: &Config, new: &Config, weak: &mut Weak) {
 fn identity(old: &Config, new: &Config, weak: &mut Weak) {
     let (before, now) = (&old.identity, &new.identity);
     let lost = |before: bool, now: bool| before && !now;
-    weak.when(lost(before.require_signature, now.require_signature), "identity.require_signature");
-    weak.when(lost(before.require_delegation, now.require_delegation), "identity.require_delegation");
+    weak.when(
+        lost(before.require_signature, now.require_signature),
+        "identity.require_signature",
+    );
+    weak.when(
+        lost(before.require_delegation, now.require_delegation),
+        "identity.require_delegation",
+    );
     let off = |mode| mode == ReplayMode::Off;
     weak.when(!off(before.replay) && off(now.replay), "identity.replay");
     let deny = |policy| policy == DefaultPolicy::Deny;
-    weak.when(deny(old.default_policy) && !deny(new.default_policy), "default_policy");
-    weak.when(old.compat.is_none() && new.compat == Some(CompatMode::Oktsec), "compat");
+    weak.when(
+        deny(old.default_policy) && !deny(new.default_policy),
+        "default_policy",
+    );
+    weak.when(
+        old.compat.is_none() && new.compat == Some(CompatMode::Oktsec),
+        "compat",
+    );
     let enterprise = |config: &Config| config.deployment.profile == Profile::Enterprise;
     weak.when(enterprise(old) && !enterprise(new), "deployment.profile");
     weak.when(
-        lost(old.deployment.require_surface_auth, new.deployment.require_surface_auth),
+        lost(
+            old.deployment.require_surface_auth,
+            new.deployment.require_surface_auth,
+        ),
         "deployment.require_surface_auth",
     );
 }
@@ -92,7 +122,11 @@ fn agent(key: &str, old: &Agent, new: &Agent, compat: Option<CompatMode>, weak: 
     let below = |name: &str| format!("{key}.{name}");
     weak.when(old.suspended && !new.suspended, below("suspended"));
     weak.when(
-        widened(old.can_message.as_deref(), new.can_message.as_deref(), compat),
+        widened(
+            old.can_message.as_deref(),
+            new.can_message.as_deref(),
+            compat,
+        ),
         below("can_message"),
     );
     let (before, now) = (entries(old), entries(new));
@@ -100,7 +134,10 @@ fn agent(key: &str, old: &Agent, new: &Agent, compat: Option<CompatMode>, weak: 
         before != now && !(before.is_empty() && old.can_message.is_none()),
         below("acl_entries"),
     );
-    weak.when(gained(&new.blocked_content, &old.blocked_content), below("blocked_content"));
+    weak.when(
+        gained(&new.blocked_content, &old.blocked_content),
+        below("blocked_content"),
+    );
     let tools_widened = match (old.allowed_tools.is_empty(), new.allowed_tools.is_empty()) {
         (true, _) => false,
         (false, true) => true,
@@ -127,11 +164,25 @@ fn agent(key: &str, old: &Agent, new: &Agent, compat: Option<CompatMode>, weak: 
         raised(old.max_concurrent_calls, new.max_concurrent_calls, 5),
         below("max_concurrent_calls"),
     );
-    let dropped = old.tool_policies.iter().any(|(tool, p)| new.tool_policies.get(tool) != Some(p));
+    let dropped = old
+        .tool_policies
+        .iter()
+        .any(|(tool, p)| new.tool_policies.get(tool) != Some(p));
     weak.when(dropped, below("tool_policies"));
-    weak.when(gained(&new.tool_constraints, &old.tool_constraints), below("tool_constraints"));
-    weak.when(gained(&new.tool_chain_rules, &old.tool_chain_rules), below("tool_chain_rules"));
-    egress(&below("egress"), old.egress.as_ref(), new.egress.as_ref(), weak);
+    weak.when(
+        gained(&new.tool_constraints, &old.tool_constraints),
+        below("tool_constraints"),
+    );
+    weak.when(
+        gained(&new.tool_chain_rules, &old.tool_chain_rules),
+        below("tool_chain_rules"),
+    );
+    egress(
+        &below("egress"),
+        old.egress.as_ref(),
+        new.egress.as_ref(),
+        weak,
+    );
 }
 
 fn entries(agent: &Agent) -> &[AclEntry] {
@@ -158,16 +209,40 @@ fn egress(key: &str, old: Option<&Egress>, new: Option<&Egress>, weak: &mut Weak
         return;
     };
     let below = |name: &str| format!("{key}.{name}");
-    weak.when(domains_widened(&before.allowed_domains, &now.allowed_domains), below("allowed_domains"));
-    weak.when(gained(&now.blocked_domains, &before.blocked_domains), below("blocked_domains"));
-    weak.when(gained(&now.blocked_categories, &before.blocked_categories), below("blocked_categories"));
-    weak.when(gained(&before.integrations, &now.integrations), below("integrations"));
-    weak.when(!before.scope.is_empty() && before.scope != now.scope, below("scope"));
+    weak.when(
+        domains_widened(&before.allowed_domains, &now.allowed_domains),
+        below("allowed_domains"),
+    );
+    weak.when(
+        gained(&now.blocked_domains, &before.blocked_domains),
+        below("blocked_domains"),
+    );
+    weak.when(
+        gained(&now.blocked_categories, &before.blocked_categories),
+        below("blocked_categories"),
+    );
+    weak.when(
+        gained(&before.integrations, &now.integrations),
+        below("integrations"),
+    );
+    weak.when(
+        !before.scope.is_empty() && before.scope != now.scope,
+        below("scope"),
+    );
     let scans = |flag: Option<bool>| flag == Some(true);
-    weak.when(scans(before.scan_requests) && !scans(now.scan_requests), below("scan_requests"));
-    weak.when(scans(before.scan_responses) && !scans(now.scan_responses), below("scan_responses"));
+    weak.when(
+        scans(before.scan_requests) && !scans(now.scan_requests),
+        below("scan_requests"),
+    );
+    weak.when(
+        scans(before.scan_responses) && !scans(now.scan_responses),
+        below("scan_responses"),
+    );
     let off = |n: u64| if n == 0 { u64::MAX } else { n };
-    weak.when(off(now.rate_limit) > off(before.rate_limit), below("rate_limit"));
+    weak.when(
+        off(now.rate_limit) > off(before.rate_limit),
+        below("rate_limit"),
+    );
 }
 
 /// Whether an allow list that is empty for "all" allows more.
@@ -207,7 +282,10 @@ fn rules(old: &Config, new: &Config, weak: &mut Weak) {
         weak.when(gone && rank(before) > 1, format!("rules[{}]", before.id));
     }
     let custom = &old.custom_rules_dir;
-    weak.when(custom.is_some() && *custom != new.custom_rules_dir, "custom_rules_dir");
+    weak.when(
+        custom.is_some() && *custom != new.custom_rules_dir,
+        "custom_rules_dir",
+    );
 }
 
 fn limits(old: &Config, new: &Config, weak: &mut Weak) {
@@ -222,35 +300,68 @@ fn limits(old: &Config, new: &Config, weak: &mut Weak) {
     };
     let agent = raised(before.agent_limit(), now.agent_limit());
     let peer = raised(before.peer_limit(), now.peer_limit());
-    weak.when(agent && before.per_agent != now.per_agent, "rate_limit.per_agent");
+    weak.when(
+        agent && before.per_agent != now.per_agent,
+        "rate_limit.per_agent",
+    );
     weak.when(peer && before.per_ip != now.per_ip, "rate_limit.per_ip");
-    weak.when((agent || peer) && before.window != now.window, "rate_limit.window");
+    weak.when(
+        (agent || peer) && before.window != now.window,
+        "rate_limit.window",
+    );
     let sync = |config: &Config| config.audit.durability == Durability::Sync;
     weak.when(sync(old) && !sync(new), "audit.durability");
-    weak.when(old.anomaly.auto_suspend && !new.anomaly.auto_suspend, "anomaly.auto_suspend");
+    weak.when(
+        old.anomaly.auto_suspend && !new.anomaly.auto_suspend,
+        "anomaly.auto_suspend",
+    );
     weak.when(old.guard.enabled && !new.guard.enabled, "guard.enabled");
 }
 
 fn tools(old: &Config, new: &Config, weak: &mut Weak) {
     let auth = |before, now| before == RequireAuth::Yes && now != RequireAuth::Yes;
     let (before, now) = (&old.forward_proxy, &new.forward_proxy);
-    weak.when(auth(before.require_auth, now.require_auth), "forward_proxy.require_auth");
-    weak.when(before.scan_requests && !now.scan_requests, "forward_proxy.scan_requests");
-    weak.when(before.scan_responses && !now.scan_responses, "forward_proxy.scan_responses");
+    weak.when(
+        auth(before.require_auth, now.require_auth),
+        "forward_proxy.require_auth",
+    );
+    weak.when(
+        before.scan_requests && !now.scan_requests,
+        "forward_proxy.scan_requests",
+    );
+    weak.when(
+        before.scan_responses && !now.scan_responses,
+        "forward_proxy.scan_responses",
+    );
     weak.when(
         domains_widened(&before.allowed_domains, &now.allowed_domains),
         "forward_proxy.allowed_domains",
     );
-    weak.when(gained(&now.blocked_domains, &before.blocked_domains), "forward_proxy.blocked_domains");
+    weak.when(
+        gained(&now.blocked_domains, &before.blocked_domains),
+        "forward_proxy.blocked_domains",
+    );
     let (before, now) = (&old.gateway, &new.gateway);
-    weak.when(auth(before.require_auth, now.require_auth), "gateway.require_auth");
-    weak.when(before.scan_responses && !now.scan_responses, "gateway.scan_responses");
+    weak.when(
+        auth(before.require_auth, now.require_auth),
+        "gateway.require_auth",
+    );
+    weak.when(
+        before.scan_responses && !now.scan_responses,
+        "gateway.scan_responses",
+    );
     weak.when(
         before.verify_delegation_scope && !now.verify_delegation_scope,
         "gateway.verify_delegation_scope",
     );
-    weak.when(before.disable_auto_register && !now.disable_auto_register, "gateway.disable_auto_register");
-    weak.when(auth(old.hooks.require_auth, new.hooks.require_auth), "hooks.require_auth");
+    weak.when(
+        before.disable_auto_register && !now.disable_auto_register,
+        "gateway.disable_auto_register",
+    );
+    weak.when(
+        auth(old.hooks.require_auth, new.hooks.require_auth),
+        "hooks.require_auth",
+    );
 }
 
 /// Whether `new` has something that `old` has not.

@@ -1,8 +1,9 @@
 //! What a file means, without where it stands: two texts are the same file if their documents are equal.
 
-use crate::config::field::whole_number;
+use crate::config::reader::whole_number;
 use crate::config::yaml::{Kind, Node};
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// Values one document may have, aliases counted every time.
 const VALUES_MAX: usize = 200_000;
@@ -32,9 +33,12 @@ impl Doc {
             Kind::Scalar { .. } if node.is_null() => Self::Plain(String::from("null")),
             Kind::Scalar { text, plain: true } if !is_text(text) => Self::Plain(text.clone()),
             Kind::Scalar { text, .. } => Self::Text(text.clone()),
-            Kind::List(items) => {
-                Self::List(items.iter().map(|i| Self::counted(i, values)).collect::<Option<_>>()?)
-            }
+            Kind::List(items) => Self::List(
+                items
+                    .iter()
+                    .map(|i| Self::counted(i, values))
+                    .collect::<Option<_>>()?,
+            ),
             Kind::Map(entries) => Self::Map(
                 entries
                     .iter()
@@ -96,10 +100,10 @@ impl Doc {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.means(b))
             }
             (Self::Map(a), Self::Map(b)) => {
+                let others: HashMap<_, _> = b.iter().map(|(key, value)| (key, value)).collect();
                 a.len() == b.len()
-                    && a.iter().all(|(key, a)| {
-                        b.iter().find(|(name, _)| name == key).is_some_and(|(_, b)| a.means(b))
-                    })
+                    && a.iter()
+                        .all(|(key, a)| others.get(key).is_some_and(|b| a.means(b)))
             }
             (a, b) => a == b,
         }
@@ -196,8 +200,10 @@ impl Doc {
                 format!("[{}]", items.join(", "))
             }
             Self::Map(entries) => {
-                let entries: Vec<_> =
-                    entries.iter().map(|(k, v)| format!("{}: {}", scalar(k), v.inline())).collect();
+                let entries: Vec<_> = entries
+                    .iter()
+                    .map(|(k, v)| format!("{}: {}", scalar(k), v.inline()))
+                    .collect();
                 format!("{{{}}}", entries.join(", "))
             }
         }
@@ -225,13 +231,17 @@ fn is_text(plain: &str) -> bool {
     !special
         && whole_number(plain).is_none()
         && plain.parse::<f64>().is_err()
-        && !plain.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && !plain.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c))
+        && !matches!(word.as_str(), ".inf" | ".nan")
 }
 
 /// A text as a scalar: bare where that is surely the same, quoted with JSON's escapes otherwise.
 fn scalar(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_./@-".contains(c);
-    if is_text(text) && text.chars().all(bare) && text.starts_with(|c: char| c.is_ascii_alphanumeric() || "_/".contains(c)) {
+    if is_text(text)
+        && text.chars().all(bare)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || "_/.".contains(c))
+    {
         return text.to_owned();
     }
     let mut quoted = String::from("\"");

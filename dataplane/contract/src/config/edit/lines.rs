@@ -33,7 +33,12 @@ struct Place<'n> {
 impl Lines {
     fn set(&mut self, root: &Node, path: &[&str], value: Option<&Doc>) -> Option<()> {
         let (key, parents) = path.split_last()?;
-        let mut place = Place { node: root, end: self.lines.len(), key_indent: None, below_key: 0 };
+        let mut place = Place {
+            node: root,
+            end: self.lines.len(),
+            key_indent: None,
+            below_key: 0,
+        };
         for (depth, parent) in parents.iter().enumerate() {
             if !is_block_map(place.node) {
                 return self.set_whole(root, &parents[..depth], path, value);
@@ -94,7 +99,12 @@ impl Lines {
     /// The lines of an entry, without the comments and blank lines behind it.
     fn range(&self, entry: &Entry, end: usize) -> Option<(usize, usize)> {
         let start = line(entry.key_at);
-        let before: String = self.lines.get(start)?.chars().take(column(entry.key_at)).collect();
+        let before: String = self
+            .lines
+            .get(start)?
+            .chars()
+            .take(column(entry.key_at))
+            .collect();
         if entry.merged || !before.chars().all(|c| c == ' ') {
             return None;
         }
@@ -137,7 +147,9 @@ impl Lines {
                 let (_, end) = self.range(last, place.end)?;
                 (end, column(last.key_at))
             }
-            None if place.node.is_null() => (place.below_key, place.key_indent.map_or(0, |i| i + 2)),
+            None if place.node.is_null() => {
+                (place.below_key, place.key_indent.map_or(0, |i| i + 2))
+            }
             None => return None,
         };
         if at > 0 && !self.lines[at - 1].ends_with('\n') {
@@ -152,13 +164,17 @@ impl Lines {
     fn entry(&self, key: &str, indent: usize, value: &Doc) -> Vec<String> {
         let mut text = String::new();
         value.write_entry(key, indent, &mut text);
-        text.lines().map(|line| format!("{line}{}", self.newline)).collect()
+        text.lines()
+            .map(|line| format!("{line}{}", self.newline))
+            .collect()
     }
 }
 
 /// An entry and the line behind the last one that may belong to it.
 fn find<'n>(map: &'n Node, key: &str, end: usize) -> Option<(&'n Entry, usize)> {
-    let Kind::Map(entries) = &map.kind else { return None };
+    let Kind::Map(entries) = &map.kind else {
+        return None;
+    };
     let at = entries.iter().position(|e| e.key == key)?;
     let next = entries[at + 1..].iter().find(|e| !e.merged);
     Some((&entries[at], next.map_or(end, |next| line(next.key_at))))

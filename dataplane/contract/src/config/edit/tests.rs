@@ -43,7 +43,10 @@ impl File {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("oktsec.yaml");
         std::fs::write(&path, text).unwrap();
-        Self { _folder: folder, path }
+        Self {
+            _folder: folder,
+            path,
+        }
     }
 
     fn edit(&self, change: impl FnOnce(&mut Editor) -> Result<(), EditError>) -> String {
@@ -72,11 +75,19 @@ fn a_changed_value_changes_its_line_and_nothing_else() {
     assert_eq!(text, FILE.replace("suspended: false ", "suspended: true "));
     let backup = std::fs::read_to_string(file.path.with_extension("yaml.bak")).unwrap();
     assert_eq!(backup, FILE);
-    assert_eq!(std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     assert!(file.config().agents["a"].suspended);
-    let text = file.edit(|e| e.set(&["identity", "require_signature"], Some(&true.into())).and_then(
-        |()| e.set(&["identity", "keys_dir"], Some(&"./keys".into()))));
-    assert!(text.contains("  require_signature: true   # for now\n  keys_dir: ./keys\n\nagents:"), "{text}");
+    let text = file.edit(|e| {
+        e.set(&["identity", "require_signature"], Some(&true.into()))
+            .and_then(|()| e.set(&["identity", "keys_dir"], Some(&"./keys".into())))
+    });
+    assert!(
+        text.contains("  require_signature: true   # for now\n  keys_dir: ./keys\n\nagents:"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -88,7 +99,10 @@ fn a_new_key_is_added_at_the_end_of_its_agent() {
         FILE.replace("# not our key\n", "# not our key\n    key_version: 2\n")
     );
     let text = file.edit(|e| e.set_key_version("b", 1));
-    assert!(text.contains("      text\n    key_version: 1\n\nrules:"), "{text}");
+    assert!(
+        text.contains("      text\n    key_version: 1\n\nrules:"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -103,22 +117,38 @@ fn an_agent_is_added_changed_and_removed_with_its_lines() {
             ..Constraint::default()
         }],
     }]);
-    new.egress = Some(Egress { scan_requests: Some(false), ..Egress::default() });
+    new.egress = Some(Egress {
+        scan_requests: Some(false),
+        ..Egress::default()
+    });
     new.description = String::from("yes");
     let text = file.edit(|e| e.set_agent("new", &new));
-    assert!(text.contains("  new:\n") && text.contains("# The end."), "{text}");
+    assert!(
+        text.contains("  new:\n") && text.contains("# The end."),
+        "{text}"
+    );
     assert_eq!(file.config().agents["new"], new);
 
     let text = file.edit(|e| e.set_agent("a", &agent(&[])));
-    assert!(text.contains("    can_message: []\n    suspended: false   # never yet\n"), "{text}");
+    assert!(
+        text.contains("    can_message: []\n    suspended: false   # never yet\n"),
+        "{text}"
+    );
     assert!(text.contains("source: claude     # not our key"));
 
     let text = file.edit(|e| e.remove_agent("new").and_then(|()| e.remove_agent("b")));
-    assert!(!text.contains("b:") && text.contains("rules:\n") && text.contains("# The second."), "{text}");
+    assert!(
+        !text.contains("b:") && text.contains("rules:\n") && text.contains("# The second."),
+        "{text}"
+    );
     let text = file.edit(|e| e.remove_agent("a"));
     assert!(text.contains("agents: {}\n"), "{text}");
     let text = file.edit(|e| e.set_agent("z", &agent(&["*"])));
-    assert_eq!(file.config().agents.keys().collect::<Vec<_>>(), ["z"], "{text}");
+    assert_eq!(
+        file.config().agents.keys().collect::<Vec<_>>(),
+        ["z"],
+        "{text}"
+    );
 }
 
 #[test]
@@ -134,12 +164,19 @@ fn files_of_every_form_can_be_edited() {
     ] {
         let file = File::new(text);
         let before = file.config();
-        let written = file.edit(|e| e.set_suspended("a", true).and_then(|()| e.set_agent("n", &agent(&["a"]))));
+        let written = file.edit(|e| {
+            e.set_suspended("a", true)
+                .and_then(|()| e.set_agent("n", &agent(&["a"])))
+        });
         let mut expected = before.clone();
         expected.agents.get_mut("a").unwrap().suspended = true;
         expected.agents.insert(String::from("n"), agent(&["a"]));
         assert_eq!(file.config(), expected, "{text:?} became {written:?}");
-        assert_eq!(text.contains("\r\n"), written.contains("\r\n"), "{written:?}");
+        assert_eq!(
+            text.contains("\r\n"),
+            written.contains("\r\n"),
+            "{written:?}"
+        );
     }
 }
 
@@ -150,13 +187,25 @@ fn a_change_is_refused_when_the_file_would_not_load_or_somebody_was_faster() {
     editor.set(&["server", "port"], Some(&0.into())).unwrap();
     assert!(matches!(editor.save(), Err(EditError::Invalid(_))));
     let mut editor = Editor::open(&file.path).unwrap();
-    assert!(matches!(editor.set_suspended("nobody", true), Err(EditError::NoAgent(_))));
-    assert!(matches!(editor.set(&["version", "x"], Some(&1.into())), Err(EditError::NotEditable { .. })));
+    assert!(matches!(
+        editor.set_suspended("nobody", true),
+        Err(EditError::NoAgent(_))
+    ));
+    assert!(matches!(
+        editor.set(&["version", "x"], Some(&1.into())),
+        Err(EditError::NotEditable { .. })
+    ));
     editor.set_suspended("a", true).unwrap();
     std::fs::write(&file.path, format!("{FILE}# mine\n")).unwrap();
     assert!(matches!(editor.save(), Err(EditError::ChangedMeanwhile(_))));
     for bad in ["a: 1\na: 2\n", "a: [\n", "a: 1\n---\nb: 2\n"] {
-        assert!(matches!(Editor::open(&File::new(bad).path), Err(EditError::NotEditable { .. })), "{bad}");
+        assert!(
+            matches!(
+                Editor::open(&File::new(bad).path),
+                Err(EditError::NotEditable { .. })
+            ),
+            "{bad}"
+        );
     }
 }
 

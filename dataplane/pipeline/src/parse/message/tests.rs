@@ -6,15 +6,28 @@ const NOW: Timestamp = Timestamp::from_secs(1_771_754_400);
 
 fn parse(body: &str) -> Result<ParsedMessage, Reason> {
     let body = Bytes::copy_from_slice(body.as_bytes());
-    ParsedMessage::parse(body, Headers::default(), Buffers::default(), &RandomState::new(), NOW)
+    ParsedMessage::parse(
+        body,
+        Headers::default(),
+        Buffers::default(),
+        &RandomState::new(),
+        NOW,
+    )
 }
 
 #[test]
 fn what_is_no_message_is_refused_with_its_reason() {
-    let deep = format!(r#"{{"from":"a","to":"b","content":"c","x":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
+    let deep = format!(
+        r#"{{"from":"a","to":"b","content":"c","x":{}1{}}}"#,
+        "[".repeat(40),
+        "]".repeat(40)
+    );
     let long = format!(r#"{{"from":"{}","to":"b","content":"c"}}"#, "a".repeat(129));
     let keys: Vec<String> = (0..300).map(|n| format!(r#""k{n}":"v""#)).collect();
-    let wide = format!(r#"{{"from":"a","to":"b","content":"c","metadata":{{{}}}}}"#, keys.join(","));
+    let wide = format!(
+        r#"{{"from":"a","to":"b","content":"c","metadata":{{{}}}}}"#,
+        keys.join(",")
+    );
     for (body, reason) in [
         ("", Reason::JsonInvalid),
         ("null", Reason::JsonInvalid),
@@ -22,28 +35,94 @@ fn what_is_no_message_is_refused_with_its_reason() {
         ("{", Reason::JsonInvalid),
         ("{}", Reason::FieldMissing),
         (r#"{"from":"a","to":"b"}"#, Reason::FieldMissing),
-        (r#"{"from":"a","to":"b","content":""}"#, Reason::FieldMissing),
-        (r#"{"FROM":"a","to":"b","content":"c"}"#, Reason::FieldMissing),
-        (r#"{"from":"a","to":"b","content":"c"} x"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"c"}{}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"c",}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","from":"b","to":"b","content":"c"}"#, Reason::JsonDuplicateKey),
-        (r#"{"from":"a","fr\u006fm":"b","to":"b","content":"c"}"#, Reason::JsonDuplicateKey),
-        (r#"{"from":"a","to":"b","content":"c","x":{"y":1,"y":2}}"#, Reason::JsonDuplicateKey),
-        (r#"{"from":1,"to":"b","content":"c"}"#, Reason::FieldTypeInvalid),
-        (r#"{"from":"a","to":["b"],"content":"c"}"#, Reason::FieldTypeInvalid),
-        (r#"{"from":"a","to":"b","content":{"x":"y"}}"#, Reason::FieldTypeInvalid),
-        (r#"{"from":"a","to":"b","content":"c","metadata":{"n":1}}"#, Reason::FieldTypeInvalid),
-        (r#"{"from":"a","to":"b","content":"c","metadata":"x"}"#, Reason::FieldTypeInvalid),
-        (r#"{"from":"a\nx","to":"b","content":"c"}"#, Reason::NameInvalid),
-        (r#"{"from":"a","to":"b\u0000","content":"c"}"#, Reason::NameInvalid),
-        (r#"{"from":"a","to":"b","content":"\ud800"}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"\udc00"}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"\x41"}"#, Reason::JsonInvalid),
-        ("{\"from\":\"a\",\"to\":\"b\",\"content\":\"a\u{1}b\"}", Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"c","x":01}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"c","x":tru}"#, Reason::JsonInvalid),
-        (r#"{"from":"a","to":"b","content":"c","timestamp":"today"}"#, Reason::TimestampInvalid),
+        (
+            r#"{"from":"a","to":"b","content":""}"#,
+            Reason::FieldMissing,
+        ),
+        (
+            r#"{"FROM":"a","to":"b","content":"c"}"#,
+            Reason::FieldMissing,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c"} x"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c"}{}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c",}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","from":"b","to":"b","content":"c"}"#,
+            Reason::JsonDuplicateKey,
+        ),
+        (
+            r#"{"from":"a","fr\u006fm":"b","to":"b","content":"c"}"#,
+            Reason::JsonDuplicateKey,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","x":{"y":1,"y":2}}"#,
+            Reason::JsonDuplicateKey,
+        ),
+        (
+            r#"{"from":1,"to":"b","content":"c"}"#,
+            Reason::FieldTypeInvalid,
+        ),
+        (
+            r#"{"from":"a","to":["b"],"content":"c"}"#,
+            Reason::FieldTypeInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":{"x":"y"}}"#,
+            Reason::FieldTypeInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","metadata":{"n":1}}"#,
+            Reason::FieldTypeInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","metadata":"x"}"#,
+            Reason::FieldTypeInvalid,
+        ),
+        (
+            r#"{"from":"a\nx","to":"b","content":"c"}"#,
+            Reason::NameInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b\u0000","content":"c"}"#,
+            Reason::NameInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"\ud800"}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"\udc00"}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"\x41"}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            "{\"from\":\"a\",\"to\":\"b\",\"content\":\"a\u{1}b\"}",
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","x":01}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","x":tru}"#,
+            Reason::JsonInvalid,
+        ),
+        (
+            r#"{"from":"a","to":"b","content":"c","timestamp":"today"}"#,
+            Reason::TimestampInvalid,
+        ),
         (
             r#"{"from":"a","to":"b","content":"c","timestamp":"2026-02-22T09:54:59Z"}"#,
             Reason::TimestampTooOld,
@@ -60,7 +139,11 @@ fn what_is_no_message_is_refused_with_its_reason() {
     }
     let invalid = Bytes::from_static(b"{\"from\":\"a\",\"to\":\"b\",\"content\":\"\xff\"}");
     let result = ParsedMessage::parse(
-        invalid, Headers::default(), Buffers::default(), &RandomState::new(), NOW,
+        invalid,
+        Headers::default(),
+        Buffers::default(),
+        &RandomState::new(),
+        NOW,
     );
     assert_eq!(result.err(), Some(Reason::JsonInvalid), "not UTF-8");
 }
@@ -89,8 +172,16 @@ fn signatures_are_read_as_go_reads_them() {
         parse(&body).unwrap().signature()
     };
     assert_eq!(message(&encoded), Some(Ok([7; 64])));
-    assert_eq!(message(&format!("{first}\\r\\n{second}")), Some(Ok([7; 64])));
-    for bad in ["AAAA", "!", encoded.trim_end_matches('='), &format!("{encoded}{encoded}")] {
+    assert_eq!(
+        message(&format!("{first}\\r\\n{second}")),
+        Some(Ok([7; 64]))
+    );
+    for bad in [
+        "AAAA",
+        "!",
+        encoded.trim_end_matches('='),
+        &format!("{encoded}{encoded}"),
+    ] {
         assert_eq!(message(bad), Some(Err(())), "{bad}");
     }
 }
@@ -101,14 +192,32 @@ fn headers_of_ours_are_bounded() {
         let body = Bytes::from_static(br#"{"from":"a","to":"b","content":"c"}"#);
         ParsedMessage::parse(body, headers, Buffers::default(), &RandomState::new(), NOW)
     };
-    let session = read(Headers { session: Some(b"s-1"), ..Headers::default() }).unwrap();
+    let session = read(Headers {
+        session: Some(b"s-1"),
+        ..Headers::default()
+    })
+    .unwrap();
     assert_eq!(session.view().session, "s-1");
     let long = [b'x'; 129];
-    let refused = read(Headers { session: Some(&long), ..Headers::default() });
+    let refused = read(Headers {
+        session: Some(&long),
+        ..Headers::default()
+    });
     assert_eq!(refused.err(), Some(Reason::HeaderInvalid));
-    let refused = read(Headers { key_version: Some(b"two"), ..Headers::default() });
+    let refused = read(Headers {
+        key_version: Some(b"two"),
+        ..Headers::default()
+    });
     assert_eq!(refused.err(), Some(Reason::HeaderInvalid));
-    assert_eq!(read(Headers { key_version: Some(b"2"), ..Headers::default() }).unwrap().key_version, Some(2));
+    assert_eq!(
+        read(Headers {
+            key_version: Some(b"2"),
+            ..Headers::default()
+        })
+        .unwrap()
+        .key_version,
+        Some(2)
+    );
 }
 
 proptest! {

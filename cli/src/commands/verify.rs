@@ -1,0 +1,87 @@
+//! `oktsec verify`: is this configuration right? Everything that is wrong, at once.
+
+use super::Global;
+use crate::exit::{Exit, Outcome};
+use crate::out;
+use crate::place::Place;
+use oktsec_contract::keys::{self, revocations};
+use oktsec_rules::RuleSet;
+use serde_json::json;
+
+/// How strictly.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Count warnings (unknown keys, ignored keys, refused key and rule files) as findings: exit code 1
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Checks the configuration and what it names: keys, revocations, rules.
+pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
+    let place = Place::find(global.config.as_deref())?;
+    let config = &place.config;
+    let mut warnings = place.warnings.clone();
+    let mut keys_found = 0;
+    if let Some(dir) = &config.identity.keys_dir {
+        let found = keys::load_dir(dir);
+        keys_found = found.keys.len();
+        warnings.extend(found.problems.iter().map(ToString::to_string));
+        revocations::load(dir).map_err(crate::exit::Failure::new)?;
+    }
+    let mut rules = RuleSet::builtin();
+    if let Some(dir) = &config.custom_rules_dir {
+        let custom = oktsec_rules::load_dir(dir);
+        warnings.extend(custom.problems.iter().map(ToString::to_string));
+        let (all, clashes) = rules.with_custom(custom.rules);
+        warnings.extend(clashes.iter().map(ToString::to_string));
+        rules = all;
+    }
+    if global.json {
+        out::json(&json!({
+            "valid": true,
+            "path": place.config_path,
+            "warnings": warnings,
+            "agents": config.agents.len(),
+            "keys": keys_found,
+            "rules": rules.rules.len(),
+        }))?;
+    } else {
+        for warning in &warnings {
+            out::note(format_args!("warning: {warning}"));
+        }
+        let keys_dir = config.identity.keys_dir.as_ref();
+        let keys_dir =
+            keys_dir.map_or_else(|| String::from("none"), |dir| dir.display().to_string());
+        out::line(format_args!(
+            "Config {} is valid",
+            place.config_path.display()
+        ))?;
+        out::line(format_args!("  Port:              {}", config.server.port))?;
+        out::line(format_args!(
+            "  Mode:              {}",
+            config.mode.as_str()
+        ))?;
+        out::line(format_args!(
+            "  Require signature: {}",
+            config.identity.require_signature
+        ))?;
+        out::line(format_args!(
+            "  Keys dir:          {keys_dir} ({keys_found} keys)"
+        ))?;
+        out::line(format_args!("  Agents:            {}", config.agents.len()))?;
+        out::line(format_args!(
+            "  Rules:             {} in force, {} overrides",
+            rules.rules.len(),
+            config.rules.len()
+        ))?;
+        out::line(format_args!(
+            "  Webhooks:          {}",
+            config.webhooks.len()
+        ))?;
+    }
+    Ok(if args.strict && !warnings.is_empty() {
+        Exit::Findings
+    } else {
+        Exit::Done
+    })
+}

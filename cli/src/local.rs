@@ -1,0 +1,119 @@
+//! Talking to the running server of this configuration: through its own socket, which only its owner opens.
+
+use crate::exit::Failure;
+use crate::http::{Answer, Call, over_socket};
+use crate::out;
+use oktsec_contract::paths::StatePaths;
+use serde_json::Value;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sends a request to the control plane. `Ok(None)` when none is running.
+pub(crate) fn call(paths: &StatePaths, call: Call<'_>) -> Result<Option<Answer>, Failure> {
+    let socket = oktsec_controlplane::local_socket(paths);
+    if std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(over_socket(&socket, call, PATIENCE))
+        .map(Some)
+        .map_err(Failure::new)
+}
+
+/// What the running server made of a change on disk.
+pub(crate) enum InForce {
+    /// Nothing runs; it counts from the next start.
+    NotRunning,
+    /// It counts now.
+    Now { revision: u64 },
+    /// The server has it, but no data plane that decides by it said so yet.
+    Published { revision: u64 },
+    /// The server cannot use what stands on disk.
+    Stale { problems: Vec<String> },
+    /// It did not answer as it should.
+    Unknown { why: String },
+}
+
+/// Asks the running server to look at the files now. It would within a second anyway.
+pub(crate) fn put_in_force(paths: &StatePaths) -> InForce {
+    let answer = match call(paths, Call::post("/v1/reload", None)) {
+        Ok(None) => return InForce::NotRunning,
+        Ok(Some(answer)) => answer,
+        Err(_) => {
+            return InForce::Unknown {
+                why: String::from("the server did not answer"),
+            };
+        }
+    };
+    let Ok(body) = answer.json() else {
+        return InForce::Unknown {
+            why: answer.error(),
+        };
+    };
+    let revision = body["revision"].as_u64().unwrap_or(0);
+    match body["outcome"].as_str() {
+        Some("stale") => {
+            let problems = body["problems"].as_array().into_iter().flatten();
+            InForce::Stale {
+                problems: problems
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+            }
+        }
+        Some(_) if body["applied"] == Value::Bool(true) => InForce::Now { revision },
+        Some(_) => InForce::Published { revision },
+        None => InForce::Unknown {
+            why: answer.error(),
+        },
+    }
+}
+
+impl InForce {
+    /// One word and the revision, for programs.
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::NotRunning => serde_json::json!({ "server": "not_running" }),
+            Self::Now { revision } => {
+                serde_json::json!({ "server": "in_force", "revision": revision })
+            }
+            Self::Published { revision } => {
+                serde_json::json!({ "server": "published", "revision": revision })
+            }
+            Self::Stale { problems } => {
+                serde_json::json!({ "server": "stale", "problems": problems })
+            }
+            Self::Unknown { why } => serde_json::json!({ "server": "unknown", "why": why }),
+        }
+    }
+
+    /// A remark for people.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::NotRunning => out::note("No server is running; it counts from the next start."),
+            Self::Now { revision } => {
+                out::note(format_args!("In force now (revision {revision})."))
+            }
+            Self::Published { revision } => out::note(format_args!(
+                "Published (revision {revision}); no data plane has confirmed it yet."
+            )),
+            Self::Stale { problems } => {
+                out::note(
+                    "The running server cannot use the configuration and goes on with the one before:",
+                );
+                for problem in problems {
+                    out::note(format_args!("  {problem}"));
+                }
+            }
+            Self::Unknown { why } => {
+                out::note(format_args!(
+                    "Whether the running server has it is unknown: {why}."
+                ));
+            }
+        }
+    }
+}

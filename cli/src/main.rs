@@ -1,0 +1,34 @@
+//! The `oktsec` command: arguments in, one call, text out.
+//!
+//! Exit codes: 0 done, 1 there are findings, 2 it could not be done (usage, configuration, no server),
+//! 3 the message was not delivered. See [`exit`].
+
+mod args;
+mod commands;
+mod duration;
+mod exit;
+mod http;
+mod local;
+mod logging;
+mod out;
+mod parent;
+mod place;
+mod reader;
+mod supervisor;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The pipeline itself does not allocate per message; what is around it does, and this one keeps it small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let json = cli.json;
+    match commands::dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json),
+    }
+}

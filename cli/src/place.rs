@@ -1,0 +1,98 @@
+//! Where things are: the configuration a command works on, its state, its sockets, its address.
+
+use crate::exit::Failure;
+use crate::out;
+use oktsec_contract::config::{self, Config};
+use oktsec_contract::paths::StatePaths;
+use std::path::{Path, PathBuf};
+
+/// A configuration that loaded.
+pub(crate) struct Place {
+    pub(crate) config_path: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) paths: StatePaths,
+}
+
+impl Place {
+    /// Loads the configuration that `--config`, the environment or the defaults name.
+    pub(crate) fn find(explicit: Option<&Path>) -> Result<Self, Failure> {
+        let config_path = config::resolve_path(explicit);
+        let loaded = config::load(&config_path).map_err(|failed| {
+            Failure::all(&failed.problems)
+                .context(format_args!("{} cannot be used:", config_path.display()))
+        })?;
+        let paths = StatePaths::for_config(&loaded.config);
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        Ok(Self {
+            config_path,
+            config: loaded.config,
+            warnings,
+            paths,
+        })
+    }
+
+    /// Says the warnings on standard error.
+    pub(crate) fn warn(&self) {
+        for warning in &self.warnings {
+            out::note(format_args!("oktsec: warning: {warning}"));
+        }
+    }
+
+    /// The folder of keys.
+    pub(crate) fn keys_dir(&self) -> Result<&Path, Failure> {
+        self.config.identity.keys_dir.as_deref().ok_or_else(|| {
+            Failure::new(format_args!(
+                "identity.keys_dir is not set in {}; set it or name a folder with --keys",
+                self.config_path.display()
+            ))
+        })
+    }
+}
+
+/// The address to reach a listener at that is bound to `bind`.
+pub(crate) fn reachable_host(bind: &str) -> String {
+    match bind {
+        "" | "0.0.0.0" => String::from("127.0.0.1"),
+        "::" | "[::]" => String::from("[::1]"),
+        other if other.contains(':') && !other.starts_with('[') => format!("[{other}]"),
+        other => other.to_owned(),
+    }
+}
+
+/// The URL of the data plane.
+pub(crate) fn url(config: &Config) -> String {
+    let scheme = if config.server.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    format!(
+        "{scheme}://{}:{}",
+        reachable_host(&config.server.bind),
+        config.server.port
+    )
+}
+
+/// The home of a user's own configuration: `~/.oktsec`.
+pub(crate) fn home() -> Option<PathBuf> {
+    std::env::home_dir().map(|home| home.join(".oktsec"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable_host;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        for (bind, host) in [
+            ("", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "[::1]"),
+            ("::1", "[::1]"),
+            ("10.0.0.7", "10.0.0.7"),
+        ] {
+            assert_eq!(reachable_host(bind), host);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Commands that need no server: exit codes, JSON, and nothing overwritten.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use common::{Place, is_private};
+use serde_json::json;
+
+#[test]
+fn wrong_usage_exits_2_and_says_what_is_right() {
+    let place = Place::empty();
+    for arguments in [
+        &["fly"][..],
+        &["send"],
+        &["--frobnicate"],
+        &["logs", "--status", "bloked"],
+    ] {
+        let said = place.run(arguments).expect(2);
+        assert!(
+            said.stdout.is_empty() && !said.stderr.is_empty(),
+            "{said:?}"
+        );
+    }
+    let said = place.run(&["--port", "1", "verify"]).expect(2);
+    assert!(said.stderr.contains("behind it"), "{said:?}");
+}
+
+#[test]
+fn version_completions_and_manual_are_there() {
+    let place = Place::empty();
+    assert!(
+        place
+            .run(&["version"])
+            .expect(0)
+            .stdout
+            .starts_with("oktsec 0.")
+    );
+    assert_eq!(
+        place.json(&["version"], 0)["version"],
+        env!("CARGO_PKG_VERSION")
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            place
+                .run(&["completions", shell])
+                .expect(0)
+                .stdout
+                .contains("quarantine")
+        );
+    }
+    assert!(place.run(&["man"]).expect(0).stdout.contains(".TH oktsec"));
+}
+
+#[test]
+fn a_broken_configuration_is_refused_with_every_mistake_at_once() {
+    let place = Place::empty();
+    place.write_config(
+        "server:\n  port: 99999\n  log_level: loud\nidentity:\n  require_signature: maybe\n",
+    );
+    for command in ["verify", "serve", "controlplane"] {
+        let said = place.run(&[command]).expect(2);
+        for key in [
+            "server.port",
+            "server.log_level",
+            "identity.require_signature",
+        ] {
+            assert!(
+                said.stderr.contains(key),
+                "{command}: {key} in {}",
+                said.stderr
+            );
+        }
+        assert!(
+            said.stderr.contains("oktsec.yaml:2"),
+            "{command} names the line: {}",
+            said.stderr
+        );
+    }
+    let problems = place.json(&["verify"], 2);
+    assert!(
+        problems["problems"].as_array().unwrap().len() >= 4,
+        "{problems}"
+    );
+}
+
+#[test]
+fn verify_counts_and_warns() {
+    let place = Place::with_agents();
+    let valid = place.json(&["verify"], 0);
+    assert_eq!(valid["valid"], true);
+    assert_eq!(valid["agents"], 3);
+    assert_eq!(valid["keys"], 3);
+    assert!(valid["rules"].as_u64().unwrap() > 50, "{valid}");
+    place.write_config(&place.config("agents:\n  a:\n    can_mesage: [b]\n"));
+    let said = place.run(&["verify"]).expect(0);
+    assert!(said.stderr.contains("did you mean can_message"), "{said:?}");
+    place.run(&["verify", "--strict"]).expect(1);
+}
+
+#[test]
+fn keygen_makes_private_keys_and_overwrites_none() {
+    let place = Place::with_agents();
+    let key = place.path("keys/research-agent.key");
+    assert!(is_private(&key));
+    let before = std::fs::read(&key).unwrap();
+    let said = place
+        .run(&["keygen", "--agent", "newcomer,research-agent"])
+        .expect(2);
+    assert!(said.stderr.contains("keys rotate"), "{said:?}");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    assert!(!place.path("keys/newcomer.key").exists(), "all or none");
+    for name in ["_proxy", "a/b", "con", ""] {
+        place.run(&["keygen", "--agent", name]).expect(2);
+    }
+    let out = place.path("elsewhere");
+    let made = place.json(
+        &["keygen", "--agent", "x", "--out", out.to_str().unwrap()],
+        0,
+    );
+    assert_eq!(made[0]["fingerprint"].as_str().unwrap().len(), 64);
+    assert!(out.join("x.pub").exists());
+}
+
+#[test]
+fn keys_are_rotated_and_revoked() {
+    let place = Place::with_agents();
+    let fingerprint = |agent: &str| {
+        let keys = place.json(&["keys", "list"], 0);
+        let key = keys
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|k| k["agent"] == agent && k["status"] == "active");
+        key.map(|key| key["fingerprint"].clone())
+    };
+    let first = fingerprint("research-agent").unwrap();
+    let rotated = place.json(&["keys", "rotate", "--agent", "research-agent"], 0);
+    assert_eq!(rotated["key_version"], 1);
+    assert_eq!(rotated["in_force"]["server"], "not_running");
+    let second = fingerprint("research-agent").unwrap();
+    assert_eq!(second, rotated["fingerprint"]);
+    assert_ne!(first, second);
+    assert!(place.read_config().starts_with("# kept comment\n"));
+    assert!(place.read_config().contains("key_version: 1"));
+
+    place
+        .run(&[
+            "keys",
+            "revoke",
+            "--agent",
+            "research-agent",
+            "--reason",
+            "laptop stolen",
+        ])
+        .expect(0);
+    assert_eq!(fingerprint("research-agent"), None);
+    let revoked = place.json(&["keys", "list-revoked"], 0);
+    let reasons: Vec<_> = revoked
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["fingerprint"])
+        .collect();
+    assert_eq!(reasons, [&first, &second]);
+    assert_eq!(revoked[1]["reason"], "laptop stolen");
+    assert_eq!(revoked[1]["agent_name"], "research-agent");
+    place
+        .run(&["keys", "revoke", "--agent", "nobody"])
+        .expect(2);
+}
+
+#[test]
+fn agents_are_suspended_without_a_server_and_comments_stay() {
+    let place = Place::with_agents();
+    let said = place.json(&["agent", "suspend", "hermit"], 0);
+    assert_eq!(said["changed"], true);
+    assert_eq!(said["in_force"]["server"], "not_running");
+    assert!(place.read_config().starts_with("# kept comment\n"));
+    let agents = place.json(&["agent", "list"], 0);
+    let hermit = agents
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|a| a["name"] == "hermit")
+        .unwrap();
+    assert_eq!(hermit["suspended"], true);
+    assert_eq!(hermit["can_message"], json!([]));
+    assert_eq!(
+        place.json(&["agent", "suspend", "hermit"], 0)["changed"],
+        false
+    );
+    assert_eq!(
+        place.json(&["agent", "unsuspend", "hermit"], 0)["changed"],
+        true
+    );
+    let said = place.run(&["agent", "suspend", "nobody"]).expect(2);
+    assert!(
+        said.stderr.contains("hermit"),
+        "says who there is: {said:?}"
+    );
+}
+
+#[test]
+fn rules_are_listed_explained_and_checked() {
+    let place = Place::with_agents();
+    let rules = place.json(&["rules"], 0);
+    assert!(rules.as_array().unwrap().len() > 50);
+    assert!(
+        place
+            .run(&["rules"])
+            .expect(0)
+            .stdout
+            .starts_with("Loaded ")
+    );
+    let explained = place
+        .run(&["rules", "--explain", "iap-001"])
+        .expect(0)
+        .stdout;
+    assert!(
+        explained.contains("IAP-001") && explained.contains("Patterns:"),
+        "{explained}"
+    );
+    place.run(&["rules", "--explain", "NOPE-1"]).expect(2);
+
+    let good = "id: ACME-1\nname: Vault\nseverity: high\ncategory: acme\npatterns:\n  - type: contains\n    value: vault.acme.internal\nexamples:\n  true_positive: [see vault.acme.internal now]\n  false_positive: [see vault]\n";
+    let file = place.path("good.yaml");
+    std::fs::write(&file, good).unwrap();
+    let path = file.to_str().unwrap();
+    place.run(&["rules", "lint", path]).expect(0);
+    let tested = place.json(&["rules", "test", path], 0);
+    assert_eq!(
+        (&tested["rules"], &tested["examples"]),
+        (&json!(1), &json!(2))
+    );
+    std::fs::write(
+        &file,
+        good.replace("see vault]", "\"vault.acme.internal\"]"),
+    )
+    .unwrap();
+    place.run(&["rules", "lint", path]).expect(0);
+    let said = place.run(&["rules", "test", path]).expect(1);
+    assert!(said.stdout.contains("ACME-1"), "{said:?}");
+    std::fs::write(
+        &file,
+        "id: X-1\nname: x\nseverity: huge\ncategory: c\npatterns: [{type: regex, value: '('}]\n",
+    )
+    .unwrap();
+    place.run(&["rules", "lint", path]).expect(1);
+}
+
+#[test]
+fn without_a_server_nothing_pretends() {
+    let place = Place::with_agents();
+    let status = place.json(&["status"], 0);
+    assert_eq!(status["running"], false);
+    place.run(&["logs"]).expect(0);
+    assert_eq!(place.json(&["quarantine", "list"], 0), json!([]));
+    let id = "550e8400-e29b-41d4-a716-446655440000";
+    place.run(&["quarantine", "detail", id]).expect(2);
+    let said = place.run(&["quarantine", "approve", id]).expect(2);
+    assert!(said.stderr.contains("oktsec serve"), "{said:?}");
+    place.run(&["audit", "verify-chain"]).expect(2);
+    let said = place.run(&[
+        "send",
+        "--from",
+        "research-agent",
+        "--to",
+        "analysis-agent",
+        "--content",
+        "x",
+    ]);
+    assert!(said.expect(2).stderr.contains("cannot connect"));
+}

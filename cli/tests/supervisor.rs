@@ -1,0 +1,179 @@
+//! What dies comes back, nothing acknowledged is lost, and what cannot start says why.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use common::{PATIENCE, Place, http, json_in, signal, until};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn control_pid(place: &Place) -> Option<u64> {
+    place.status()["pid"].as_u64()
+}
+
+fn data_pid(place: &Place) -> Option<u64> {
+    let status = place.status();
+    let planes = status["data_planes"].as_array()?;
+    planes.first()?["pid"].as_u64()
+}
+
+#[test]
+fn messages_flow_while_the_control_plane_is_dead_and_it_comes_back() {
+    let place = Arc::new(Place::with_agents());
+    let _server = place.serve();
+    let old = until("the control plane", PATIENCE, || control_pid(&place));
+    until("the data plane", PATIENCE, || data_pid(&place));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = {
+        let (place, stop) = (Arc::clone(&place), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (code, decision) = place.send(
+                    "research-agent",
+                    "analysis-agent",
+                    &format!("message {sent}"),
+                );
+                assert_eq!(code, 0, "message {sent}: {decision}");
+                sent += 1;
+            }
+            sent
+        })
+    };
+    for _ in 0..3 {
+        let victim = until("the control plane", PATIENCE, || control_pid(&place));
+        signal(u32::try_from(victim).unwrap(), "KILL");
+        until("another control plane", PATIENCE, || {
+            control_pid(&place).filter(|&pid| pid != victim)
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = sender.join().unwrap();
+    assert!(sent > 0);
+    assert_ne!(control_pid(&place).unwrap(), old);
+    until("the data plane has found the new one", PATIENCE, || {
+        data_pid(&place)
+    });
+    place.json(&["agent", "suspend", "research-agent"], 0);
+    assert_eq!(
+        place.send("research-agent", "analysis-agent", "too late").0,
+        3
+    );
+}
+
+#[test]
+fn a_killed_data_plane_comes_back_with_every_acknowledged_record() {
+    let place = Place::with_agents();
+    let _server = place.serve();
+    let mut acknowledged = HashSet::new();
+    for round in 0..5 {
+        for message in 0..5 {
+            let (code, decision) = place.send(
+                "research-agent",
+                "analysis-agent",
+                &format!("round {round} message {message}"),
+            );
+            assert_eq!(code, 0, "{decision}");
+            acknowledged.insert(decision["message_id"].as_str().unwrap().to_owned());
+        }
+        let victim = until("the data plane", PATIENCE, || data_pid(&place));
+        signal(u32::try_from(victim).unwrap(), "KILL");
+        until("another data plane", PATIENCE, || {
+            data_pid(&place).filter(|&pid| pid != victim)
+        });
+        until("it answers", PATIENCE, || {
+            (http(place.port, "GET", "/readyz", &[], "").0 == 200).then_some(())
+        });
+    }
+    let logs = place
+        .run(&["logs", "--json", "--limit", "1000"])
+        .expect(0)
+        .stdout;
+    let recorded: HashSet<String> = logs
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert!(
+        acknowledged.is_subset(&recorded),
+        "missing: {:?}",
+        acknowledged.difference(&recorded)
+    );
+    place.run(&["audit", "verify-chain"]).expect(0);
+}
+
+#[test]
+fn a_busy_port_and_a_second_server_are_named_and_not_retried() {
+    let place = Place::with_agents();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", place.port)).unwrap();
+    let said = place.run(&["serve"]).expect(2);
+    assert!(said.stderr.contains(&place.port.to_string()), "{said:?}");
+    drop(taken);
+    let _server = place.serve();
+    let said = place.run(&["serve"]).expect(2);
+    assert!(
+        said.stderr.contains("already") || said.stderr.contains("port"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn children_end_with_a_killed_supervisor() {
+    let place = Place::with_agents();
+    let server = place.serve();
+    let control = until("the control plane", PATIENCE, || control_pid(&place));
+    let data = until("the data plane", PATIENCE, || data_pid(&place));
+    signal(server.pid(), "KILL");
+    let alive =
+        |pid: u64| std::path::Path::new(&format!("/proc/{pid}/stat")).exists() && !is_zombie(pid);
+    until("both end", PATIENCE, || {
+        (!alive(control) && !alive(data)).then_some(())
+    });
+    let mut again = place.serve();
+    assert_eq!(
+        place
+            .send("research-agent", "analysis-agent", "and it can start again")
+            .0,
+        0
+    );
+    assert_eq!(again.stop().0, Some(0));
+}
+
+fn is_zombie(pid: u64) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn a_control_plane_that_dies_while_the_file_is_broken_goes_on_with_the_last_snapshot() {
+    let place = Place::with_agents();
+    let _server = place.serve();
+    let victim = until("the control plane", PATIENCE, || control_pid(&place));
+    until("the data plane", PATIENCE, || data_pid(&place));
+    let good = place.read_config();
+    place.write_config("server: [\n");
+    signal(u32::try_from(victim).unwrap(), "KILL");
+    let status = until(
+        "another control plane that says it is stale",
+        PATIENCE,
+        || {
+            let (_, body) = http(place.port, "GET", "/v1/status", &[], "");
+            let status = json_in(&body);
+            (status["pid"].as_u64().is_some_and(|pid| pid != victim)).then_some(status)
+        },
+    );
+    assert_eq!(status["config"]["state"], "stale", "{status}");
+    assert_eq!(status["agents"], json!(3));
+    place.write_config(&good);
+    until("the file again", PATIENCE, || {
+        (place.status()["config"]["state"] == "current").then_some(())
+    });
+    assert_eq!(place.send("research-agent", "analysis-agent", "fine").0, 0);
+}

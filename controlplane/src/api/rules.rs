@@ -1,0 +1,62 @@
+//! `GET /v1/rules` and `GET /v1/rules/{id}`: what we look for (ours).
+
+use super::answer::{Answer, Answered, ApiError, ok};
+use crate::app::App;
+use axum::extract::{Path, State};
+use oktsec_contract::config::RuleAction;
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_rules::Rule;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// One line of the list.
+#[derive(Serialize)]
+pub(super) struct Line {
+    id: String,
+    name: String,
+    severity: &'static str,
+    category: String,
+    lane: &'static str,
+    /// What the operator made of it, if anything.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    overridden: Option<&'static str>,
+}
+
+/// Every rule in force, built in and custom.
+pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<Line>> {
+    let snapshot = app.snapshot();
+    ok(snapshot
+        .rules
+        .rules
+        .iter()
+        .map(|rule| Line {
+            id: rule.id.clone(),
+            name: rule.name.clone(),
+            severity: rule.severity.as_str(),
+            category: rule.category.clone(),
+            lane: rule.lane.as_str(),
+            overridden: overridden(&snapshot, rule).map(RuleAction::as_str),
+        })
+        .collect())
+}
+
+/// One rule whole, as rule files write it.
+pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answered<Value> {
+    let snapshot = app.snapshot();
+    let rule = snapshot
+        .rules
+        .find(&id)
+        .ok_or_else(|| ApiError::missing("rule not found"))?;
+    let action = overridden(&snapshot, rule).map(RuleAction::as_str);
+    Ok(ok(json!({ "rule": rule, "override": action })))
+}
+
+fn overridden(snapshot: &Snapshot, rule: &Rule) -> Option<RuleAction> {
+    snapshot
+        .config
+        .rules
+        .iter()
+        .find(|o| o.id.eq_ignore_ascii_case(&rule.id))
+        .map(|o| o.action)
+}

@@ -1,0 +1,372 @@
+//! One task that publishes: it alone decides what is in force, so two changes at once cannot cross.
+
+use super::revision::Revisions;
+use super::watch::{Watch, look};
+use super::{ConfigState, Published, Read, Source};
+use crate::link::Hub;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config;
+use oktsec_contract::link::ToDataplane;
+use oktsec_contract::paths::StatePaths;
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_scanner::{CacheOutcome, Database};
+use parking_lot::RwLock;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+/// Editors write a file in several steps: we wait until it is quiet for so long …
+const QUIET_MS: u64 = 25;
+/// … but never longer than so long.
+const QUIET_MS_MAX: u64 = 250;
+/// How often we look at the files ourselves.
+const LOOK_MS: u64 = 1_000;
+
+/// A wish to publish anew.
+pub(crate) struct Trigger {
+    /// Who wishes it, for the log.
+    pub(crate) cause: &'static str,
+    /// Gets what came of it.
+    pub(crate) reply: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A new snapshot is in force.
+    Published { revision: u64 },
+    /// What stands on disk is what is in force.
+    Unchanged { revision: u64 },
+    /// What stands on disk cannot be used.
+    Stale { problems: Vec<String> },
+}
+
+/// Reads, compares, compiles, publishes.
+pub(crate) struct Reloader {
+    source: Source,
+    paths: StatePaths,
+    current: Read,
+    revisions: Revisions,
+    published: watch::Sender<Arc<Published>>,
+    state: Arc<RwLock<ConfigState>>,
+    hub: Arc<Hub>,
+}
+
+/// Handles to what a [`Reloader`] publishes.
+pub(crate) struct Outlets {
+    pub(crate) published: watch::Receiver<Arc<Published>>,
+    pub(crate) state: Arc<RwLock<ConfigState>>,
+}
+
+impl Reloader {
+    /// Publishes what was read as the first snapshot. Blocks while patterns are compiled.
+    ///
+    /// # Errors
+    /// When the patterns cannot be compiled or the revision cannot be written.
+    pub(crate) fn start(
+        source: Source,
+        paths: StatePaths,
+        first: Read,
+        hub: Arc<Hub>,
+        state: ConfigState,
+    ) -> Result<(Self, Outlets), Vec<String>> {
+        let mut revisions = Revisions::open(paths.root.join("revision"));
+        let published = make(&first, &paths, &mut revisions, 0)?;
+        tracing::info!(
+            revision = published.snapshot.revision,
+            agents = first.config.agents.len(),
+            keys = first.keys.len(),
+            rules = first.rules.rules.len(),
+            "snapshot published"
+        );
+        for warning in &first.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (sender, receiver) = watch::channel(Arc::new(published));
+        let state = Arc::new(RwLock::new(state));
+        let outlets = Outlets {
+            published: receiver,
+            state: Arc::clone(&state),
+        };
+        let current = first;
+        Ok((
+            Self {
+                source,
+                paths,
+                current,
+                revisions,
+                published: sender,
+                state,
+                hub,
+            },
+            outlets,
+        ))
+    }
+
+    /// Runs until every sender of `triggers` is gone.
+    pub(crate) async fn run(mut self, mut triggers: mpsc::Receiver<Trigger>) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let mut watch = Watch::new(changed);
+        watch.follow(self.source.watched(Some(&self.current.config)));
+        let mut seen = look_off_thread(watch.paths()).await;
+        let mut looks = tokio::time::interval(Duration::from_millis(LOOK_MS));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Whatever changed while we started is found by the first of these.
+        let mut pending = Some("start");
+        loop {
+            let mut replies = Vec::new();
+            let cause = match pending.take() {
+                Some(cause) => cause,
+                None => tokio::select! {
+                    trigger = triggers.recv() => {
+                        let Some(trigger) = trigger else { return };
+                        replies.extend(trigger.reply);
+                        trigger.cause
+                    }
+                    Some(()) = changes.recv() => {
+                        wait_for_quiet(&mut changes).await;
+                        "file change"
+                    }
+                    _ = looks.tick() => {
+                        let now = look_off_thread(watch.paths()).await;
+                        if now == seen {
+                            continue;
+                        }
+                        "file change"
+                    }
+                    floor = self.hub.wants_revision_above(self.revision()) => {
+                        self.republish_above(floor).await;
+                        continue;
+                    }
+                },
+            };
+            // Looked at before reading: what changes in between is seen again by the next look.
+            seen = look_off_thread(watch.paths()).await;
+            while let Ok(trigger) = triggers.try_recv() {
+                replies.extend(trigger.reply);
+            }
+            let outcome = self.reload(cause).await;
+            if matches!(outcome, Outcome::Published { .. }) {
+                watch.follow(self.source.watched(Some(&self.current.config)));
+                seen = look_off_thread(watch.paths()).await;
+                // Folders that are watched only from now on may have changed before.
+                if self.differs_from_disk().await {
+                    pending = Some("file change");
+                }
+            }
+            for reply in replies {
+                // Whoever asked may have gone.
+                let _ = reply.send(outcome.clone());
+            }
+        }
+    }
+
+    fn revision(&self) -> u64 {
+        self.published.borrow().snapshot.revision
+    }
+
+    async fn differs_from_disk(&self) -> bool {
+        let source = self.source.clone();
+        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        matches!(read, Ok(Ok(read)) if !read.means_the_same(&self.current))
+    }
+
+    async fn reload(&mut self, cause: &'static str) -> Outcome {
+        let source = self.source.clone();
+        let read = tokio::task::spawn_blocking(move || source.read())
+            .await
+            .unwrap_or_else(|error| {
+                Err(vec![format!("reading the configuration failed: {error}")])
+            });
+        match read {
+            Err(problems) => self.stale(cause, problems),
+            Ok(read) if read.means_the_same(&self.current) => {
+                self.current_again(cause);
+                Outcome::Unchanged {
+                    revision: self.revision(),
+                }
+            }
+            Ok(read) => self.publish(cause, read, 0).await,
+        }
+    }
+
+    /// A data plane knows a higher revision than we ever gave out: our file was lost. Everything we publish
+    /// must lie above it, or it would be taken for old.
+    async fn republish_above(&mut self, floor: u64) {
+        tracing::warn!(
+            floor,
+            revision = self.revision(),
+            "a data plane has a newer revision; numbering on from there"
+        );
+        let read = self.current.clone();
+        self.publish("revision", read, floor).await;
+    }
+
+    async fn publish(&mut self, cause: &'static str, read: Read, floor: u64) -> Outcome {
+        let paths = self.paths.clone();
+        // The revisions move into the blocking thread and back: the file is written there.
+        let mut revisions = std::mem::replace(&mut self.revisions, Revisions::open(PathBuf::new()));
+        let made = tokio::task::spawn_blocking(move || {
+            let made = make(&read, &paths, &mut revisions, floor);
+            (made, revisions, read)
+        })
+        .await;
+        let (made, revisions, read) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.revisions = Revisions::open(self.paths.root.join("revision"));
+                return self.stale(cause, vec![format!("publishing failed: {error}")]);
+            }
+        };
+        self.revisions = revisions;
+        let published = match made {
+            Ok(published) => published,
+            Err(problems) => return self.stale(cause, problems),
+        };
+        let revision = published.snapshot.revision;
+        log_changes(cause, revision, &self.current, &read);
+        self.current = read;
+        self.current_again(cause);
+        self.published.send_replace(Arc::new(published));
+        Outcome::Published { revision }
+    }
+
+    fn stale(&self, cause: &'static str, problems: Vec<String>) -> Outcome {
+        let mut state = self.state.write();
+        let said = matches!(&*state, ConfigState::Stale { problems: old, .. } if *old == problems);
+        if !said {
+            for problem in &problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!(
+                cause,
+                revision = self.published.borrow().snapshot.revision,
+                "the configuration cannot be used; what was in force stays in force"
+            );
+            *state = ConfigState::Stale {
+                problems: problems.clone(),
+                since: Timestamp::now(),
+            };
+        }
+        Outcome::Stale { problems }
+    }
+
+    fn current_again(&self, cause: &'static str) {
+        let mut state = self.state.write();
+        if *state != ConfigState::Current {
+            tracing::info!(cause, "the configuration can be used again");
+            *state = ConfigState::Current;
+        }
+    }
+}
+
+/// Compiles the patterns, so that data planes only map them, takes the next revision and encodes.
+fn make(
+    read: &Read,
+    paths: &StatePaths,
+    revisions: &mut Revisions,
+    floor: u64,
+) -> Result<Published, Vec<String>> {
+    let (database, cached) = Database::load_or_compile(&read.rules, &paths.rules_cache)
+        .map_err(|error| vec![format!("the rules cannot be compiled: {error}")])?;
+    tracing::debug!(
+        ?cached,
+        size_bytes = database.size_bytes(),
+        "pattern database"
+    );
+    if let CacheOutcome::NotWritten(error) = cached {
+        tracing::warn!(%error, "the pattern database cannot be kept; every start compiles it anew");
+    }
+    drop(database);
+    let revision = revisions
+        .next(floor)
+        .map_err(|error| vec![format!("the revision cannot be written: {error}")])?;
+    let at = Timestamp::now();
+    let snapshot = Snapshot {
+        revision,
+        created_at: at,
+        config: read.config.clone(),
+        keys: read.keys.clone(),
+        revoked: read.revoked.clone(),
+        rules: read.rules.clone(),
+    };
+    let bytes = snapshot.encode().map_err(|error| vec![error.to_string()])?;
+    let bytes = ToDataplane::Snapshot(bytes)
+        .encode()
+        .map_err(|error| vec![error.to_string()])?;
+    Ok(Published {
+        snapshot: Arc::new(snapshot),
+        frame: bytes.into(),
+        at,
+        warnings: read.warnings.clone(),
+    })
+}
+
+/// Says what changed, and loudly what weakens protection. Never a secret.
+fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
+    let changes = config::diff(&old.config, &new.config);
+    tracing::info!(
+        cause,
+        revision,
+        changes = changes.len(),
+        "snapshot published"
+    );
+    for change in &changes {
+        if change.weakens {
+            tracing::warn!(revision, key = %change.key, "PROTECTION WEAKENED: {}", change.what);
+        } else {
+            tracing::info!(revision, key = %change.key, "{}", change.what);
+        }
+    }
+    for key in new.keys.iter().filter(|key| !old.keys.contains(key)) {
+        tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is accepted");
+    }
+    for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+        tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is no longer accepted");
+    }
+    for key in new.revoked.iter().filter(|key| !old.revoked.contains(key)) {
+        tracing::info!(revision, agent = %key.agent_name, fingerprint = %key.fingerprint, "key is revoked");
+    }
+    for key in old.revoked.iter().filter(|key| !new.revoked.contains(key)) {
+        tracing::warn!(
+            revision,
+            agent = %key.agent_name,
+            fingerprint = %key.fingerprint,
+            "PROTECTION WEAKENED: a revocation is gone"
+        );
+    }
+    let ids = |read: &Read| {
+        read.rules
+            .rules
+            .iter()
+            .map(|r| r.id.clone())
+            .collect::<Vec<_>>()
+    };
+    let (before, after) = (ids(old), ids(new));
+    for id in after.iter().filter(|id| !before.contains(id)) {
+        tracing::info!(revision, rule = %id, "rule added");
+    }
+    for id in before.iter().filter(|id| !after.contains(id)) {
+        tracing::warn!(revision, rule = %id, "PROTECTION WEAKENED: a rule is gone");
+    }
+    for warning in new.warnings.iter().filter(|w| !old.warnings.contains(w)) {
+        tracing::warn!("{warning}");
+    }
+}
+
+async fn wait_for_quiet(changes: &mut mpsc::Receiver<()>) {
+    let quiet = async {
+        while let Ok(Some(())) =
+            tokio::time::timeout(Duration::from_millis(QUIET_MS), changes.recv()).await
+        {}
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(QUIET_MS_MAX), quiet).await;
+}
+
+async fn look_off_thread(paths: Vec<PathBuf>) -> u64 {
+    tokio::task::spawn_blocking(move || look(&paths))
+        .await
+        .unwrap_or(0)
+}

@@ -1,0 +1,123 @@
+//! Reads everything a snapshot is made of. All of it, every time: what is read partially cannot be compared.
+
+use crate::Options;
+use oktsec_contract::config::{self, Config};
+use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
+use oktsec_rules::{ProblemSeverity, RuleSet};
+use std::path::PathBuf;
+
+/// Where a snapshot comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    options: Options,
+}
+
+/// What stood there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Read {
+    pub(crate) config: Config,
+    pub(crate) keys: Vec<AgentKey>,
+    pub(crate) revoked: Vec<RevokedKey>,
+    pub(crate) rules: RuleSet,
+    /// What an operator should mend, though it does not stop us.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Source {
+    /// From these options.
+    pub(crate) const fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Reads it all.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once, or why revocations cannot be read: a key that may have been
+    /// revoked must not be trusted, so that is no warning.
+    pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
+        let loaded = config::load(&self.options.config_path).map_err(|failed| {
+            failed
+                .problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        })?;
+        let mut config = loaded.config;
+        if let Some(port) = self.options.port {
+            config.server.port = port;
+        }
+        if let Some(bind) = &self.options.bind {
+            config.server.bind.clone_from(bind);
+        }
+        let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+
+        let mut agent_keys = Vec::new();
+        let mut revoked = Vec::new();
+        if let Some(dir) = &config.identity.keys_dir {
+            let found = keys::load_dir(dir);
+            warnings.extend(found.problems.iter().map(ToString::to_string));
+            agent_keys = found.keys;
+            revoked = revocations::load(dir).map_err(|error| {
+                vec![format!(
+                    "{error}; a key that may be revoked is not trusted, so nothing is published"
+                )]
+            })?;
+        }
+
+        let mut rules = RuleSet::builtin();
+        if let Some(dir) = &config.custom_rules_dir {
+            let custom = oktsec_rules::load_dir(dir);
+            let (merged, clashes) = rules.with_custom(custom.rules);
+            rules = merged;
+            warnings.extend(
+                custom
+                    .problems
+                    .iter()
+                    .chain(&clashes)
+                    .map(ToString::to_string),
+            );
+            let refused = custom.problems.iter().chain(&clashes);
+            if refused
+                .filter(|p| p.severity == ProblemSeverity::Error)
+                .count()
+                > 0
+            {
+                warnings.push(format!(
+                    "some rules of {} were refused; the others are in force",
+                    dir.display()
+                ));
+            }
+        }
+        Ok(Read {
+            config,
+            keys: agent_keys,
+            revoked,
+            rules,
+            warnings,
+        })
+    }
+
+    /// Files and folders whose change means that [`Self::read`] may find something new.
+    pub(crate) fn watched(&self, config: Option<&Config>) -> Vec<PathBuf> {
+        let path = &self.options.config_path;
+        let mut watched = vec![path.clone(), path.with_file_name(".env")];
+        if let Some(config) = config {
+            if let Some(dir) = &config.identity.keys_dir {
+                watched.push(dir.clone());
+                watched.push(dir.join("revoked"));
+            }
+            watched.extend(config.custom_rules_dir.clone());
+        }
+        watched
+    }
+}
+
+impl Read {
+    /// Whether a data plane would decide differently by the other one.
+    pub(crate) fn means_the_same(&self, other: &Self) -> bool {
+        self.config == other.config
+            && self.keys == other.keys
+            && self.revoked == other.revoked
+            && self.rules == other.rules
+    }
+}

@@ -1,0 +1,173 @@
+//! Notices that a watched file changed: at once through the kernel, and within a second by looking, because
+//! network file systems and replaced folders do not tell.
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Files of one look at most; a folder with more is seen through its own change time and the kernel.
+const LOOK_FILES_MAX: usize = 4_096;
+/// Folders below a folder that are looked into.
+const LOOK_DEPTH_MAX: usize = 4;
+
+/// Watches a set of paths.
+pub(crate) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    paths: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Watch {
+    /// Sends on `changed` whenever one of the paths given to [`Self::follow`] may have changed. One that is
+    /// full has an unread notice already, so nothing is lost.
+    pub(crate) fn new(changed: mpsc::Sender<()>) -> Self {
+        let paths: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
+        let relevant = Arc::clone(&paths);
+        let handler = move |event: notify::Result<notify::Event>| {
+            if event.map_or(true, |event| is_change(&event, &relevant.lock())) {
+                let _ = changed.try_send(());
+            }
+        };
+        let watcher = notify::recommended_watcher(handler)
+            .inspect_err(|error| {
+                tracing::warn!(%error, "the kernel cannot tell about changed files; looking every second");
+            })
+            .ok();
+        Self {
+            watcher,
+            watched: BTreeSet::new(),
+            paths,
+        }
+    }
+
+    /// Follows these paths from now on: folders themselves, files through their folder, because editors
+    /// replace files.
+    pub(crate) fn follow(&mut self, paths: Vec<PathBuf>) {
+        let mut wanted = BTreeSet::new();
+        for path in &paths {
+            if path.is_dir() {
+                wanted.insert(path.clone());
+            } else if let Some(parent) = path.parent() {
+                let parent = if parent.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    parent
+                };
+                wanted.insert(parent.to_owned());
+            }
+        }
+        *self.paths.lock() = paths;
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for gone in self.watched.difference(&wanted) {
+            let _ = watcher.unwatch(gone);
+        }
+        // Watching again is cheap and heals a folder that was removed and made anew.
+        self.watched = wanted
+            .into_iter()
+            .filter(|path| match watcher.watch(path, RecursiveMode::NonRecursive) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "not watched by the kernel");
+                    false
+                }
+            })
+            .collect();
+    }
+
+    /// What [`look`] looks at.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.paths.lock().clone()
+    }
+}
+
+/// Whether an event means that one of `paths`, or something in it, was written, replaced or removed.
+fn is_change(event: &notify::Event, paths: &[PathBuf]) -> bool {
+    let writes = match event.kind {
+        // Reading is an event too; answering it by reading would never end.
+        EventKind::Access(kind) => matches!(kind, AccessKind::Close(AccessMode::Write)),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    };
+    // Files share their folder with logs and databases that change all the time.
+    let ours = |seen: &PathBuf| paths.iter().any(|path| seen.starts_with(path));
+    writes && (event.paths.is_empty() || event.paths.iter().any(ours))
+}
+
+/// A number that differs when a file or folder below these paths was written, replaced, added or removed.
+pub(crate) fn look(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut left = LOOK_FILES_MAX;
+    for path in paths {
+        look_at(path, LOOK_DEPTH_MAX, &mut left, &mut hasher);
+    }
+    hasher.finish()
+}
+
+fn look_at(path: &Path, depth: usize, left: &mut usize, hasher: &mut DefaultHasher) {
+    path.hash(hasher);
+    let Ok(meta) = path.symlink_metadata() else {
+        return "absent".hash(hasher);
+    };
+    (
+        meta.ino(),
+        meta.len(),
+        meta.mode(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+    )
+        .hash(hasher);
+    if !meta.is_dir() || depth == 0 {
+        return;
+    }
+    let Ok(entries) = path.read_dir() else {
+        return "unreadable".hash(hasher);
+    };
+    let mut names: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .take(*left)
+        .collect();
+    names.sort_unstable();
+    *left = left.saturating_sub(names.len());
+    for name in names {
+        look_at(&name, depth - 1, left, hasher);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::look;
+    use std::fs;
+
+    #[test]
+    fn a_look_differs_when_something_was_written_added_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("oktsec.yaml");
+        let paths = [file.clone(), dir.path().join("keys")];
+        let absent = look(&paths);
+        fs::write(&file, "a").unwrap();
+        let written = look(&paths);
+        assert_ne!(absent, written);
+        assert_eq!(written, look(&paths));
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        let with_folder = look(&paths);
+        assert_ne!(written, with_folder);
+        fs::write(dir.path().join("keys/a.pub"), "k").unwrap();
+        let with_key = look(&paths);
+        assert_ne!(with_folder, with_key);
+        fs::remove_file(dir.path().join("keys/a.pub")).unwrap();
+        assert_ne!(with_key, look(&paths));
+    }
+}

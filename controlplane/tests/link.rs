@@ -1,0 +1,402 @@
+//! The control plane with a data plane that we play ourselves: what goes down, what comes up, what is refused.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use oktsec_contract::config;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::link::{
+    FrameReader, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl, ToDataplane,
+};
+use oktsec_contract::paths::StatePaths;
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_contract::verdict::Status;
+use oktsec_controlplane::{Options, local_socket};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running control plane; it ends with the test process.
+struct Control {
+    dir: tempfile::TempDir,
+    paths: StatePaths,
+}
+
+impl Control {
+    fn start(rest: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oktsec.yaml");
+        let text = format!(
+            "identity:\n  keys_dir: {0}/keys\n  require_signature: false\ndb_path: {0}/oktsec.db\n{rest}",
+            dir.path().display()
+        );
+        std::fs::create_dir(dir.path().join("keys")).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let paths = StatePaths::for_config(&config::load(&path).unwrap().config);
+        let options = Options::new(path);
+        std::thread::spawn(move || oktsec_controlplane::run(options).unwrap());
+        let control = Self { dir, paths };
+        until("the socket", || {
+            UnixStream::connect(local_socket(&control.paths)).ok()
+        });
+        control
+    }
+
+    fn config_path(&self) -> std::path::PathBuf {
+        self.dir.path().join("oktsec.yaml")
+    }
+
+    fn local(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        http(&local_socket(&self.paths), method, path, "", body)
+    }
+
+    fn relayed(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        http(&self.paths.api_socket, method, path, headers, body)
+    }
+}
+
+/// A data plane that does what the test says.
+struct Plane {
+    stream: UnixStream,
+    frames: FrameReader,
+}
+
+impl Plane {
+    fn connect(control: &Control, revision: u64) -> Self {
+        let stream = UnixStream::connect(&control.paths.link_socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut plane = Self {
+            stream,
+            frames: FrameReader::new(),
+        };
+        plane.say(&ToControl::Hello {
+            node: "n".into(),
+            pid: 7,
+            version: "0".into(),
+            revision,
+        });
+        plane
+    }
+
+    fn say(&mut self, message: &ToControl) {
+        self.stream.write_all(&message.encode().unwrap()).unwrap();
+    }
+
+    fn hear(&mut self) -> Option<ToDataplane> {
+        let mut buffer = [0; 65_536];
+        loop {
+            if let Some(frame) = self.frames.next().unwrap() {
+                return Some(ToDataplane::decode(frame).unwrap());
+            }
+            let bytes = self.stream.read(&mut buffer).unwrap();
+            if bytes == 0 {
+                return None;
+            }
+            self.frames.push(&buffer[..bytes]);
+        }
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        loop {
+            if let Some(ToDataplane::Snapshot(bytes)) = self.hear() {
+                return Snapshot::decode(&bytes).unwrap();
+            }
+        }
+    }
+
+    /// Takes snapshots until one is above `revision`, and says that it decides by it.
+    fn apply_above(&mut self, revision: u64) -> Snapshot {
+        loop {
+            let snapshot = self.snapshot();
+            if snapshot.revision > revision {
+                self.say(&ToControl::Applied {
+                    revision: snapshot.revision,
+                });
+                return snapshot;
+            }
+        }
+    }
+}
+
+fn http(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    // A body that is too large is not read to its end, so both may fail after the answer.
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+#[track_caller]
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_data_plane_gets_the_snapshot_when_it_comes_and_whenever_something_changes() {
+    let control = Control::start("agents:\n  a: {}\n");
+    for socket in [
+        &control.paths.link_socket,
+        &control.paths.api_socket,
+        &local_socket(&control.paths),
+    ] {
+        assert_eq!(
+            std::fs::metadata(socket).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+    let mut plane = Plane::connect(&control, 0);
+    let first = plane.apply_above(0);
+    assert!(first.config.agents.contains_key("a"));
+    assert!(first.rules.rules.len() > 10);
+
+    let text = std::fs::read_to_string(control.config_path()).unwrap();
+    std::fs::write(control.config_path(), text + "  b: {}\n").unwrap();
+    let second = plane.apply_above(first.revision);
+    assert!(second.config.agents.contains_key("b"));
+
+    let pair = oktsec_contract::keys::KeyPair::generate("a");
+    pair.save(&control.dir.path().join("keys")).unwrap();
+    let third = plane.apply_above(second.revision);
+    assert_eq!(
+        third
+            .keys
+            .iter()
+            .map(|key| key.agent.as_str())
+            .collect::<Vec<_>>(),
+        ["a"]
+    );
+
+    until("the status", || {
+        let (_, status) = control.local("GET", "/v1/status", "");
+        (status["data_planes"][0]["revision"] == json!(third.revision)).then_some(())
+    });
+    // The same text again is no change.
+    let (status, reload) = control.local("POST", "/v1/reload", "");
+    assert_eq!((status, &reload["outcome"]), (200, &json!("unchanged")));
+}
+
+#[test]
+fn a_change_through_the_api_answers_when_the_data_plane_has_it() {
+    let control = Control::start("agents:\n  a: {}\n");
+    let mut plane = Plane::connect(&control, 0);
+    let first = plane.apply_above(0);
+    let answered = std::thread::scope(|scope| {
+        let call = scope.spawn(|| control.local("POST", "/v1/agents/a/suspend", ""));
+        let snapshot = plane.snapshot();
+        assert!(snapshot.revision > first.revision && snapshot.config.agents["a"].suspended);
+        assert!(!call.is_finished(), "it waits for the data plane");
+        plane.say(&ToControl::Applied {
+            revision: snapshot.revision,
+        });
+        call.join().unwrap()
+    });
+    assert_eq!(answered, (200, json!({"agent": "a", "suspended": "true"})));
+}
+
+#[test]
+fn revisions_go_on_above_what_a_data_plane_knows() {
+    let control = Control::start("agents:\n  a: {}\n");
+    let mut plane = Plane::connect(&control, 5_000);
+    let snapshot = plane.apply_above(5_000);
+    assert_eq!(snapshot.revision, 5_001);
+}
+
+#[test]
+fn held_messages_are_reviewed_by_the_data_plane_or_not_at_all() {
+    let control = Control::start("agents:\n  a: {}\n");
+    let id = MessageId::from_random([9; 16]);
+    let path = format!("/v1/quarantine/{id}/approve");
+    let (status, body) = control.local("POST", &path, "");
+    assert_eq!(status, 503, "{body}");
+
+    let mut plane = Plane::connect(&control, 0);
+    plane.apply_above(0);
+    until("the data plane", || {
+        let (_, status) = control.local("GET", "/v1/status", "");
+        status["data_planes"]
+            .as_array()
+            .is_some_and(|planes| !planes.is_empty())
+            .then_some(())
+    });
+    let mut ask = |body: &str, answer: LinkResponse| {
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| control.local("POST", &path, body));
+            let (question, request) = loop {
+                if let Some(ToDataplane::Request { id, body }) = plane.hear() {
+                    break (id, body);
+                }
+            };
+            plane.say(&ToControl::Response {
+                id: question,
+                body: answer,
+            });
+            (call.join().unwrap(), request)
+        })
+    };
+    let item = ResolvedItem {
+        message: id,
+        action: Resolution::Release,
+        reviewer: "ann".into(),
+        resolved_at: "2026-02-22T10:00:00Z".into(),
+        from: "a".into(),
+        to: "b".into(),
+        status: Status::Quarantined,
+    };
+    let ((status, body), request) = ask(r#"{"reviewer":"ann"}"#, LinkResponse::Resolved(item));
+    assert_eq!(
+        (status, &body["status"], &body["reviewed_by"]),
+        (200, &json!("approved"), &json!("ann"))
+    );
+    let expected = LinkRequest::Resolve {
+        message: id,
+        action: Resolution::Release,
+        reviewer: "ann".into(),
+    };
+    assert_eq!(request, expected);
+    let not_pending = LinkResponse::NotPending {
+        status: "expired".into(),
+    };
+    assert_eq!(ask("", not_pending).0.0, 409);
+    assert_eq!(ask("", LinkResponse::NotFound).0.0, 404);
+    assert_eq!(
+        ask(
+            "",
+            LinkResponse::Failed {
+                reason: "disk full".into()
+            }
+        )
+        .0
+        .0,
+        503
+    );
+    for bad in ["{", r#"{"reviewer":""}"#, r#"{"reviewer":"a\nb"}"#] {
+        assert_eq!(control.local("POST", &path, bad).0, 400, "{bad}");
+    }
+    assert_eq!(
+        control.local("POST", "/v1/quarantine/what/approve", "").0,
+        404
+    );
+}
+
+#[test]
+fn whoever_breaks_the_protocol_is_cut_off_and_nobody_else_notices() {
+    let control = Control::start("agents:\n  a: {}\n");
+    let mut good = Plane::connect(&control, 0);
+    let first = good.apply_above(0);
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &ToControl::Applied { revision: 1 }.encode().unwrap(),
+        &ToDataplane::Snapshot(vec![1]).encode().unwrap(),
+        b"OKTS\x01\x00\x03\x00\xff\xff\xff\xff",
+    ] {
+        let mut stream = UnixStream::connect(&control.paths.link_socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut rest = Vec::new();
+        // Closed, or reset because not everything was read.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "it was told nothing");
+    }
+    let text = std::fs::read_to_string(control.config_path()).unwrap();
+    std::fs::write(control.config_path(), text + "  b: {}\n").unwrap();
+    assert!(
+        good.apply_above(first.revision)
+            .config
+            .agents
+            .contains_key("b")
+    );
+}
+
+#[test]
+fn the_door_decides_whether_a_key_is_needed() {
+    let control = Control::start("server:\n  api_key: s3cret\nagents:\n  a: {}\n");
+    assert_eq!(control.local("GET", "/v1/agents", "").0, 200);
+    assert_eq!(
+        control.relayed("GET", "/v1/agents", "", ""),
+        (401, json!({"error": "unauthorized"}))
+    );
+    assert_eq!(control.relayed("GET", "/nowhere", "", "").0, 401);
+    assert_eq!(control.relayed("GET", "/readyz", "", "").0, 200);
+    let key = "Authorization: Bearer s3cret\r\n";
+    assert_eq!(control.relayed("GET", "/v1/agents", key, "").0, 200);
+    assert_eq!(
+        control.relayed("GET", "/nowhere", key, ""),
+        (404, json!({"error": "not found"}))
+    );
+    assert_eq!(control.relayed("PATCH", "/v1/agents", key, "").0, 405);
+    assert_eq!(control.relayed("POST", "/v1/reload", key, "").0, 404);
+    // Without records there is nothing to show, and that is no error.
+    let (status, page) = control.local("GET", "/v1/audit", "");
+    assert_eq!((status, &page["entries"]), (200, &json!([])));
+    let large = format!("{{\"name\":\"{}\"}}", "x".repeat(2 << 20));
+    assert_eq!(control.relayed("POST", "/v1/agents", key, &large).0, 413);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_changes_nothing_and_says_so() {
+    let control = Control::start("agents:\n  a: {}\n");
+    let good = std::fs::read_to_string(control.config_path()).unwrap();
+    std::fs::write(
+        control.config_path(),
+        good.clone() + "server: {port: none}\n",
+    )
+    .unwrap();
+    let (status, reload) = control.local("POST", "/v1/reload", "");
+    assert_eq!((status, &reload["outcome"]), (409, &json!("stale")));
+    assert!(
+        reload["problems"][0]
+            .as_str()
+            .unwrap()
+            .contains("server.port"),
+        "{reload}"
+    );
+    let (_, status) = control.local("GET", "/v1/status", "");
+    assert_eq!(status["config"]["state"], "stale");
+    assert_eq!(control.local("GET", "/readyz", "").1["config"], "stale");
+    assert_eq!(control.local("GET", "/v1/agents/a", "").0, 200);
+    assert_eq!(
+        control.local("POST", "/v1/agents/a/suspend", "").0,
+        409,
+        "a broken file is not edited"
+    );
+
+    // A revocation list that cannot be read might hide a stolen key: nothing is published.
+    std::fs::write(control.config_path(), &good).unwrap();
+    std::fs::create_dir(control.dir.path().join("keys/revoked")).unwrap();
+    std::fs::write(
+        control.dir.path().join("keys/revoked/revocations.jsonl"),
+        "what?\n",
+    )
+    .unwrap();
+    let (_, reload) = control.local("POST", "/v1/reload", "");
+    assert_eq!(reload["outcome"], "stale", "{reload}");
+    std::fs::write(
+        control.dir.path().join("keys/revoked/revocations.jsonl"),
+        "",
+    )
+    .unwrap();
+    assert_eq!(control.local("POST", "/v1/reload", "").0, 200);
+    assert_eq!(
+        control.local("GET", "/v1/status", "").1["config"]["state"],
+        "current"
+    );
+}

@@ -1,0 +1,276 @@
+//! Where everything lies in the store: column families, keys and the small values.
+//!
+//! ```text
+//! records      sequence                            -> previous hash ‖ hash ‖ canonical bytes
+//! lookup       'i' first 8 bytes of the id, seq    -> ()       collisions are told by reading the record
+//!              's' 8 bytes of the signature, seq   -> ()       verified signatures only
+//! postings     tag, u16 length, value, first seq   -> gaps to the following ones (varints)
+//!              '@' time, seq                       -> ()       all records before seq are not newer than time
+//! checkpoints  sequence                            -> Checkpoint
+//! held         'm' id                              -> HeldMeta
+//!              'c' id                              -> content
+//!              'e' expires, id                     -> ()       pending ones only
+//!              's' status, seq                     -> id
+//! default      "node", "head", "checkpoint"
+//! ```
+//!
+//! All numbers in keys are big endian, so that keys sort like numbers. A posting list is cut where a turn of
+//! the writer ends: thousands of records of one agent under load cost one key, a lone record costs one too.
+
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::id::MessageId;
+use serde::Serialize;
+
+pub(crate) const META: &str = "default";
+pub(crate) const RECORDS: &str = "records";
+pub(crate) const LOOKUP: &str = "lookup";
+pub(crate) const POSTINGS: &str = "postings";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const HELD: &str = "held";
+pub(crate) const FAMILIES: [&str; 6] = [META, RECORDS, LOOKUP, POSTINGS, CHECKPOINTS, HELD];
+
+pub(crate) const META_NODE: &[u8] = b"node";
+pub(crate) const META_HEAD: &[u8] = b"head";
+pub(crate) const META_CHECKPOINT: &[u8] = b"checkpoint";
+
+/// Bytes before the canonical ones in a stored record.
+pub(crate) const HASHES_BYTES: usize = 64;
+/// First byte of a time mark's key, among the postings.
+pub(crate) const TIME_TAG: u8 = b'@';
+
+/// What a posting list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    Decision = b'd',
+    From = b'f',
+    Rule = b'r',
+    Session = b'n',
+    Status = b's',
+    To = b't',
+}
+
+pub(crate) fn id_key(id: MessageId, sequence: u64) -> [u8; 17] {
+    lookup_key(b'i', first_8(&id.0), sequence)
+}
+
+pub(crate) fn signature_key(prefix: [u8; 8], sequence: u64) -> [u8; 17] {
+    lookup_key(b's', prefix, sequence)
+}
+
+/// The part of a signature that finds it. The scalar's low half cannot be chosen by a signer, unlike the
+/// point's bytes, so one signer cannot make many records share it.
+pub(crate) fn signature_prefix(signature: &[u8; 64]) -> [u8; 8] {
+    first_8(&signature[32..])
+}
+
+fn lookup_key(tag: u8, prefix: [u8; 8], sequence: u64) -> [u8; 17] {
+    let mut key = [tag; 17];
+    key[1..9].copy_from_slice(&prefix);
+    key[9..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+fn first_8(bytes: &[u8]) -> [u8; 8] {
+    bytes[..8]
+        .try_into()
+        .expect("a slice of 8 is an array of 8")
+}
+
+pub(crate) fn time_key(time: u64, sequence: u64) -> [u8; 17] {
+    lookup_key(TIME_TAG, time.to_be_bytes(), sequence)
+}
+
+/// The number at the end of a key.
+pub(crate) fn sequence_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+pub(crate) fn held_key(tag: u8, id: MessageId) -> [u8; 17] {
+    let mut key = [tag; 17];
+    key[1..].copy_from_slice(&id.0);
+    key
+}
+
+pub(crate) fn held_expiry_key(expires_at: Timestamp, id: MessageId) -> [u8; 25] {
+    let mut key = [b'e'; 25];
+    key[1..9].copy_from_slice(&expires_at.0.to_be_bytes());
+    key[9..].copy_from_slice(&id.0);
+    key
+}
+
+pub(crate) fn held_status_key(status: HeldStatus, sequence: u64) -> [u8; 10] {
+    let mut key = [b's'; 10];
+    key[1] = status as u8;
+    key[2..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// Where a held message is in its life (compat §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum HeldStatus {
+    /// Waits for an operator.
+    Pending = 0,
+    /// Released.
+    Approved = 1,
+    /// Discarded.
+    Rejected = 2,
+    /// Waited too long.
+    Expired = 3,
+}
+
+impl HeldStatus {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Approved, Self::Rejected, Self::Expired];
+
+    /// The word of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads [`Self::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+/// Where the log ends, and what is counted on the way there. Written with every turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Number of the last record; 0 while there is none.
+    pub(crate) sequence: u64,
+    /// Hash of the last record.
+    pub(crate) hash: [u8; 32],
+    /// Newest time of any record.
+    pub(crate) time_high: u64,
+    /// Time of the last mark among the postings.
+    pub(crate) time_mark: u64,
+    /// Number of the last record that came late; see `LATE_MICROS`.
+    pub(crate) late: u64,
+    /// Records by the code of their status.
+    pub(crate) statuses: [u64; 8],
+    /// Held messages by the code of their status.
+    pub(crate) held: [u64; 4],
+}
+
+impl Head {
+    pub(crate) const BYTES: usize = 8 + 32 + 8 * (3 + 8 + 4);
+
+    pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        out[..8].copy_from_slice(&self.sequence.to_be_bytes());
+        out[8..40].copy_from_slice(&self.hash);
+        for (slot, number) in out[40..].chunks_exact_mut(8).zip(self.numbers()) {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let mut numbers = bytes[40..]
+            .chunks_exact(8)
+            .map(|chunk| u64::from_be_bytes(chunk.try_into().expect("chunks are exactly 8 long")));
+        let mut next = || numbers.next().unwrap_or_default();
+        Some(Self {
+            sequence: u64::from_be_bytes(bytes[..8].try_into().ok()?),
+            hash: bytes[8..40].try_into().ok()?,
+            time_high: next(),
+            time_mark: next(),
+            late: next(),
+            statuses: std::array::from_fn(|_| next()),
+            held: std::array::from_fn(|_| next()),
+        })
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        [self.time_high, self.time_mark, self.late]
+            .into_iter()
+            .chain(self.statuses)
+            .chain(self.held)
+    }
+}
+
+/// What is known about a held message besides its record and content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeldMeta {
+    pub(crate) sequence: u64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) status: HeldStatus,
+    pub(crate) reviewed_at: Option<Timestamp>,
+    pub(crate) reviewed_by: String,
+}
+
+impl HeldMeta {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(33 + self.reviewed_by.len());
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.created_at.0.to_be_bytes());
+        out.extend_from_slice(&self.expires_at.0.to_be_bytes());
+        out.extend_from_slice(&self.reviewed_at.map_or(0, |t| t.0).to_be_bytes());
+        out.push(self.status as u8);
+        out.extend_from_slice(self.reviewed_by.as_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.split_at_checked(32)?;
+        let (&status, reviewed_by) = rest.split_first()?;
+        let number = |at: usize| {
+            numbers[at..]
+                .first_chunk()
+                .map(|chunk| u64::from_be_bytes(*chunk))
+                .unwrap_or_default()
+        };
+        Some(Self {
+            sequence: number(0),
+            created_at: Timestamp(number(8)),
+            expires_at: Timestamp(number(16)),
+            status: HeldStatus::ALL.get(usize::from(status)).copied()?,
+            reviewed_at: Some(number(24)).filter(|&t| t != 0).map(Timestamp),
+            reviewed_by: String::from_utf8(reviewed_by.to_vec()).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Head, HeldMeta, HeldStatus};
+    use oktsec_contract::clock::Timestamp;
+
+    #[test]
+    fn head_and_held_meta_round_trip_and_refuse_other_lengths() {
+        let head = Head {
+            sequence: 7,
+            hash: [3; 32],
+            time_high: 1,
+            time_mark: 2,
+            late: 3,
+            statuses: [1, 2, 3, 4, 5, 6, 7, 8],
+            held: [9, 10, 11, 12],
+        };
+        assert_eq!(Head::decode(&head.encode()), Some(head.clone()));
+        assert_eq!(Head::decode(&head.encode()[1..]), None);
+
+        let meta = HeldMeta {
+            sequence: 7,
+            created_at: Timestamp(5),
+            expires_at: Timestamp(6),
+            status: HeldStatus::Rejected,
+            reviewed_at: Some(Timestamp(9)),
+            reviewed_by: String::from("ops"),
+        };
+        assert_eq!(HeldMeta::decode(&meta.encode()), Some(meta.clone()));
+        assert_eq!(HeldMeta::decode(&meta.encode()[..32]), None);
+    }
+}

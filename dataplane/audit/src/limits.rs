@@ -1,0 +1,36 @@
+//! Upper bounds of this crate, and how often it does what costs something.
+
+use std::time::Duration;
+
+/// Records the writer puts into one write; more wait for the next turn.
+pub(crate) const TURN_RECORDS_MAX: usize = 4_096;
+/// Bytes of records and held contents after which a turn takes no further batch.
+pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a value that is indexed; longer ones are indexed by their first bytes and compared when read.
+pub(crate) const TERM_BYTES_MAX: usize = 512;
+/// Records after which a checkpoint is kept for good. In between only the newest is kept.
+pub(crate) const CHECKPOINT_RECORDS: u64 = 1_024;
+/// Microseconds between two time marks.
+pub(crate) const TIME_MARK_MICROS: u64 = 1_000_000;
+/// Microseconds a record may be older than the newest one before it counts as late.
+pub(crate) const LATE_MICROS: u64 = 60_000_000;
+/// Held messages expired in one turn.
+pub(crate) const EXPIRE_TURN_MAX: usize = 256;
+/// How often held messages are looked through for expired ones.
+pub(crate) const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// First wait before a failed store is opened again; doubled up to [`REOPEN_WAIT_MAX`].
+pub(crate) const REOPEN_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait before a failed store is opened again.
+pub(crate) const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Buffers of finished batches that are kept for the next ones.
+pub(crate) const SPARE_BATCHES_MAX: usize = 64;
+/// Bytes above which a finished batch's buffer is given back to the system instead.
+pub(crate) const SPARE_BYTES_MAX: usize = 2 << 20;
+/// Records read at a time when the newest are streamed.
+pub(crate) const RECENT_PAGE_RECORDS: usize = 1_024;
+
+const _: () = assert!(
+    TERM_BYTES_MAX <= u16::MAX as usize,
+    "a term's length is written as u16"
+);
+const _: () = assert!(LATE_MICROS > TIME_MARK_MICROS);

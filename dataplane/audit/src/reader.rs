@@ -1,0 +1,232 @@
+//! Reads a log beside its writer, in another process or without one: a RocksDB secondary.
+//!
+//! It shows the state of its last [`Reader::refresh`], whole turns of the writer only.
+
+mod held;
+mod query;
+mod stream;
+
+use crate::layout::HeldStatus;
+use crate::store::{OpenError, ReadError, Store};
+use crate::writer::Anchor;
+use crate::{ChainReport, StoredRecord, verify};
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::keys::PublicKey;
+use oktsec_contract::verdict::Status;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use held::{HeldItem, HeldStats};
+
+/// Which records to show. What is empty or `None` does not restrict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// One of these.
+    pub statuses: Vec<Status>,
+    /// Sender or recipient.
+    pub agent: Option<String>,
+    /// Sender.
+    pub from: Option<String>,
+    /// Recipient.
+    pub to: Option<String>,
+    /// Session.
+    pub session: Option<String>,
+    /// A finding of this rule.
+    pub rule: Option<String>,
+    /// The `policy_decision`.
+    pub decision: Option<String>,
+    /// Only those whose signature was not verified.
+    pub unverified: bool,
+    /// Received then or later.
+    pub since: Option<Timestamp>,
+    /// Received then or earlier.
+    pub until: Option<Timestamp>,
+    /// Sender, recipient, status, a rule's id or name contain this; upper and lower case are the same.
+    pub search: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only older ones: the sequence of the last record of the page before.
+    pub before: Option<u64>,
+    /// Only newer ones, oldest first: how a reader follows the log.
+    pub after: Option<u64>,
+}
+
+/// A log opened for reading.
+pub struct Reader {
+    store: Store,
+    dir: PathBuf,
+    /// This reader's own folder; RocksDB keeps its own log there.
+    own: PathBuf,
+}
+
+impl Reader {
+    /// Opens the log in `dir`. This reader makes itself a folder in `secondary_dir`, and removes it again.
+    ///
+    /// # Errors
+    /// [`OpenError::Missing`] if no writer ever made a log there.
+    pub fn open(dir: &Path, secondary_dir: &Path) -> Result<Self, OpenError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        remove_abandoned(secondary_dir);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let own = secondary_dir.join(format!("reader-{}-{number}", std::process::id()));
+        let result = Store::open_secondary(dir, &own);
+        if result.is_err() {
+            let _ = std::fs::remove_dir_all(&own);
+        }
+        Ok(Self {
+            store: result?,
+            dir: dir.to_owned(),
+            own,
+        })
+    }
+
+    /// Catches up with the writer.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn refresh(&self) -> Result<(), ReadError> {
+        // The writer may delete a log file between our listing and opening it; then the next try sees the
+        // table it became.
+        let mut result = self.store.db.try_catch_up_with_primary();
+        for _ in 0..3 {
+            if result.is_ok() {
+                break;
+            }
+            result = self.store.db.try_catch_up_with_primary();
+        }
+        Ok(result?)
+    }
+
+    /// The node that writes this log.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.store.node
+    }
+
+    /// The number of the last record; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn last_sequence(&self) -> Result<u64, ReadError> {
+        Ok(self.store.head()?.unwrap_or_default().sequence)
+    }
+
+    /// How many records have each status.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn status_counts(&self) -> Result<Vec<(Status, u64)>, ReadError> {
+        let head = self.store.head()?.unwrap_or_default();
+        Ok(Status::ALL.into_iter().zip(head.statuses).collect())
+    }
+
+    /// The record with this id.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn get(&self, id: MessageId) -> Result<Option<StoredRecord>, ReadError> {
+        self.store.record_by_id(id)
+    }
+
+    /// The record with this number.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn get_sequence(&self, sequence: u64) -> Result<Option<StoredRecord>, ReadError> {
+        self.store.record(sequence)
+    }
+
+    /// Records that fit, newest first, or oldest first if `after` is set.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn query(&self, filter: &Filter) -> Result<Vec<StoredRecord>, ReadError> {
+        query::run(&self.store, filter)
+    }
+
+    /// A held message with its content.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn held(&self, id: MessageId) -> Result<Option<HeldItem>, ReadError> {
+        let Some(meta) = self.store.held_meta(id)? else {
+            return Ok(None);
+        };
+        HeldItem::load(&self.store, id, meta, true).map(Some)
+    }
+
+    /// Held messages without their contents, newest first, of one status or of all.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn held_list(
+        &self,
+        status: Option<HeldStatus>,
+        limit: usize,
+    ) -> Result<Vec<HeldItem>, ReadError> {
+        held::list(&self.store, status, limit)
+    }
+
+    /// How many held messages have each status.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read.
+    pub fn held_stats(&self) -> Result<HeldStats, ReadError> {
+        Ok(HeldStats::of(&self.store.head()?.unwrap_or_default()))
+    }
+
+    /// Reads the whole log, in constant memory, and checks every hash and every checkpoint. Catches up with
+    /// the writer first. `progress` is told the number of records so far, now and then.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read. What was tampered with is no error but a report.
+    pub fn verify_chain(
+        &self,
+        public_key: Option<&PublicKey>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<ChainReport, ReadError> {
+        // Read before catching up: an anchor may then be old, but never ahead of an intact log.
+        let anchor = Anchor::read(&self.dir);
+        self.refresh()?;
+        verify::run(&self.store, anchor, public_key, progress)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // RocksDB still writes to its own log in there while it closes; that goes to the open file.
+        let _ = std::fs::remove_dir_all(&self.own);
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Removes the folders of readers whose process is gone. Only where the system can tell.
+fn remove_abandoned(secondary_dir: &Path) {
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(secondary_dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let process = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("reader-"))
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|process| process.parse::<u32>().ok());
+        if let Some(process) = process
+            && !Path::new("/proc").join(process.to_string()).exists()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Queries: candidates from the postings, then the record itself has the last word.
+
+use super::Filter;
+use super::stream::{Direction, Union, intersect};
+use crate::StoredRecord;
+use crate::layout::{Tag, sequence_of};
+use crate::store::{ReadError, Store};
+use oktsec_contract::record::{RecordRef, SignatureState};
+
+pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, ReadError> {
+    let mut found = Vec::new();
+    let Some(range) = Range::of(store, filter)? else {
+        return Ok(found);
+    };
+    let filter = Checked {
+        filter,
+        search: filter.search.as_ref().map(|s| s.to_lowercase()),
+    };
+    let mut streams = streams(store, filter.filter);
+    if streams.is_empty() {
+        scan(store, &filter, &range, &mut found)?;
+        return Ok(found);
+    }
+    let mut bound = Some(range.start());
+    while found.len() < filter.filter.limit {
+        let Some(from) = bound.filter(|&b| range.contains(b)) else {
+            break;
+        };
+        let Some(sequence) = intersect(&mut streams, from, range.direction)? else {
+            break;
+        };
+        if !range.contains(sequence) {
+            break;
+        }
+        if let Some(record) = store.record(sequence)?
+            && filter.fits(&record)?
+        {
+            found.push(record);
+        }
+        bound = range.direction.beyond(sequence);
+    }
+    Ok(found)
+}
+
+/// The numbers that can fit at all.
+struct Range {
+    first: u64,
+    last: u64,
+    direction: Direction,
+}
+
+impl Range {
+    fn of(store: &Store, filter: &Filter) -> Result<Option<Self>, ReadError> {
+        let head = store.head()?.unwrap_or_default();
+        let mut range = Self {
+            first: 1,
+            last: head.sequence,
+            direction: Direction::NewestFirst,
+        };
+        if let Some(since) = filter.since {
+            range.first = range.first.max(store.first_since(since)?);
+        }
+        if let Some(until) = filter.until {
+            range.last = range.last.min(store.last_until(until, &head)?);
+        }
+        if let Some(before) = filter.before {
+            range.last = range.last.min(before.saturating_sub(1));
+        }
+        if let Some(after) = filter.after {
+            range.first = range.first.max(after.saturating_add(1));
+            range.direction = Direction::OldestFirst;
+        }
+        Ok((range.first <= range.last && filter.limit > 0).then_some(range))
+    }
+
+    fn start(&self) -> u64 {
+        match self.direction {
+            Direction::NewestFirst => self.last,
+            Direction::OldestFirst => self.first,
+        }
+    }
+
+    fn contains(&self, sequence: u64) -> bool {
+        (self.first..=self.last).contains(&sequence)
+    }
+}
+
+/// One stream for each restriction that is indexed.
+fn streams<'s>(store: &'s Store, filter: &Filter) -> Vec<Union<'s>> {
+    let mut streams = Vec::new();
+    let mut restrict = |values: Vec<(Tag, &str)>| streams.push(Union::new(store, values));
+    if let Some(session) = &filter.session {
+        restrict(vec![(Tag::Session, session)]);
+    }
+    if let Some(rule) = &filter.rule {
+        restrict(vec![(Tag::Rule, rule)]);
+    }
+    if let Some(agent) = &filter.agent {
+        restrict(vec![(Tag::From, agent), (Tag::To, agent)]);
+    }
+    if let Some(from) = &filter.from {
+        restrict(vec![(Tag::From, from)]);
+    }
+    if let Some(to) = &filter.to {
+        restrict(vec![(Tag::To, to)]);
+    }
+    if let Some(decision) = &filter.decision {
+        restrict(vec![(Tag::Decision, decision)]);
+    }
+    if !filter.statuses.is_empty() {
+        restrict(
+            filter
+                .statuses
+                .iter()
+                .map(|s| (Tag::Status, s.as_str()))
+                .collect(),
+        );
+    }
+    streams
+}
+
+fn scan(
+    store: &Store,
+    filter: &Checked<'_>,
+    range: &Range,
+    found: &mut Vec<StoredRecord>,
+) -> Result<(), ReadError> {
+    let mut records = store.scan(range.start());
+    if matches!(range.direction, Direction::NewestFirst) {
+        records.seek_for_prev(range.start().to_be_bytes());
+    }
+    while found.len() < filter.filter.limit {
+        let Some((key, value)) = records.item() else {
+            break;
+        };
+        let sequence = sequence_of(key).ok_or(ReadError::Damaged("record key"))?;
+        if !range.contains(sequence) {
+            break;
+        }
+        let record = store.stored(sequence, value)?;
+        if filter.fits(&record)? {
+            found.push(record);
+        }
+        match range.direction {
+            Direction::NewestFirst => records.prev(),
+            Direction::OldestFirst => records.next(),
+        }
+    }
+    records.status()?;
+    Ok(())
+}
+
+/// A filter with what is computed once.
+struct Checked<'f> {
+    filter: &'f Filter,
+    search: Option<String>,
+}
+
+impl Checked<'_> {
+    /// A damaged record fits no filter but is shown without one: hiding it would help whoever damaged it.
+    fn fits(&self, stored: &StoredRecord) -> Result<bool, ReadError> {
+        let mut findings = Vec::new();
+        match stored.record(&mut findings) {
+            Ok(record) => Ok(self.fits_record(&record)),
+            Err(_) => Ok(*self.filter
+                == Filter {
+                    limit: self.filter.limit,
+                    before: self.filter.before,
+                    after: self.filter.after,
+                    ..Filter::default()
+                }),
+        }
+    }
+
+    fn fits_record(&self, record: &RecordRef<'_>) -> bool {
+        let f = self.filter;
+        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|w| w == value);
+        (f.statuses.is_empty() || f.statuses.contains(&record.status))
+            && f.agent
+                .as_ref()
+                .is_none_or(|a| a == record.from || a == record.to)
+            && is(&f.from, record.from)
+            && is(&f.to, record.to)
+            && is(&f.session, record.session)
+            && is(&f.decision, record.reason.decision())
+            && f.rule
+                .as_ref()
+                .is_none_or(|r| record.findings.iter().any(|x| x.rule_id == r))
+            && (!f.unverified || record.signature != SignatureState::Verified)
+            && f.since.is_none_or(|t| record.received_at >= t)
+            && f.until.is_none_or(|t| record.received_at <= t)
+            && self.search.as_ref().is_none_or(|s| mentions(record, s))
+    }
+}
+
+fn mentions(record: &RecordRef<'_>, search: &str) -> bool {
+    let holds = |text: &str| text.to_lowercase().contains(search);
+    holds(record.from)
+        || holds(record.to)
+        || holds(record.status.as_str())
+        || record
+            .findings
+            .iter()
+            .any(|f| holds(f.rule_id) || holds(f.name))
+}

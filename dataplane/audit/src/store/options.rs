@@ -1,0 +1,79 @@
+//! How RocksDB is set up: small when idle, one writer, records that arrive in key order.
+
+use crate::layout::{CHECKPOINTS, FAMILIES, HELD, LOOKUP, META, POSTINGS, RECORDS};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
+};
+
+/// Bytes of blocks kept in memory, for all families together.
+const BLOCK_CACHE_BYTES: usize = 16 << 20;
+/// Bytes of log files after which the oldest memory tables are written out: what a start after `kill -9`
+/// replays at most.
+const WAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Options of the whole store, for the writer.
+pub(super) fn database() -> Options {
+    let mut options = common();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // One thread writes, so nothing has to be merged or ordered between writers.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    // A torn tail is what a crash leaves; anything else must not be cut away silently.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options
+}
+
+/// Options of the whole store, for a reader beside the writer.
+pub(super) fn secondary() -> Options {
+    let mut options = common();
+    // A secondary keeps files open: the writer may delete them at any time.
+    options.set_max_open_files(-1);
+    options
+}
+
+fn common() -> Options {
+    let mut options = Options::default();
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_use_adaptive_mutex(true);
+    options
+}
+
+/// Every family with its own options.
+pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    FAMILIES
+        .into_iter()
+        .map(|name| {
+            let mut options = Options::default();
+            let (buffer, block) = match name {
+                RECORDS => (16 << 20, 8 << 10),
+                LOOKUP => (8 << 20, 4 << 10),
+                POSTINGS | HELD => (4 << 20, 4 << 10),
+                META | CHECKPOINTS => (1 << 20, 4 << 10),
+                _ => unreachable!("FAMILIES lists them all"),
+            };
+            options.set_write_buffer_size(buffer);
+            options.set_max_write_buffer_number(3);
+            options.set_arena_block_size((buffer / 16).min(256 << 10));
+            options.set_target_file_size_base(64 << 20);
+            options.set_compression_type(DBCompressionType::Lz4);
+            let mut table = BlockBasedOptions::default();
+            table.set_block_cache(&cache);
+            table.set_block_size(block);
+            table.set_format_version(5);
+            options.set_block_based_table_factory(&table);
+            ColumnFamilyDescriptor::new(name, options)
+        })
+        .collect()
+}

@@ -1,0 +1,328 @@
+//! Checks a whole log: every hash, every checkpoint, and that nothing is missing at its end.
+//!
+//! Whoever can write to the disk can recompute hashes but not sign, so with a key the last checkpoint is what
+//! counts: everything up to it is as it was signed. Only records behind it (at most one sync interval) are
+//! held by their hashes alone. What this cannot see is a log put back, with its anchor, to an earlier state
+//! that was signed: keep the last checkpoint's sequence and hash elsewhere to see that too.
+
+use crate::Checkpoint;
+use crate::chain::{Chain, NO_HASH};
+use crate::layout::{CHECKPOINTS, sequence_of};
+use crate::store::{ReadError, Store};
+use oktsec_contract::keys::PublicKey;
+use oktsec_contract::reason::Reason;
+use rocksdb::DBRawIterator;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Records between two calls of `progress`.
+const PROGRESS_RECORDS: u64 = 65_536;
+
+/// Whether the checkpoints hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureReport {
+    /// Every one is signed by the key.
+    Valid,
+    /// One is not, or there is none at all.
+    Invalid,
+    /// No key was given, or the log is empty.
+    Skipped,
+}
+
+/// What a check of the chain found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainReport {
+    /// Nothing was changed, removed or inserted, and every checkpoint holds.
+    pub valid: bool,
+    /// Records read.
+    pub entries: u64,
+    /// Number of the first record that is not what was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_at: Option<u64>,
+    /// Id of that record, if it can still be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_id: Option<String>,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the checkpoints hold.
+    pub signature: SignatureReport,
+    /// Checkpoints read.
+    pub checkpoints: u64,
+    /// Segments: 1, and one more for each time the writer found the chain broken.
+    pub segments: u64,
+    /// Number of the last record that a checkpoint vouches for.
+    pub signed_sequence: u64,
+    /// Number of the last record.
+    pub head: u64,
+    /// Hash of the last record, in hex.
+    pub head_hash: String,
+}
+
+pub(crate) fn run(
+    store: &Store,
+    anchor: Option<Checkpoint>,
+    key: Option<&PublicKey>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<ChainReport, ReadError> {
+    let mut check = Check::new(store, key);
+    let mut kept = Kept::new(store);
+    let newest = match store.checkpoint() {
+        Err(ReadError::Damaged(_)) => {
+            check.broken(0, None, "the newest checkpoint is damaged");
+            None
+        }
+        other => other?,
+    };
+    // The anchor and the newest checkpoint may also be among the kept ones; then they count once.
+    let mut loose = [anchor, newest];
+    loose.sort_by_key(|checkpoint| checkpoint.map_or(0, |c| c.sequence));
+    let mut loose = loose.into_iter().flatten().peekable();
+
+    let mut records = store.scan(0);
+    while let Some((key, value)) = records.item() {
+        let Some(sequence) = sequence_of(key).filter(|_| key.len() == 8) else {
+            check.broken(check.expected, None, "a record's key is damaged");
+            records.next();
+            continue;
+        };
+        while let Some(checkpoint) = kept.take_below(sequence, &mut check)? {
+            check.missing(&checkpoint);
+        }
+        while let Some(checkpoint) = loose.next_if(|c| c.sequence < sequence) {
+            check.loose_below(&checkpoint);
+        }
+        check.record(sequence, value);
+        while let Some(checkpoint) = kept.take_at(sequence) {
+            check.checkpoint(&checkpoint);
+        }
+        while let Some(checkpoint) = loose.next_if(|c| c.sequence == sequence) {
+            check.checkpoint(&checkpoint);
+        }
+        if check.report.entries.is_multiple_of(PROGRESS_RECORDS) {
+            progress(check.report.entries);
+        }
+        records.next();
+    }
+    records.status()?;
+    while let Some(checkpoint) = kept.take_below(u64::MAX, &mut check)? {
+        check.missing(&checkpoint);
+    }
+    for checkpoint in loose {
+        check.missing(&checkpoint);
+    }
+    progress(check.report.entries);
+    check.finish(store)
+}
+
+/// What was seen so far.
+struct Check<'a> {
+    chain: Chain,
+    node: &'a Arc<str>,
+    key: Option<&'a PublicKey>,
+    expected: u64,
+    hash: [u8; 32],
+    last_checkpoint: Option<Checkpoint>,
+    bad_signature: bool,
+    report: ChainReport,
+}
+
+impl<'a> Check<'a> {
+    fn new(store: &'a Store, key: Option<&'a PublicKey>) -> Self {
+        Self {
+            chain: Chain::new(&store.node),
+            node: &store.node,
+            key,
+            expected: 1,
+            hash: NO_HASH,
+            last_checkpoint: None,
+            bad_signature: false,
+            report: ChainReport {
+                valid: true,
+                entries: 0,
+                broken_at: None,
+                broken_id: None,
+                reason: None,
+                signature: SignatureReport::Skipped,
+                checkpoints: 0,
+                segments: 1,
+                signed_sequence: 0,
+                head: 0,
+                head_hash: String::new(),
+            },
+        }
+    }
+
+    fn record(&mut self, sequence: u64, value: &[u8]) {
+        self.report.entries += 1;
+        let stored = crate::StoredRecord::new(Arc::clone(self.node), sequence, value);
+        let Some(stored) = stored else {
+            self.broken(sequence, None, "the record is damaged");
+            self.expected = sequence.saturating_add(1);
+            return;
+        };
+        let mut findings = Vec::new();
+        let decoded = stored.record(&mut findings);
+        let id = decoded.as_ref().ok().map(|record| record.id.to_string());
+        let segment = stored.prev_hash == NO_HASH
+            && decoded
+                .as_ref()
+                .is_ok_and(|record| record.reason == Reason::ChainBroken);
+        if segment {
+            self.report.segments += 1;
+            let detail = decoded.as_ref().map_or("", |record| record.detail);
+            let reason = format!("the writer found the chain broken before this record: {detail}");
+            self.broken(sequence, id.clone(), &reason);
+        } else if sequence != self.expected {
+            let reason = format!("record {} is missing, {sequence} comes next", self.expected);
+            self.broken(self.expected, None, &reason);
+        } else if stored.prev_hash != self.hash {
+            self.broken(sequence, id.clone(), "it does not follow the record before");
+        }
+        if self.chain.hash(sequence, &stored.prev_hash, stored.bytes()) != stored.hash {
+            self.broken(sequence, id, "its hash does not fit its fields");
+        } else if let Err(error) = decoded {
+            self.broken(sequence, None, &format!("it cannot be read: {error}"));
+        }
+        self.expected = sequence.saturating_add(1);
+        self.hash = stored.hash;
+    }
+
+    /// A checkpoint of the record that was just read.
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
+        if self.last_checkpoint.as_ref() == Some(checkpoint) {
+            return;
+        }
+        self.count(checkpoint);
+        if checkpoint.hash != self.hash {
+            self.broken(
+                checkpoint.sequence,
+                None,
+                "it is not the record that was signed",
+            );
+        }
+    }
+
+    /// A checkpoint whose record is not there.
+    fn missing(&mut self, checkpoint: &Checkpoint) {
+        self.count(checkpoint);
+        let reason = format!(
+            "records up to {} were signed and are missing",
+            checkpoint.sequence
+        );
+        self.broken(self.expected.min(checkpoint.sequence), None, &reason);
+    }
+
+    /// The anchor or the newest checkpoint names a record that is not there.
+    fn loose_below(&mut self, checkpoint: &Checkpoint) {
+        if checkpoint.sequence == 0 {
+            self.broken(1, None, "a checkpoint names no record");
+        } else {
+            self.missing(checkpoint);
+        }
+    }
+
+    fn count(&mut self, checkpoint: &Checkpoint) {
+        self.report.checkpoints += 1;
+        self.last_checkpoint = Some(*checkpoint);
+        self.report.signed_sequence = self.report.signed_sequence.max(checkpoint.sequence);
+        if self
+            .key
+            .is_some_and(|key| !checkpoint.verify(self.node, key))
+        {
+            self.bad_signature = true;
+            let sequence = checkpoint.sequence;
+            self.broken(sequence, None, "its checkpoint is not signed by this key");
+        }
+    }
+
+    /// The first break is the one that is reported.
+    fn broken(&mut self, sequence: u64, id: Option<String>, reason: &str) {
+        self.report.valid = false;
+        if self.report.broken_at.is_none() {
+            self.report.broken_at = Some(sequence);
+            self.report.broken_id = id;
+            self.report.reason = Some(String::from(reason));
+        }
+    }
+
+    fn finish(mut self, store: &Store) -> Result<ChainReport, ReadError> {
+        let last = self.expected - 1;
+        match store.head() {
+            Err(ReadError::Damaged(_)) => self.broken(last, None, "the log's head is damaged"),
+            head => {
+                let head = head?.unwrap_or_default();
+                if head.sequence != last {
+                    let reason = format!("the log ends at {last}, its head says {}", head.sequence);
+                    self.broken(self.expected, None, &reason);
+                } else if head.hash != self.hash {
+                    self.broken(last, None, "it is not the record the head names");
+                }
+            }
+        }
+        if self.key.is_some() && last > 0 {
+            if self.report.checkpoints == 0 {
+                self.bad_signature = true;
+                self.broken(last, None, "no checkpoint is signed");
+            }
+            self.report.signature = if self.bad_signature {
+                SignatureReport::Invalid
+            } else {
+                SignatureReport::Valid
+            };
+        }
+        self.report.head = last;
+        self.report.head_hash = hex::encode(self.hash);
+        Ok(self.report)
+    }
+}
+
+/// The checkpoints that are kept for good, in order.
+struct Kept<'s> {
+    rows: DBRawIterator<'s>,
+}
+
+impl<'s> Kept<'s> {
+    fn new(store: &'s Store) -> Self {
+        let mut rows = store.db.raw_iterator_cf(store.cf(CHECKPOINTS));
+        rows.seek_to_first();
+        Self { rows }
+    }
+
+    /// The next checkpoint of a record before `sequence`.
+    fn take_below(
+        &mut self,
+        sequence: u64,
+        check: &mut Check<'_>,
+    ) -> Result<Option<Checkpoint>, ReadError> {
+        loop {
+            let Some((key, value)) = self.rows.item() else {
+                self.rows.status()?;
+                return Ok(None);
+            };
+            let number = sequence_of(key);
+            if number.is_some_and(|number| number >= sequence && sequence != u64::MAX) {
+                return Ok(None);
+            }
+            let checkpoint = Checkpoint::decode(value).filter(|c| number == Some(c.sequence));
+            self.rows.next();
+            match checkpoint {
+                Some(checkpoint) => return Ok(Some(checkpoint)),
+                None => check.broken(number.unwrap_or(0), None, "its checkpoint is damaged"),
+            }
+        }
+    }
+
+    /// The checkpoint of this record; a damaged one is left for [`Self::take_below`] to report.
+    fn take_at(&mut self, sequence: u64) -> Option<Checkpoint> {
+        let (key, value) = self.rows.item()?;
+        let checkpoint = Checkpoint::decode(value)
+            .filter(|c| c.sequence == sequence && sequence_of(key) == Some(sequence))?;
+        self.rows.next();
+        Some(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

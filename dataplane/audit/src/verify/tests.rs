@@ -1,0 +1,343 @@
+//! Tampering with a stored log, byte by byte, through the store itself.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use super::{ChainReport, SignatureReport, run};
+use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, RECORDS};
+use crate::store::Store;
+use crate::writer::Anchor;
+use crate::{Checkpoint, Log, WriterOptions, WriterThread, open};
+use oktsec_contract::Severity;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::Durability;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::keys::{KeyPair, PublicKey};
+use oktsec_contract::reason::Reason;
+use oktsec_contract::record::{FindingRef, RecordRef, SignatureState};
+use std::path::Path;
+use std::time::Duration;
+
+fn key() -> KeyPair {
+    KeyPair::from_seed("_proxy", &[7; 32])
+}
+
+fn start(dir: &Path) -> (Log, WriterThread) {
+    let options = WriterOptions {
+        dir: dir.to_owned(),
+        node: String::from("n"),
+        durability: Durability::Group,
+        sync_interval: Duration::from_millis(1),
+        key: key(),
+        queue_records_max: 1 << 16,
+        queue_bytes_max: 1 << 26,
+    };
+    open(options).unwrap()
+}
+
+/// A record with something in every field.
+fn full(number: u8) -> RecordRef<'static> {
+    static FINDINGS: [FindingRef<'static>; 1] = [FindingRef {
+        rule_id: "R-1",
+        name: "Rule",
+        category: "c",
+        excerpt: "x",
+        severity: Severity::High,
+        view: 1,
+        start: 2,
+        end: 3,
+    }];
+    RecordRef {
+        about: Some(MessageId([number; 16])),
+        signature: SignatureState::Verified,
+        signature_bytes: Some([number; 64]),
+        fingerprint: Some([number; 32]),
+        content_hash: [number; 32],
+        content_bytes: 9,
+        latency_us: 8,
+        revision: 7,
+        peer: Some([10, 0, 0, 1].into()),
+        from: "from",
+        to: "to",
+        timestamp: "time",
+        intent: "intent",
+        session: "session",
+        tool: "tool",
+        auth_method: "auth",
+        detail: "detail",
+        findings: &FINDINGS,
+        ..RecordRef::empty(
+            MessageId([number; 16]),
+            Timestamp(5),
+            Reason::ContentBlocked,
+        )
+    }
+}
+
+/// A log of `count` records, all in one batch, closed.
+fn log_of(dir: &Path, count: u8) {
+    let (log, writer) = start(dir);
+    let mut batch = log.batch();
+    for number in 0..count {
+        batch.push(&full(number), None).unwrap();
+    }
+    log.append(batch).unwrap().wait().unwrap();
+    writer.shutdown();
+}
+
+fn check(store: &Store, dir: &Path, with_key: bool) -> ChainReport {
+    let key = with_key.then(|| PublicKey {
+        bytes: key().public_key(),
+    });
+    run(store, Anchor::read(dir), key.as_ref(), &mut |_| ()).unwrap()
+}
+
+#[test]
+fn an_untouched_log_is_valid_with_and_without_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 5);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let report = check(&store, dir.path(), true);
+    assert!(report.valid, "{report:?}");
+    assert_eq!(
+        (report.signature, report.checkpoints),
+        (SignatureReport::Valid, 1)
+    );
+    let report = check(&store, dir.path(), false);
+    assert_eq!(
+        (report.valid, report.signature),
+        (true, SignatureReport::Skipped)
+    );
+}
+
+#[test]
+fn every_byte_of_a_stored_record_is_protected() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 5);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let records = store.cf(RECORDS);
+    for sequence in [1u64, 3, 5] {
+        let place = sequence.to_be_bytes();
+        let value = store.db.get_cf(records, place).unwrap().unwrap();
+        for at in 0..value.len() {
+            let mut changed = value.clone();
+            changed[at] ^= 1;
+            store.db.put_cf(records, place, &changed).unwrap();
+            // Without a key, too: a hash that was not recomputed gives it away.
+            for with_key in [true, false] {
+                let report = check(&store, dir.path(), with_key);
+                assert!(!report.valid, "byte {at} of record {sequence}");
+                let broken_at = report.broken_at.unwrap();
+                assert!((sequence..=sequence + 1).contains(&broken_at), "{report:?}");
+            }
+        }
+        store.db.put_cf(records, place, &value).unwrap();
+    }
+    assert!(check(&store, dir.path(), true).valid);
+}
+
+#[test]
+fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 3);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let chain = crate::chain::Chain::new("n");
+    let mut hash = crate::chain::NO_HASH;
+    for sequence in 1..=3u64 {
+        let mut record = full(sequence as u8 - 1);
+        if sequence == 2 {
+            record.reason = Reason::Allowed;
+        }
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let next = chain.hash(sequence, &hash, &bytes);
+        let value = [hash.as_slice(), &next, &bytes].concat();
+        store
+            .db
+            .put_cf(store.cf(RECORDS), sequence.to_be_bytes(), value)
+            .unwrap();
+        hash = next;
+    }
+    let mut head = store.head().unwrap().unwrap();
+    head.hash = hash;
+    store
+        .db
+        .put_cf(store.cf(META), META_HEAD, head.encode())
+        .unwrap();
+    let report = check(&store, dir.path(), true);
+    assert_eq!(
+        (report.valid, report.broken_at),
+        (false, Some(3)),
+        "{report:?}"
+    );
+    // Moving the checkpoint to the new hash needs a signature.
+    let mut forged = store.checkpoint().unwrap().unwrap();
+    forged.hash = hash;
+    store
+        .db
+        .put_cf(store.cf(META), META_CHECKPOINT, forged.encode())
+        .unwrap();
+    store
+        .db
+        .put_cf(store.cf(CHECKPOINTS), 3u64.to_be_bytes(), forged.encode())
+        .unwrap();
+    std::fs::remove_file(dir.path().join("anchor")).unwrap();
+    let report = check(&store, dir.path(), true);
+    assert_eq!(
+        (report.valid, report.signature),
+        (false, SignatureReport::Invalid)
+    );
+    drop(store);
+    // The writer does not go on from there silently either.
+    let (_log, writer) = start(dir.path());
+    writer.shutdown();
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    assert_eq!(check(&store, dir.path(), true).segments, 2);
+}
+
+#[test]
+fn removed_swapped_and_inserted_records_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 5);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let records = store.cf(RECORDS);
+    let key = |sequence: u64| sequence.to_be_bytes();
+    let value = |sequence: u64| store.db.get_cf(records, key(sequence)).unwrap().unwrap();
+    let all: Vec<_> = (1..=5)
+        .map(|sequence| (sequence, value(sequence)))
+        .collect();
+    let restore = || {
+        for (sequence, value) in &all {
+            store.db.put_cf(records, key(*sequence), value).unwrap();
+        }
+        store.db.delete_cf(records, key(6)).unwrap();
+        assert!(check(&store, dir.path(), true).valid);
+    };
+    for sequence in 1..=5 {
+        store.db.delete_cf(records, key(sequence)).unwrap();
+        let report = check(&store, dir.path(), false);
+        assert_eq!(
+            (report.valid, report.broken_at),
+            (false, Some(sequence)),
+            "{report:?}"
+        );
+        restore();
+    }
+    store.db.put_cf(records, key(2), value(3)).unwrap();
+    store.db.put_cf(records, key(3), &all[1].1).unwrap();
+    assert_eq!(check(&store, dir.path(), false).broken_at, Some(2));
+    restore();
+    store.db.put_cf(records, key(6), value(5)).unwrap();
+    assert_eq!(check(&store, dir.path(), false).broken_at, Some(6));
+    restore();
+    store.db.put_cf(records, key(3), b"short").unwrap();
+    assert_eq!(check(&store, dir.path(), false).broken_at, Some(3));
+}
+
+/// Cuts the log back to `sequence`, head and all, as whoever has the disk can; `signed` is an old checkpoint.
+fn cut_back(dir: &Path, sequence: u64, signed: Checkpoint) {
+    let store = Store::open_primary(dir, "n").unwrap();
+    let last = store.head().unwrap().unwrap().sequence;
+    for gone in sequence + 1..=last {
+        store
+            .db
+            .delete_cf(store.cf(RECORDS), gone.to_be_bytes())
+            .unwrap();
+        store
+            .db
+            .delete_cf(store.cf(CHECKPOINTS), gone.to_be_bytes())
+            .unwrap();
+    }
+    let hash = store.record(sequence).unwrap().unwrap().hash;
+    let head = Head {
+        sequence,
+        hash,
+        ..Head::default()
+    };
+    store
+        .db
+        .put_cf(store.cf(META), META_HEAD, head.encode())
+        .unwrap();
+    store
+        .db
+        .put_cf(store.cf(META), META_CHECKPOINT, signed.encode())
+        .unwrap();
+}
+
+#[test]
+fn a_cut_off_tail_is_found_also_behind_an_older_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 3);
+    let old = Store::open_primary(dir.path(), "n")
+        .unwrap()
+        .checkpoint()
+        .unwrap()
+        .unwrap();
+    assert_eq!(old.sequence, 3);
+    log_of(dir.path(), 4);
+    cut_back(dir.path(), 3, old);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let report = check(&store, dir.path(), true);
+    assert_eq!(
+        (report.valid, report.broken_at),
+        (false, Some(4)),
+        "{report:?}"
+    );
+    drop(store);
+
+    // The next writer says so in the log itself, and gives no number twice.
+    let (log, writer) = start(dir.path());
+    assert_eq!(log.health().sequence, 8);
+    writer.shutdown();
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let record = store.record(8).unwrap().unwrap();
+    let mut findings = Vec::new();
+    let record = record.record(&mut findings).unwrap();
+    assert_eq!(record.reason, Reason::ChainBroken);
+    assert_eq!(record.detail, "records up to 7 were signed, 3 are there");
+    drop(store);
+    // Found once, not at every start.
+    let (log, writer) = start(dir.path());
+    assert_eq!(log.health().sequence, 8);
+    writer.shutdown();
+}
+
+#[test]
+fn the_head_and_the_checkpoints_are_protected_too() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of(dir.path(), 3);
+    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let meta = store.cf(META);
+    for (key, protected) in [(META_HEAD, 40), (META_CHECKPOINT, Checkpoint::BYTES)] {
+        let value = store.db.get_cf(meta, key).unwrap().unwrap();
+        for at in 0..protected {
+            let mut changed = value.clone();
+            changed[at] ^= 1;
+            store.db.put_cf(meta, key, &changed).unwrap();
+            assert!(!check(&store, dir.path(), true).valid, "byte {at}");
+        }
+        store.db.put_cf(meta, key, &value[1..]).unwrap();
+        assert!(!check(&store, dir.path(), true).valid, "shortened");
+        store.db.put_cf(meta, key, &value).unwrap();
+    }
+    let kept = store.cf(CHECKPOINTS);
+    let value = store.db.get_cf(kept, 3u64.to_be_bytes()).unwrap().unwrap();
+    for at in 0..value.len() {
+        let mut changed = value.clone();
+        changed[at] ^= 1;
+        store.db.put_cf(kept, 3u64.to_be_bytes(), &changed).unwrap();
+        assert!(!check(&store, dir.path(), true).valid, "byte {at}");
+    }
+    store.db.put_cf(kept, 3u64.to_be_bytes(), &value).unwrap();
+    assert!(check(&store, dir.path(), true).valid);
+    for family in [meta, kept] {
+        let key = if std::ptr::eq(family, meta) {
+            META_CHECKPOINT
+        } else {
+            &[0, 0, 0, 0, 0, 0, 0, 3]
+        };
+        store.db.delete_cf(family, key).unwrap();
+    }
+    std::fs::remove_file(dir.path().join("anchor")).unwrap();
+    let report = check(&store, dir.path(), true);
+    assert_eq!(report.reason.as_deref(), Some("no checkpoint is signed"));
+}

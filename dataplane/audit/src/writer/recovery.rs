@@ -1,0 +1,130 @@
+//! Opening the log, letting go of it when the disk fails, and opening it again.
+
+use super::{Anchor, Opened, State, Syncer, Writer, random_id};
+use crate::chain::Chain;
+use crate::limits::{REOPEN_WAIT, REOPEN_WAIT_MAX};
+use crate::log::WriterOptions;
+use crate::store::{OpenError, Recovered};
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::Durability;
+use oktsec_contract::keys::PublicKey;
+use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+pub(super) fn recover(options: &WriterOptions) -> Result<Recovered, OpenError> {
+    let anchor = Anchor::read(&options.dir);
+    let key = PublicKey {
+        bytes: options.key.public_key(),
+    };
+    Recovered::open(&options.dir, &options.node, &key, anchor)
+}
+
+impl Writer {
+    /// Goes to work on an opened log; first says so in it if the chain had to be broken.
+    pub(super) fn install(&mut self, recovered: Recovered) -> Result<(), String> {
+        let Recovered {
+            store,
+            head,
+            checkpoint,
+            broken,
+        } = recovered;
+        let store = Arc::new(store);
+        let anchor = Anchor::open(&self.options.dir).map_err(|error| error.to_string())?;
+        let signed = checkpoint.map_or(0, |c| c.sequence);
+        let mut opened = Opened {
+            chain: Chain::new(&store.node),
+            store,
+            head,
+            anchor: Arc::new(anchor),
+            signed,
+            kept: signed,
+            sign_at: Instant::now(),
+        };
+        if let Some(detail) = broken {
+            tracing::error!(%detail, "the audit chain is broken; a new segment begins");
+            let id = random_id();
+            let record = RecordRef {
+                detail: &detail,
+                ..RecordRef::empty(id, Timestamp::now(), Reason::ChainBroken)
+            };
+            self.turn.system(&record);
+            // Signed within the same write, and synced: the next start must not find the break again.
+            let written = self.turn.commit(&mut opened, &self.options, true);
+            self.turn.clear();
+            if let Some(checkpoint) = written? {
+                opened
+                    .store
+                    .db
+                    .flush_wal(true)
+                    .map_err(rocksdb::Error::into_string)?;
+                opened.anchor.write(&checkpoint);
+            }
+        }
+        if matches!(self.options.durability, Durability::Group) {
+            let interval = self.options.sync_interval;
+            let syncer = Syncer::start(Arc::clone(&opened.store), interval)
+                .map_err(|error| error.to_string())?;
+            syncer.offer(&opened.anchor, None);
+            self.syncer = Some(syncer);
+        }
+        self.publish(&opened);
+        *self.shared.store.write() = Some(Arc::clone(&opened.store));
+        *self.shared.last_error.lock() = None;
+        self.state = State::Open(Box::new(opened));
+        Ok(())
+    }
+
+    /// Lets go of the store; logged once per failure, not once per refused batch.
+    pub(super) fn fail(&mut self, error: String) {
+        tracing::error!(%error, "the audit log cannot be written; messages are refused until it can");
+        let error: Arc<str> = Arc::from(error);
+        *self.shared.last_error.lock() = Some(Arc::clone(&error));
+        *self.shared.store.write() = None;
+        self.syncer = None;
+        let old = match &self.state {
+            State::Open(opened) => Arc::downgrade(&opened.store),
+            State::Failed { old, .. } => Weak::clone(old),
+        };
+        let retry_at = Instant::now() + REOPEN_WAIT;
+        self.state = State::Failed {
+            error,
+            retry_at,
+            wait: REOPEN_WAIT,
+            old,
+        };
+    }
+
+    pub(super) fn reopen(&mut self, now: Instant) {
+        let State::Failed {
+            retry_at,
+            wait,
+            old,
+            ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        *wait = (*wait * 2).min(REOPEN_WAIT_MAX);
+        *retry_at = now + *wait;
+        // A reader that still holds the old store would keep its lock.
+        if old.strong_count() != 0 {
+            return;
+        }
+        let failed = match recover(&self.options) {
+            Ok(recovered) => match self.install(recovered) {
+                Ok(()) => {
+                    tracing::warn!("the audit log can be written again");
+                    return;
+                }
+                Err(message) => message,
+            },
+            Err(cause) => cause.to_string(),
+        };
+        if let State::Failed { error: shown, .. } = &mut self.state {
+            *shown = Arc::from(failed);
+            *self.shared.last_error.lock() = Some(Arc::clone(shown));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! One turn: everything that goes into one write, from batches to the new head.
+
+use super::Opened;
+use crate::Checkpoint;
+use crate::answer::Promise;
+use crate::batch::Batch;
+use crate::layout::{
+    CHECKPOINTS, HASHES_BYTES, HELD, Head, HeldMeta, HeldStatus, LOOKUP, META, META_CHECKPOINT,
+    META_HEAD, POSTINGS, RECORDS, held_expiry_key, held_key, held_status_key, id_key,
+    signature_key, time_key,
+};
+use crate::limits::{CHECKPOINT_RECORDS, LATE_MICROS, TIME_MARK_MICROS};
+use crate::log::{AppendError, Appended, Shared, WriterOptions};
+use crate::postings::{Postings, Scratch};
+use crate::store::Store;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::Durability;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::record::RecordRef;
+use rocksdb::{WriteBatch, WriteOptions};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What is collected for one write; its buffers are kept for the next.
+#[derive(Default)]
+pub(super) struct Turn {
+    jobs: Vec<Append>,
+    reviews: Vec<Reviewed>,
+    records: usize,
+    bytes: usize,
+    write: WriteBatch,
+    /// Bytes of the largest write so far; RocksDB takes the buffer away with each write.
+    write_bytes: usize,
+    postings: Postings,
+    scratch: Scratch,
+}
+
+struct Append {
+    batch: Batch,
+    /// Nobody waits for the writer's own records.
+    promise: Option<Promise<Appended, AppendError>>,
+    first_sequence: u64,
+    /// As it was counted when it was queued.
+    records: usize,
+    bytes: usize,
+}
+
+/// A held message whose status changes in this turn.
+struct Reviewed {
+    id: MessageId,
+    before: HeldMeta,
+    after: HeldMeta,
+}
+
+impl Turn {
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes a batch off the queue.
+    pub(super) fn take(&mut self, batch: Batch, promise: Promise<Appended, AppendError>) {
+        let (records, bytes) = (batch.len(), batch.bytes());
+        self.records += records;
+        self.bytes += bytes;
+        let promise = Some(promise);
+        self.jobs.push(Append {
+            batch,
+            promise,
+            first_sequence: 0,
+            records,
+            bytes,
+        });
+    }
+
+    /// Adds a record of the writer's own.
+    pub(super) fn system(&mut self, record: &RecordRef<'_>) {
+        let mut batch = Batch::new();
+        batch
+            .push(record, None)
+            .expect("the writer's own records are small");
+        let append = Append {
+            batch,
+            promise: None,
+            first_sequence: 0,
+            records: 0,
+            bytes: 0,
+        };
+        self.jobs.push(append);
+    }
+
+    /// Changes what is known about a held message.
+    pub(super) fn review(&mut self, id: MessageId, before: HeldMeta, after: HeldMeta) {
+        self.reviews.push(Reviewed { id, before, after });
+    }
+
+    /// Numbers, chains, indexes and writes everything. On success the log ends at the new head; on an error
+    /// nothing is known, and the store has to be opened again. `sign` puts a checkpoint into the same write.
+    pub(super) fn commit(
+        &mut self,
+        opened: &mut Opened,
+        options: &WriterOptions,
+        sign: bool,
+    ) -> Result<Option<Checkpoint>, String> {
+        self.write = WriteBatch::with_capacity_bytes(self.write_bytes.min(self.bytes * 2));
+        self.postings.clear();
+        let mut head = opened.head.clone();
+        self.mark_time(&opened.store, &mut head);
+        self.stage_records(opened, &mut head);
+        let postings = opened.store.cf(POSTINGS);
+        let write = &mut self.write;
+        self.postings
+            .write(opened.head.sequence + 1, &mut self.scratch, |key, gaps| {
+                write.put_cf(postings, key, gaps);
+            });
+        self.stage_reviews(&opened.store, &mut head);
+        self.write
+            .put_cf(opened.store.cf(META), META_HEAD, head.encode());
+        let checkpoint = sign.then(|| {
+            let checkpoint = opened.checkpoint_of(&head, options);
+            opened.stage_checkpoint(&mut self.write, &checkpoint, true);
+            checkpoint
+        });
+        let mut durability = WriteOptions::default();
+        durability.set_sync(matches!(options.durability, Durability::Sync));
+        self.write_bytes = self.write_bytes.max(self.write.size_in_bytes());
+        opened
+            .store
+            .db
+            .write_opt(std::mem::take(&mut self.write), &durability)
+            .map_err(rocksdb::Error::into_string)?;
+        opened.head = head;
+        if let Some(checkpoint) = &checkpoint {
+            opened.note_signed(checkpoint, true);
+        }
+        Ok(checkpoint)
+    }
+
+    /// Answers everyone whose records were written.
+    pub(super) fn answer(&mut self, shared: &Shared) {
+        for append in &mut self.jobs {
+            shared
+                .appended
+                .fetch_add(append.records as u64, Ordering::Relaxed);
+            if let Some(promise) = append.promise.take() {
+                promise.keep(Ok(Appended {
+                    first_sequence: append.first_sequence,
+                }));
+            }
+        }
+        self.give_back(shared);
+    }
+
+    /// Answers everyone whose records were not.
+    pub(super) fn refuse(&mut self, shared: &Shared, error: &AppendError) {
+        for append in &mut self.jobs {
+            shared
+                .refused
+                .fetch_add(append.records as u64, Ordering::Relaxed);
+            if let Some(promise) = append.promise.take() {
+                promise.keep(Err(error.clone()));
+            }
+        }
+        self.give_back(shared);
+    }
+
+    fn give_back(&mut self, shared: &Shared) {
+        for append in self.jobs.drain(..) {
+            shared.leave(append.records, append.bytes);
+            shared.give_back(append.batch);
+        }
+        self.clear();
+    }
+
+    /// Forgets what was collected.
+    pub(super) fn clear(&mut self) {
+        self.jobs.clear();
+        self.reviews.clear();
+        self.records = 0;
+        self.bytes = 0;
+    }
+
+    /// Notes once a second that nothing before this turn is newer than the newest so far.
+    fn mark_time(&mut self, store: &Store, head: &mut Head) {
+        if head.time_high >= head.time_mark.saturating_add(TIME_MARK_MICROS) {
+            let key = time_key(head.time_high, head.sequence + 1);
+            self.write.put_cf(store.cf(POSTINGS), key, []);
+            head.time_mark = head.time_high;
+        }
+    }
+
+    fn stage_records(&mut self, opened: &Opened, head: &mut Head) {
+        let store = &opened.store;
+        let (records, lookup, held) = (store.cf(RECORDS), store.cf(LOOKUP), store.cf(HELD));
+        let turn_start = head.sequence;
+        for append in &mut self.jobs {
+            let batch = &mut append.batch;
+            append.first_sequence = head.sequence + 1;
+            let offset = u32::try_from(head.sequence - turn_start)
+                .expect("a turn holds far fewer records than 4 Gi");
+            self.postings.merge(&batch.postings, offset);
+            for entry in &batch.entries {
+                head.sequence += 1;
+                let value = &mut batch.bytes[entry.start..entry.end];
+                let (hashes, canonical) = value.split_at_mut(HASHES_BYTES);
+                let hash = opened.chain.hash(head.sequence, &head.hash, canonical);
+                hashes[..32].copy_from_slice(&head.hash);
+                hashes[32..].copy_from_slice(&hash);
+                head.hash = hash;
+                self.write
+                    .put_cf(records, head.sequence.to_be_bytes(), value);
+                self.write
+                    .put_cf(lookup, id_key(entry.id, head.sequence), []);
+                if let Some(prefix) = entry.signature {
+                    self.write
+                        .put_cf(lookup, signature_key(prefix, head.sequence), []);
+                }
+                let time = entry.received_at.0;
+                if time.saturating_add(LATE_MICROS) < head.time_high {
+                    head.late = head.sequence;
+                }
+                head.time_high = head.time_high.max(time);
+                if let Some(count) = head.statuses.get_mut(usize::from(entry.status)) {
+                    *count += 1;
+                }
+            }
+            for item in &batch.held {
+                let entry = &batch.entries[item.record];
+                let meta = HeldMeta {
+                    sequence: append.first_sequence + item.record as u64,
+                    created_at: entry.received_at,
+                    expires_at: item.expires_at,
+                    status: HeldStatus::Pending,
+                    reviewed_at: None,
+                    reviewed_by: String::new(),
+                };
+                let content = &batch.contents[item.start..item.end];
+                self.write.put_cf(held, held_key(b'c', entry.id), content);
+                self.write
+                    .put_cf(held, held_expiry_key(meta.expires_at, entry.id), []);
+                put_held(&mut self.write, held, entry.id, &meta);
+                head.held[meta.status as usize] += 1;
+            }
+        }
+    }
+
+    fn stage_reviews(&mut self, store: &Store, head: &mut Head) {
+        let held = store.cf(HELD);
+        for Reviewed { id, before, after } in &self.reviews {
+            self.write
+                .delete_cf(held, held_status_key(before.status, before.sequence));
+            self.write
+                .delete_cf(held, held_expiry_key(before.expires_at, *id));
+            put_held(&mut self.write, held, *id, after);
+            let pending = &mut head.held[before.status as usize];
+            *pending = pending.saturating_sub(1);
+            head.held[after.status as usize] += 1;
+        }
+    }
+}
+
+fn put_held(write: &mut WriteBatch, held: &rocksdb::ColumnFamily, id: MessageId, meta: &HeldMeta) {
+    write.put_cf(held, held_key(b'm', id), meta.encode());
+    write.put_cf(held, held_status_key(meta.status, meta.sequence), id.0);
+}
+
+impl Opened {
+    /// Signs the head in a write of its own.
+    pub(super) fn sign(
+        &mut self,
+        options: &WriterOptions,
+        next_at: Instant,
+        keep: bool,
+    ) -> Result<Checkpoint, String> {
+        let checkpoint = self.checkpoint_of(&self.head, options);
+        let keep = keep || checkpoint.sequence >= self.kept + CHECKPOINT_RECORDS;
+        let mut write = WriteBatch::default();
+        self.stage_checkpoint(&mut write, &checkpoint, keep);
+        self.store
+            .db
+            .write(write)
+            .map_err(rocksdb::Error::into_string)?;
+        self.note_signed(&checkpoint, keep);
+        self.sign_at = next_at;
+        Ok(checkpoint)
+    }
+
+    fn checkpoint_of(&self, head: &Head, options: &WriterOptions) -> Checkpoint {
+        let node = &self.store.node;
+        Checkpoint::sign(
+            node,
+            head.sequence,
+            head.hash,
+            Timestamp::now(),
+            &options.key,
+        )
+    }
+
+    fn stage_checkpoint(&self, write: &mut WriteBatch, checkpoint: &Checkpoint, keep: bool) {
+        let value = checkpoint.encode();
+        write.put_cf(self.store.cf(META), META_CHECKPOINT, value);
+        if keep {
+            let key = checkpoint.sequence.to_be_bytes();
+            write.put_cf(self.store.cf(CHECKPOINTS), key, value);
+        }
+    }
+
+    fn note_signed(&mut self, checkpoint: &Checkpoint, keep: bool) {
+        self.signed = checkpoint.sequence;
+        if keep {
+            self.kept = checkpoint.sequence;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+use super::{Change, diff};
+use crate::config::tests::{accepted, flow};
+
+#[test]
+fn a_diff_names_what_changed_and_never_shows_a_secret() {
+    let old = flow(
+        "server: {api_key: hush}\nagents: {a: {can_message: [b]}, gone: {}}\nrules: [{id: R, action: block}]\n",
+    );
+    let new = flow(
+        "server: {api_key: hush2, port: 9}\nagents: {a: {can_message: [c, b]}}\nrules: [{id: Q, action: ignore}, {id: R, action: block}]\n",
+    );
+    assert!(diff(&old, &old).is_empty());
+    let changes = diff(&old, &new);
+    let lines: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    for expected in [
+        "agents.a.can_message[c]: added: c (weakens protection)",
+        "server.api_key: changed (secret)",
+        "server.port: 8080 -> 9",
+        "rules[Q].action: added: ignore (weakens protection)",
+    ] {
+        assert!(
+            lines.iter().any(|l| l == expected),
+            "{expected}\n{lines:#?}"
+        );
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("agents.gone") && l.contains("weakens")),
+        "{lines:#?}"
+    );
+    assert!(!lines.concat().contains("hush") && !lines.concat().contains("rules[R]"));
+}
+
+#[test]
+fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
+    for (strong, weak, key) in [
+        ("", "mode: observe", "surfaces.message.mode"),
+        (
+            "",
+            "surfaces: {egress: {mode: observe}}",
+            "surfaces.egress.mode",
+        ),
+        ("server: {api_key: k}", "", "server.api_key"),
+        (
+            "server: {require_intent: true}",
+            "",
+            "server.require_intent",
+        ),
+        (
+            "",
+            "server: {trusted_proxies: [10.0.0.0/8]}",
+            "server.trusted_proxies[10.0.0.0/8]",
+        ),
+        (
+            "default_policy: deny\nagents: {a: }",
+            "agents: {a: }",
+            "default_policy",
+        ),
+        ("", "compat: oktsec", "compat"),
+        (
+            "agents: {a: {suspended: true}}",
+            "agents: {a: {}}",
+            "agents.a.suspended",
+        ),
+        (
+            "agents: {a: {can_message: [b]}}",
+            "agents: {a: {}}",
+            "agents.a.can_message[b]",
+        ),
+        (
+            "agents: {a: {can_message: []}}",
+            "agents: {a: {can_message: [b]}}",
+            "agents.a.can_message[b]",
+        ),
+        (
+            "agents: {a: {blocked_content: [pii]}}",
+            "agents: {a: {}}",
+            "agents.a.blocked_content",
+        ),
+        (
+            "agents: {a: {allowed_tools: [t]}}",
+            "agents: {a: {}}",
+            "agents.a.allowed_tools",
+        ),
+        (
+            "agents: {a: {key_version: 2}}",
+            "agents: {a: {}}",
+            "agents.a.key_version",
+        ),
+        (
+            "agents: {a: {}}",
+            "agents: {a: {max_delegation_depth: 4}}",
+            "agents.a.max_delegation_depth",
+        ),
+        (
+            "rules: [{id: R, action: block}]",
+            "rules: [{id: R, action: ignore}]",
+            "rules[R].action",
+        ),
+        ("custom_rules_dir: r", "", "custom_rules_dir"),
+        ("", "rate_limit: {per_agent: 101}", "rate_limit.per_agent"),
+        ("", "rate_limit: {per_agent: 0}", "rate_limit.per_agent"),
+        ("", "rate_limit: {window: 30}", "rate_limit.window"),
+        ("", "rate_limit: {per_ip: -1}", "rate_limit.per_ip"),
+        ("audit: {durability: sync}", "", "audit.durability"),
+    ] {
+        let (strong, weak) = (flow(strong), flow(weak));
+        let marked = |changes: Vec<Change>| {
+            changes
+                .into_iter()
+                .filter(|c| c.weakens)
+                .map(|c| c.key)
+                .collect::<Vec<_>>()
+        };
+        let found = marked(diff(&strong, &weak));
+        assert!(found.iter().any(|k| k.starts_with(key)), "{key}: {found:?}");
+        assert_eq!(
+            marked(diff(&weak, &strong)),
+            Vec::<String>::new(),
+            "{key} the other way round"
+        );
+    }
+    let base = |more: &str| accepted(&format!("identity: {{keys_dir: k{more}}}\n")).config;
+    for (more, key) in [
+        (", require_signature: false", "identity.require_signature"),
+        (", replay: off", "identity.replay"),
+        (", replay: idempotent", ""),
+    ] {
+        let weak: Vec<_> = diff(&base(""), &base(more))
+            .into_iter()
+            .filter(|c| c.weakens)
+            .collect();
+        assert_eq!(weak.first().map_or("", |c| c.key.as_str()), key);
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads request bodies: bounded in bytes, and in time with a minimum of progress.
+
+use crate::limits::BODY_BYTES_PER_SEC_MIN;
+use bytes::{Bytes, BytesMut};
+use http::header;
+use oktsec_contract::reason::Reason;
+use pingora::ErrorType;
+use pingora::proxy::Session;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFault {
+    /// It is larger than allowed.
+    TooLarge,
+    /// It came too slowly.
+    TooSlow,
+    /// Its framing is wrong.
+    Malformed,
+    /// The peer went away; nobody is left to answer.
+    Gone,
+}
+
+impl BodyFault {
+    /// The reason to answer with.
+    pub(crate) const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::TooLarge => Some(Reason::BodyTooLarge),
+            Self::TooSlow => Some(Reason::BodyTimeout),
+            Self::Malformed => Some(Reason::RequestInvalid),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// The clock of one body: so long, and longer the more has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyClock {
+    begun: Instant,
+    patience: Duration,
+}
+
+impl BodyClock {
+    pub(crate) fn start(patience: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            patience,
+        }
+    }
+
+    fn deadline(&self, bytes: usize) -> Instant {
+        self.begun
+            + self.patience
+            + Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX) / BODY_BYTES_PER_SEC_MIN)
+    }
+}
+
+/// Reads the whole body.
+pub(crate) async fn read(
+    session: &mut Session,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<Bytes, BodyFault> {
+    let declared = declared_bytes(session);
+    if declared.is_some_and(|declared| declared > bytes_max) {
+        return Err(BodyFault::TooLarge);
+    }
+    invite(session).await?;
+    let clock = BodyClock::start(patience);
+    let Some(first) = next_chunk(session, clock, 0).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > bytes_max {
+        return Err(BodyFault::TooLarge);
+    }
+    if declared == Some(first.len()) {
+        return Ok(first);
+    }
+    let Some(second) = next_chunk(session, clock, first.len()).await? else {
+        return Ok(first);
+    };
+    let mut whole = BytesMut::with_capacity(declared.unwrap_or(4 * first.len()).max(first.len()));
+    whole.extend_from_slice(&first);
+    let mut chunk = Some(second);
+    while let Some(more) = chunk {
+        if whole.len() + more.len() > bytes_max {
+            return Err(BodyFault::TooLarge);
+        }
+        whole.extend_from_slice(&more);
+        if declared == Some(whole.len()) {
+            break;
+        }
+        chunk = next_chunk(session, clock, whole.len()).await?;
+    }
+    Ok(whole.freeze())
+}
+
+/// The next piece of the body, `None` at its end. `before` counts what has come so far.
+pub(crate) async fn next_chunk(
+    session: &mut Session,
+    clock: BodyClock,
+    before: usize,
+) -> Result<Option<Bytes>, BodyFault> {
+    let read = session.as_downstream_mut().read_request_body();
+    match timeout_at(clock.deadline(before), read).await {
+        Err(_) => Err(BodyFault::TooSlow),
+        Ok(Ok(chunk)) => Ok(chunk),
+        Ok(Err(error)) => Err(match error.etype() {
+            ErrorType::ReadTimedout => BodyFault::TooSlow,
+            ErrorType::Custom(_) | ErrorType::InvalidHTTPHeader => BodyFault::Malformed,
+            _ => BodyFault::Gone,
+        }),
+    }
+}
+
+/// Reads a small body away, so that an early answer reaches a peer which is still sending and the connection can
+/// go on. A large one, or one that waits to be invited, is left: the connection closes.
+pub(crate) async fn discard_small(session: &mut Session, patience: Duration) {
+    const SMALL: usize = 64 << 10;
+    let small = declared_bytes(session).is_some_and(|bytes| bytes <= SMALL);
+    if !small || session.req_header().headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let clock = BodyClock::start(patience);
+    let mut bytes = 0;
+    while let Ok(Some(chunk)) = next_chunk(session, clock, bytes).await {
+        bytes += chunk.len();
+    }
+}
+
+/// Tells a peer that asked first to go on sending.
+pub(crate) async fn invite(session: &mut Session) -> Result<(), BodyFault> {
+    let expects = session.req_header().headers.get(header::EXPECT);
+    if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let invited = session.as_downstream_mut().write_continue_response().await;
+        return invited.map_err(|_| BodyFault::Gone);
+    }
+    Ok(())
+}
+
+fn declared_bytes(session: &Session) -> Option<usize> {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+    // `framing` has checked the digits; a number beyond usize is certainly too large.
+    Some(length.to_str().ok()?.parse().unwrap_or(usize::MAX))
+}

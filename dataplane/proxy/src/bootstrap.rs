@@ -1,0 +1,141 @@
+//! From the disk to a plane that can decide: audit log, memory of the last minutes, last good snapshot.
+
+use crate::door::Door;
+use crate::error::RunError;
+use crate::link;
+use crate::plane::{Plane, PlaneParts};
+use crate::run::DataplaneOptions;
+use oktsec_audit::{Log, ReadError, WriterOptions, WriterThread};
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::files::FileError;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::keys;
+use oktsec_contract::limits::{HISTORY_SECS_MAX, REPLAY_WINDOW_SECS};
+use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
+use oktsec_contract::snapshot::{Snapshot, SnapshotError};
+use oktsec_pipeline::Shared;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A plane and the thread that writes its log.
+pub(crate) struct Bootstrap {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) writer: WriterThread,
+}
+
+impl Bootstrap {
+    pub(crate) fn load(options: &DataplaneOptions, cores: usize) -> Result<Self, RunError> {
+        let paths = &options.paths;
+        paths.create().map_err(|source| RunError::State {
+            path: paths.root.clone(),
+            source,
+        })?;
+        let key =
+            keys::proxy_key(&options.proxy_key_dir).map_err(|error| RunError::SigningKey {
+                path: options.proxy_key_dir.clone(),
+                cause: error.to_string(),
+            })?;
+        let (log, writer) = oktsec_audit::open(WriterOptions {
+            dir: paths.audit.clone(),
+            node: options.node.clone(),
+            durability: options.audit.durability,
+            sync_interval: Duration::from_millis(options.audit.sync_interval_ms),
+            key,
+            queue_records_max: options.audit_queue_max.0,
+            queue_bytes_max: options.audit_queue_max.1,
+        })
+        .map_err(|error| RunError::Audit(error.to_string()))?;
+        let plane = Arc::new(Plane::new(PlaneParts {
+            node: options.node.clone(),
+            patience: options.patience,
+            api_socket: paths.api_socket.clone(),
+            log: log.clone(),
+            audit_queue_max: options.audit_queue_max,
+            replay_signatures_max: options.replay_signatures_max,
+            cores,
+            first_door: Door::new(&options.server),
+        }));
+        restore(&plane, Timestamp::now());
+        note(&log, Reason::Started, 0, &started_detail(cores));
+        match Snapshot::load(&paths.snapshot) {
+            Ok(snapshot) => {
+                if let Err(cause) = link::apply(&plane, paths, snapshot, link::Origin::Disk) {
+                    tracing::error!(
+                        cause,
+                        "the last good snapshot cannot be used; waiting for a new one"
+                    );
+                }
+            }
+            Err(SnapshotError::File(FileError::Missing)) => {
+                tracing::info!("no snapshot yet; waiting for one");
+            }
+            Err(error) => tracing::error!(%error, "the last good snapshot cannot be read"),
+        }
+        Ok(Self { plane, writer })
+    }
+}
+
+fn started_detail(cores: usize) -> String {
+    format!("oktsec {}, {cores} cores", env!("CARGO_PKG_VERSION"))
+}
+
+/// Writes a record about ourselves. If that fails, readiness says so; nobody waits for it.
+pub(crate) fn note(log: &Log, reason: Reason, revision: u64, detail: &str) {
+    let id = MessageId::from_random(crate::chance::bytes());
+    let record = RecordRef {
+        revision,
+        detail,
+        ..RecordRef::empty(id, Timestamp::now(), reason)
+    };
+    let mut batch = log.batch();
+    let pushed = batch.push(&record, None).is_ok();
+    if !pushed || log.append(batch).is_err() {
+        tracing::error!(reason = reason.as_str(), "a system record was not written");
+    }
+}
+
+/// Learns from the log what must not be forgotten: signatures that must not come again, before anything is
+/// decided; refusals that count against their senders, beside the traffic.
+fn restore(plane: &Plane, now: Timestamp) {
+    let window = now.minus_secs(REPLAY_WINDOW_SECS);
+    match learn(&plane.log, &plane.shared, window, None, now) {
+        Ok(records) => tracing::debug!(records, "replay cache restored"),
+        Err(error) => tracing::error!(%error, "the replay cache could not be restored"),
+    }
+    let (log, shared) = (plane.log.clone(), Arc::clone(&plane.shared));
+    let history = std::thread::Builder::new()
+        .name(String::from("history"))
+        .spawn(move || {
+            let since = now.minus_secs(HISTORY_SECS_MAX);
+            if let Err(error) = learn(&log, &shared, since, Some(window), now) {
+                tracing::warn!(%error, "older refusals could not be restored");
+            }
+        });
+    if let Err(error) = history {
+        tracing::warn!(%error, "older refusals could not be restored");
+    }
+}
+
+fn learn(
+    log: &Log,
+    shared: &Shared,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<u64, ReadError> {
+    let mut records = 0;
+    for stored in log.recent(since)? {
+        let stored = stored?;
+        let mut findings = Vec::new();
+        let Ok(record) = stored.record(&mut findings) else {
+            continue;
+        };
+        if until.is_some_and(|until| record.received_at >= until) {
+            break;
+        }
+        shared.restore(&record, now);
+        records += 1;
+    }
+    Ok(records)
+}

@@ -1,0 +1,370 @@
+//! One accepted connection: who is on the other side, and the clock that runs against it.
+//!
+//! pingora times single reads. A peer that sends one byte a minute keeps such a clock happy for hours, so the
+//! stream is wrapped here and the *whole* request head gets one deadline, an idle connection another, and a
+//! peer that stops reading a third. Bodies have their own clock, see [`crate::body`].
+
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest,
+    Ssl, Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::server::ShutdownWatch;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Times a peer gets. The defaults are those of compat §2.1 where it names one.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From accepting to the first byte, and from an answer to the first byte of the next request.
+    pub idle: Duration,
+    /// From the first byte of a request head to its last.
+    pub head: Duration,
+    /// A fixed part of the time for a body; [`crate::limits::BODY_BYTES_PER_SEC_MIN`] adds to it.
+    pub body: Duration,
+    /// Without the peer taking a byte of our answer.
+    pub write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(15),
+            write: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What requests on one connection share.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The address of the other end; `None` on a Unix socket.
+    pub(crate) peer: Option<IpAddr>,
+    /// Requests begun and ended, both: odd while one is being answered.
+    turns: AtomicU32,
+    /// Turns `true` when the process stops.
+    shutdown: ShutdownWatch,
+}
+
+impl Connection {
+    /// The connection a session runs on. `None` only if the stream was never wrapped.
+    pub(crate) fn of(digest: Option<&Digest>) -> Option<&Arc<Self>> {
+        digest?
+            .proxy_digest
+            .as_ref()?
+            .user_data
+            .as_ref()?
+            .downcast_ref::<Arc<Self>>()
+    }
+
+    /// Whether the process stops: an answer should be the last on its connection then.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    /// A head was read: its clock stops until [`Self::answered`].
+    pub(crate) fn begun(&self) {
+        self.turns
+            .store(self.turns.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+    }
+
+    /// The answer is out: the idle clock starts.
+    pub(crate) fn answered(&self) {
+        self.turns.store(
+            (self.turns.load(Ordering::Relaxed) | 1).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+/// A stream with clocks.
+pub(crate) struct Guarded<G> {
+    inner: Stream,
+    connection: Arc<Connection>,
+    digest: Arc<ProxyDigest>,
+    patience: Patience,
+    /// Bytes read while looking for the HTTP/2 preface; given back first.
+    rewound: Vec<u8>,
+    /// The clock of reading. Fires early and is set again rather than moved on every read.
+    read_clock: Option<Pin<Box<Sleep>>>,
+    phase: Phase,
+    /// The clock of a peer that does not read; exists only while one does not.
+    write_clock: Option<Pin<Box<Sleep>>>,
+    /// Held as long as the connection is open.
+    _seat: G,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Between requests, since then; the value of `turns` it belongs to.
+    Idle(Instant, u32),
+    /// Inside a request head, since its first byte.
+    Head(Instant, u32),
+    /// HTTP/2: streams come and go; pingora closes it when none is open for long.
+    Multiplexed,
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl<G> Guarded<G> {
+    pub(crate) fn new(
+        inner: Stream,
+        patience: Patience,
+        shutdown: ShutdownWatch,
+        seat: G,
+    ) -> Self {
+        let peer = inner
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().map(|a| a.ip())))
+            .map(|ip| ip.to_canonical());
+        let connection = Arc::new(Connection {
+            peer,
+            turns: AtomicU32::new(0),
+            shutdown,
+        });
+        let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))
+            .expect("200 is a status and there are no headers");
+        let digest = ProxyDigest::new(Box::new(response), Some(Box::new(connection.clone())));
+        let phase = match inner.selected_alpn_proto() {
+            Some(ALPN::H2) => Phase::Multiplexed,
+            _ => Phase::Idle(Instant::now(), 0),
+        };
+        Self {
+            inner,
+            connection,
+            digest: Arc::new(digest),
+            patience,
+            rewound: Vec::new(),
+            read_clock: None,
+            phase,
+            write_clock: None,
+            _seat: seat,
+        }
+    }
+
+    /// When a pending read has waited too long; `None` while a request is being answered.
+    fn read_deadline(&mut self) -> Option<Instant> {
+        let turns = self.connection.turns.load(Ordering::Relaxed);
+        if turns & 1 == 1 {
+            return None;
+        }
+        match self.phase {
+            Phase::Multiplexed => None,
+            Phase::Idle(since, at) if at == turns => Some(since + self.patience.idle),
+            Phase::Head(since, at) if at == turns => Some(since + self.patience.head),
+            Phase::Idle(..) | Phase::Head(..) => {
+                let now = Instant::now();
+                self.phase = Phase::Idle(now, turns);
+                Some(now + self.patience.idle)
+            }
+        }
+    }
+
+    fn note_read(&mut self) {
+        let turns = self.connection.turns.load(Ordering::Relaxed);
+        match self.phase {
+            Phase::Multiplexed => {}
+            Phase::Head(_, at) if at == turns => {}
+            Phase::Idle(..) | Phase::Head(..) => {
+                if turns & 1 == 0 {
+                    self.phase = Phase::Head(Instant::now(), turns);
+                }
+            }
+        }
+    }
+
+    fn poll_read_clock(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(deadline) = self.read_deadline() else {
+            return Poll::Pending;
+        };
+        let clock = self
+            .read_clock
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if clock.deadline() > deadline {
+            clock.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(clock.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(io::Error::from(io::ErrorKind::TimedOut));
+            }
+            clock.as_mut().reset(deadline);
+        }
+    }
+
+    fn poll_write_clock(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let patience = self.patience.write;
+        let clock = self
+            .write_clock
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        clock
+            .as_mut()
+            .poll(cx)
+            .map(|()| io::Error::from(io::ErrorKind::TimedOut))
+    }
+
+    /// Gives what a write came to, and runs the clock if it came to nothing.
+    fn timed_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.write_clock = None;
+            return outcome;
+        }
+        self.poll_write_clock(cx).map(Err)
+    }
+}
+
+impl<G: Unpin> AsyncRead for Guarded<G> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.rewound.is_empty() {
+            let n = this.rewound.len().min(buf.remaining());
+            buf.put_slice(&this.rewound[..n]);
+            this.rewound.drain(..n);
+            if this.rewound.is_empty() {
+                this.rewound = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(outcome) => {
+                this.note_read();
+                Poll::Ready(outcome)
+            }
+            Poll::Pending => this.poll_read_clock(cx).map(Err),
+        }
+    }
+}
+
+impl<G: Unpin> AsyncWrite for Guarded<G> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.timed_write(cx, outcome)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        self.timed_write(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.timed_write(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.timed_write(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<G: Unpin + Send> Peek for Guarded<G> {
+    /// pingora looks for the HTTP/2 preface and would wait for all its 24 bytes, which a short HTTP/1 request
+    /// does not have. Stopping at the first byte that differs answers the same question without waiting.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let mut read = 0;
+        while read < buf.len() {
+            let n = AsyncReadExt::read(self, &mut buf[read..]).await?;
+            if n == 0 {
+                break;
+            }
+            read += n;
+            if !PREFACE.starts_with(&buf[..read.min(PREFACE.len())]) {
+                break;
+            }
+        }
+        if read == PREFACE.len() && buf == PREFACE {
+            self.phase = Phase::Multiplexed;
+        }
+        self.rewound = buf[..read].to_vec();
+        buf[read..].fill(0);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl<G: Unpin + Send> Shutdown for Guarded<G> {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl<G> UniqueID for Guarded<G> {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl<G> Ssl for Guarded<G> {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl<G> GetTimingDigest for Guarded<G> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl<G> GetProxyDigest for Guarded<G> {
+    /// pingora hands this to every request on the connection: the one way to reach [`Connection`] from there.
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl<G> GetSocketDigest for Guarded<G> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl<G> std::fmt::Debug for Guarded<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded")
+            .field("peer", &self.connection.peer)
+            .finish_non_exhaustive()
+    }
+}

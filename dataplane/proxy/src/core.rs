@@ -1,0 +1,318 @@
+//! What one core owns: its pipeline, its signature batch, the records on their way to the writer, its counters.
+//!
+//! All of it lives in a thread-local and is borrowed between two awaits, never across one. Requests are tasks on
+//! the core's own runtime. Two pumps, tasks as well, do for all of them what is cheaper together:
+//!
+//! ```text
+//! request: open ─► check ┐                        ┌► decide ─► record ┐               ┌► answer
+//!                        ├─► [signatures pump] ───┤                   ├─► [appends pump]┤
+//! request: open ─► check ┘    verify together     └► decide ─► record ┘  one batch      └► answer
+//! ```
+//!
+//! A pump is woken by the first request of a turn and runs behind the tasks that were ready before it, so it
+//! finds whatever arrived in the same turn. Nothing waits for a timer: a lone message is verified at once.
+//! Requests only wait in [`slots::Slots`]; one that goes away takes nothing with it, its record is written.
+
+mod appends;
+mod signatures;
+mod slots;
+
+use crate::chance;
+use crate::metrics::{Counters, DECISION_BOUNDS};
+use crate::plane::{Live, Plane};
+use crate::throttle::throttled;
+use bytes::Bytes;
+use oktsec_audit::Log;
+use oktsec_contract::Surface;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::reason::Reason;
+use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Proof, Received};
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Everything a core owns.
+pub(crate) struct Core {
+    plane: Arc<Plane>,
+    pub(crate) counters: Arc<Counters>,
+    /// Number of the swap that `live` and `pipeline` come from.
+    generation: u64,
+    live: Option<Arc<Live>>,
+    pipeline: Option<Pipeline>,
+    signatures: signatures::Signatures,
+    appends: appends::Appends,
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
+}
+
+/// Makes this thread a core. Its pumps run on the current runtime until it ends.
+pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>) {
+    let core = Core {
+        appends: appends::Appends::new(plane.log.clone(), plane.audit_queue_max),
+        signatures: signatures::Signatures::default(),
+        plane,
+        counters,
+        generation: 0,
+        live: None,
+        pipeline: None,
+    };
+    CORE.set(Some(core));
+    tokio::spawn(Pump(signatures::pump));
+    tokio::spawn(Pump(appends::pump));
+}
+
+/// Gives back what this thread owned.
+pub(crate) fn stop() {
+    let core = CORE.take();
+    drop(core);
+}
+
+/// Borrows the core of this thread.
+///
+/// # Panics
+/// On a thread that is no core.
+pub(crate) fn with<R>(f: impl FnOnce(&mut Core) -> R) -> R {
+    CORE.with_borrow_mut(|core| f(core.as_mut().expect("requests run on cores only")))
+}
+
+/// Whether every record handed over on this core has been answered.
+pub(crate) fn is_idle() -> bool {
+    CORE.with_borrow(|core| core.as_ref().is_none_or(|core| core.appends.is_idle()))
+}
+
+impl Core {
+    /// What is in force, after taking over what was published since the last message.
+    pub(crate) fn live(&mut self) -> Option<&Arc<Live>> {
+        let generation = self.plane.generation();
+        if generation != self.generation {
+            self.take_over(generation);
+        }
+        self.live.as_ref()
+    }
+
+    /// Runs between two messages: nobody is in the middle of a decision.
+    fn take_over(&mut self, generation: u64) {
+        let Some(live) = self.plane.live() else {
+            return;
+        };
+        let policy = Arc::clone(&live.policy);
+        let taken = match &mut self.pipeline {
+            Some(pipeline) => pipeline.set_policy(policy),
+            None => Pipeline::new(policy, Arc::clone(&self.plane.shared))
+                .map(|pipeline| self.pipeline = Some(pipeline)),
+        };
+        match taken {
+            Ok(()) => {
+                self.generation = generation;
+                self.live = Some(live);
+            }
+            // The old policy stays in force on this core; the next message tries again.
+            Err(error) => throttled!(error, %error, "a core could not take over a snapshot"),
+        }
+    }
+
+    /// Charges the peer.
+    pub(crate) fn admit(
+        &mut self,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Received, Reason> {
+        self.live();
+        let pipeline = self.pipeline.as_mut().ok_or(Reason::SnapshotMissing)?;
+        pipeline
+            .admit(Surface::Message, peer, now)
+            .map_err(|refused| refused.reason)
+    }
+
+    /// Parses a body and hands what must be verified to the next batch.
+    pub(crate) fn open(
+        &mut self,
+        received: Received,
+        body: Bytes,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Result<Opening, Reason> {
+        let pipeline = self.pipeline.as_mut().ok_or(Reason::SnapshotMissing)?;
+        let moment = Moment {
+            now,
+            random: chance::bytes(),
+        };
+        let mut opened = pipeline
+            .open(received, body, headers, moment)
+            .map_err(|refused| refused.reason)?;
+        let proving = match opened.take_check() {
+            None => Proving(None),
+            Some(check) => Proving(Some(self.signatures.push(check, &self.counters))),
+        };
+        Ok(Opening { opened, proving })
+    }
+
+    /// The audit log.
+    pub(crate) fn log(&self) -> Log {
+        self.plane.log.clone()
+    }
+
+    /// Decides, records, and lets `render` see the decision. The answer must wait for [`Decided::record`].
+    pub(crate) fn decide<R>(
+        &mut self,
+        opened: Opened,
+        proof: Proof,
+        render: impl FnOnce(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
+    ) -> Decided<R> {
+        let Self {
+            pipeline,
+            appends,
+            counters,
+            live,
+            ..
+        } = self;
+        let (Some(pipeline), Some(live)) = (pipeline.as_mut(), live.as_ref()) else {
+            unreachable!("a message is opened by a pipeline, and a core never loses its own")
+        };
+        pipeline.decide(opened, proof, Timestamp::now(), |decision| {
+            counters
+                .decision
+                .observe(&DECISION_BOUNDS, u64::from(decision.latency_us) * 1_000);
+            counters.identified(decision.signature());
+            for finding in decision.findings {
+                counters.found(finding.rule_id, finding.severity);
+            }
+            let rendered = render(decision, live);
+            let record = match rendered.record {
+                true => appends.push(decision, counters),
+                false => Recording::Nothing,
+            };
+            let signature = decision.signature_bytes().copied();
+            Decided {
+                reason: decision.reason,
+                value: rendered.value,
+                record,
+                signature,
+            }
+        })
+    }
+
+    /// A message was refused because its record was not written: its signature may come again.
+    pub(crate) fn undo<R>(&self, decided: &Decided<R>) {
+        if let Some(signature) = &decided.signature
+            && decided.reason != Reason::ReplayRejected
+        {
+            self.plane.shared.forget(signature);
+        }
+    }
+}
+
+/// A message whose signature, if it has one, is being verified.
+pub(crate) struct Opening {
+    pub(crate) opened: Opened,
+    pub(crate) proving: Proving,
+}
+
+/// What an answer was made of, and whether the decision is recorded.
+pub(crate) struct Rendered<R> {
+    pub(crate) value: R,
+    pub(crate) record: bool,
+}
+
+/// A decision whose record is on its way.
+pub(crate) struct Decided<R> {
+    pub(crate) reason: Reason,
+    pub(crate) value: R,
+    pub(crate) record: Recording,
+    signature: Option<[u8; 64]>,
+}
+
+/// A signature that is being verified.
+pub(crate) struct Proving(Option<usize>);
+
+impl Future for Proving {
+    type Output = Proof;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Proof> {
+        let Some(at) = self.0 else {
+            return Poll::Ready(Proof::none());
+        };
+        let proof = with(|core| core.signatures.slots.poll(at, cx));
+        if proof.is_ready() {
+            self.0 = None;
+        }
+        proof
+    }
+}
+
+impl Drop for Proving {
+    fn drop(&mut self) {
+        if let Some(at) = self.0 {
+            leave(|core| core.signatures.slots.abandon(at));
+        }
+    }
+}
+
+/// A record that is being appended.
+pub(crate) enum Recording {
+    /// There is none: the answer may go.
+    Nothing,
+    /// It could not even be handed over.
+    Failed(Reason),
+    /// It waits for the writer.
+    Waiting(usize),
+}
+
+impl Future for Recording {
+    type Output = Result<(), Reason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match *self {
+            Self::Nothing => Poll::Ready(Ok(())),
+            Self::Failed(reason) => Poll::Ready(Err(reason)),
+            Self::Waiting(at) => {
+                let outcome = with(|core| core.appends.slots.poll(at, cx));
+                if outcome.is_ready() {
+                    *self = Self::Nothing;
+                }
+                outcome
+            }
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Self::Waiting(at) = *self {
+            leave(|core| core.appends.slots.abandon(at));
+        }
+    }
+}
+
+/// Runs `f` unless the core is gone or being used: then the thread is ending and nothing needs tidying.
+fn leave(f: impl FnOnce(&mut Core)) {
+    let _ = CORE.try_with(|core| {
+        if let Ok(mut core) = core.try_borrow_mut()
+            && let Some(core) = core.as_mut()
+        {
+            f(core);
+        }
+    });
+}
+
+/// A task that does one thing whenever it is woken, as long as this thread is a core.
+struct Pump(fn(&mut Core, &mut Context<'_>));
+
+impl Future for Pump {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        CORE.with_borrow_mut(|core| match core.as_mut() {
+            Some(core) => {
+                (self.0)(core, cx);
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! Who may ask at all: the API key, and whose word about an address we take.
+
+use http::HeaderMap;
+use http::header;
+use oktsec_contract::config::{Cidr, Server};
+use std::net::IpAddr;
+use subtle::ConstantTimeEq;
+
+/// The API key and the trusted proxies of a configuration.
+#[derive(Clone, Default)]
+pub(crate) struct Door {
+    api_key: Option<Box<str>>,
+    trusted: Vec<Cidr>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door")
+            .field("locked", &self.api_key.is_some())
+            .field("trusted", &self.trusted)
+            .finish()
+    }
+}
+
+impl Door {
+    pub(crate) fn new(server: &Server) -> Self {
+        let key = server.api_key.expose();
+        Self {
+            api_key: (!key.is_empty()).then(|| key.into()),
+            // Networks that cannot be read were refused with the configuration.
+            trusted: server
+                .trusted_proxies
+                .iter()
+                .filter_map(|n| Cidr::parse(n))
+                .collect(),
+        }
+    }
+
+    /// Whether the request brings the API key: `Authorization: Bearer <key>`, else `X-API-Key` (compat §2.1).
+    pub(crate) fn opens(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.api_key else {
+            return true;
+        };
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .map(<[u8]>::trim_ascii);
+        let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
+        given.is_some_and(|given| given.ct_eq(key.as_bytes()).into())
+    }
+
+    /// The address to charge: the connection's, unless that is a proxy of ours, which then says who asked it.
+    /// Read from the right, because only what our own proxies appended can be believed.
+    pub(crate) fn peer(&self, connected: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut peer = connected?;
+        if self.trusted.is_empty() || !self.is_trusted(peer) {
+            return Some(peer);
+        }
+        let named = headers.get_all("x-forwarded-for").iter().rev();
+        for hop in named.flat_map(|value| value.as_bytes().rsplit(|&b| b == b',')) {
+            let Some(address) = parse_address(hop.trim_ascii()) else {
+                break;
+            };
+            peer = address;
+            if !self.is_trusted(peer) {
+                break;
+            }
+        }
+        Some(peer)
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+/// An address, perhaps with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let parsed = text.parse::<IpAddr>().ok();
+    let parsed = parsed.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|s| s.ip()));
+    parsed
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+        .map(|ip| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Door;
+    use http::{HeaderMap, HeaderName, HeaderValue};
+    use oktsec_contract::config::Server;
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in all {
+            let value = HeaderValue::from_str(value).expect("visible ASCII");
+            map.append(HeaderName::from_static(name), value);
+        }
+        map
+    }
+
+    #[test]
+    fn the_key_opens_as_bearer_or_by_its_own_header_and_nothing_else_does() {
+        let door = Door::new(&Server {
+            api_key: "k3y".into(),
+            ..Server::default()
+        });
+        for (given, opens) in [
+            (&[("authorization", "Bearer k3y")][..], true),
+            (&[("authorization", "Bearer  k3y ")], true),
+            (&[("x-api-key", "k3y")], true),
+            (
+                &[("authorization", "Basic abc"), ("x-api-key", "k3y")],
+                true,
+            ),
+            (
+                &[("authorization", "Bearer nope"), ("x-api-key", "k3y")],
+                false,
+            ),
+            (&[("authorization", "bearer k3y")], false),
+            (&[("authorization", "k3y")], false),
+            (&[("x-api-key", "k3")], false),
+            (&[("x-api-key", "")], false),
+            (&[], false),
+        ] {
+            assert_eq!(door.opens(&headers(given)), opens, "{given:?}");
+        }
+        assert!(Door::new(&Server::default()).opens(&headers(&[])));
+    }
+
+    #[test]
+    fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
+        let trusted = vec![String::from("10.0.0.0/8")];
+        let door = Door::new(&Server {
+            trusted_proxies: trusted,
+            ..Server::default()
+        });
+        for (connected, forwarded, peer) in [
+            ("192.0.2.7", &["1.2.3.4"][..], "192.0.2.7"),
+            ("10.0.0.1", &["1.2.3.4"], "1.2.3.4"),
+            ("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.9.9.9"], "1.2.3.4"),
+            ("10.0.0.1", &["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
+            ("10.0.0.1", &["junk, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+        ] {
+            let given: Vec<_> = forwarded.iter().map(|v| ("x-forwarded-for", *v)).collect();
+            let found = door.peer(connected.parse().ok(), &headers(&given));
+            assert_eq!(found, peer.parse().ok(), "{connected} {forwarded:?}");
+        }
+        let open = Door::new(&Server::default());
+        let found = open.peer(
+            "10.0.0.1".parse().ok(),
+            &headers(&[("x-forwarded-for", "1.2.3.4")]),
+        );
+        assert_eq!(found, "10.0.0.1".parse().ok());
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a data plane does not run.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the cores may take until they listen.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a data plane does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Somebody else listens there.
+    #[error(
+        "port {port} on {bind} is in use: stop what listens there, or set server.port to another one"
+    )]
+    PortBusy {
+        /// The address.
+        bind: String,
+        /// The port.
+        port: u16,
+    },
+    /// The address is none of ours.
+    #[error("cannot listen on {bind} port {port}: {source}")]
+    Address {
+        /// The address.
+        bind: String,
+        /// The port.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error("server.tls: {path}: {cause}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A folder of ours cannot be made.
+    #[error("{path}: {source}")]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The key that signs the audit log cannot be read or made.
+    #[error("the signing key in {path}: {cause}")]
+    SigningKey {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The audit log cannot be opened.
+    #[error("the audit log: {0}")]
+    Audit(String),
+    /// The system gives no thread.
+    #[error("no thread: {0}")]
+    Thread(io::Error),
+    /// The cores were started and nothing listens.
+    #[error("nothing listens on {0}, long after the cores were started")]
+    NotListening(SocketAddr),
+    /// A core ended by itself.
+    #[error("a core ended unexpectedly")]
+    CoreEnded,
+}
+
+impl RunError {
+    /// The exit code of the process: 2 for what the operator can mend in the configuration.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::PortBusy { .. }
+            | Self::Address { .. }
+            | Self::Tls { .. }
+            | Self::State { .. }
+            | Self::SigningKey { .. } => 2,
+            Self::Audit(_) | Self::Thread(_) | Self::NotListening(_) | Self::CoreEnded => 1,
+        }
+    }
+}

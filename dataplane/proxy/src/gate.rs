@@ -1,0 +1,231 @@
+//! Every request of a core comes through here: its head is checked, then it is answered by us or passed on.
+
+use crate::core;
+use crate::framing::{self, HeadFault};
+use crate::limits::RELAYED_BYTES_MAX;
+use crate::metrics::Counters;
+use crate::plane::Plane;
+use crate::respond::{self, Answer};
+use crate::routes::{Route, health, message, messages, relay};
+use crate::throttle::throttled;
+use crate::visit::{Visit, prepare};
+use crate::{answer, body};
+use async_trait::async_trait;
+use bytes::Bytes;
+use oktsec_contract::reason::Reason;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The HTTP application of one core.
+pub(crate) struct Gate {
+    plane: Arc<Plane>,
+    counters: Arc<Counters>,
+    control_plane: Option<HttpPeer>,
+}
+
+impl Gate {
+    pub(crate) fn new(plane: Arc<Plane>, counters: Arc<Counters>) -> Self {
+        let control_plane = relay::peer(&plane.api_socket);
+        Self {
+            plane,
+            counters,
+            control_plane,
+        }
+    }
+
+    /// Answers what is ours; `false` passes the request on.
+    async fn answer(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        let plane = &*self.plane;
+        if let Err(fault) = check_head(session) {
+            message::count(Reason::RequestInvalid, std::time::Instant::now());
+            if let HeadFault::Ambiguous(what) = fault {
+                throttled!(info, what, peer = ?visit.peer, "a request head was refused");
+            }
+            respond::send(session, bad_head(fault)).await?;
+            return Ok(true);
+        }
+        let head = session.req_header();
+        let connected = visit
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.peer);
+        let (opens, peer) = core::with(|core| {
+            let door = match core.live() {
+                Some(live) => &live.door,
+                None => &plane.first_door,
+            };
+            (
+                door.opens(&head.headers),
+                door.peer(connected, &head.headers),
+            )
+        });
+        visit.peer = peer;
+        let path = head.uri.path();
+        if !opens && Route::needs_key(path) {
+            body::discard_small(session, plane.patience.body).await;
+            respond::send(session, unauthorized()).await?;
+            return Ok(true);
+        }
+        match Route::of(&head.method, path) {
+            Route::Message => message::post(plane, session, peer).await?,
+            Route::Messages => messages::post(plane, session, peer).await?,
+            Route::Health => respond::send(session, health::health()).await?,
+            Route::Ready => respond::send(session, health::ready(plane)).await?,
+            Route::Metrics => respond::send(session, health::metrics(plane)).await?,
+            Route::WrongMethod(allow) => {
+                body::discard_small(session, plane.patience.body).await;
+                let answer = Answer::text(405, "Method Not Allowed\n");
+                respond::send(
+                    session,
+                    Answer {
+                        allow: Some(allow),
+                        ..answer
+                    },
+                )
+                .await?;
+            }
+            Route::Relay => {
+                self.counters.relayed.add(1);
+                if let ServerSession::H1(h1) = session.as_downstream_mut() {
+                    h1.set_read_timeout(Some(Duration::from_secs(60)));
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gate {
+    type CTX = Visit;
+
+    fn new_ctx(&self) -> Visit {
+        Visit::default()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        prepare(session, visit, self.plane.patience.write);
+        self.counters.requests.add(1);
+        match self.answer(session, visit).await {
+            Ok(answered) => Ok(answered),
+            Err(_) => {
+                // The peer went away or does not read; there is nobody to answer.
+                session.set_keepalive(None);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Visit) -> Result<Box<HttpPeer>> {
+        match &self.control_plane {
+            Some(peer) => Ok(Box::new(peer.clone())),
+            None => Error::e_explain(ErrorType::SocketError, "no socket of the control plane"),
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        visit.relayed_bytes += body.as_ref().map_or(0, Bytes::len);
+        if visit.relayed_bytes > RELAYED_BYTES_MAX {
+            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        relay::rewrite(head, visit.peer)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        _visit: &mut Visit,
+    ) -> Result<()> {
+        respond::add_common(head)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        _visit: &mut Visit,
+    ) -> FailToProxy {
+        let answer = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(413), _) => Some(answer::too_large()),
+            (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream)
+            | (ErrorType::HTTPStatus(400), _) => {
+                Some(answer::refusal(Reason::RequestInvalid).closing())
+            }
+            (_, ErrorSource::Downstream) => None,
+            (_, ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset) => {
+                self.counters.relay_failures.add(1);
+                throttled!(
+                    warn,
+                    kind = error.etype().as_str(),
+                    "the control plane did not answer"
+                );
+                Some(relay::unavailable())
+            }
+        };
+        let error_code = answer.as_ref().map_or(0, |answer| answer.status);
+        if let Some(answer) = answer
+            && session.response_written().is_none()
+        {
+            body::discard_small(session, self.plane.patience.body).await;
+            // pingora closes after a failure whatever we say, so the answer should say so as well.
+            let _ = respond::send(session, answer.closing()).await;
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
+        visit.answered();
+    }
+
+    /// pingora's own lines would name paths and headers of peers.
+    fn suppress_error_log(&self, _: &Session, _: &Visit, _: &Error) -> bool {
+        true
+    }
+}
+
+fn check_head(session: &Session) -> Result<(), HeadFault> {
+    match session.as_downstream() {
+        ServerSession::H1(h1) => framing::check_h1(h1.req_header(), &h1.get_headers_raw_bytes()),
+        other => framing::check_common(other.req_header()),
+    }
+}
+
+fn bad_head(fault: HeadFault) -> Answer {
+    let answer = answer::refusal(Reason::RequestInvalid).closing();
+    match fault {
+        HeadFault::TooLarge => Answer {
+            status: 431,
+            ..answer
+        },
+        HeadFault::Ambiguous(_) => answer,
+    }
+}
+
+fn unauthorized() -> Answer {
+    Answer::json(401, Bytes::from_static(b"{\"error\":\"unauthorized\"}\n"))
+}

@@ -1,0 +1,524 @@
+//! `GET /metrics`: the counters of all cores, merged, in the Prometheus text format.
+//!
+//! Families of compat §17 keep name, type, labels and buckets.
+
+use super::process::Process;
+use super::{
+    APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, Histogram, LATENCY_BOUNDS,
+    SIGNATURE_WORDS,
+};
+use oktsec_contract::Severity;
+use oktsec_contract::reason::Reason;
+use oktsec_contract::verdict::Status;
+use prometheus::proto::{
+    Bucket, Counter as CounterValue, Gauge, Histogram as HistogramValue, LabelPair, Metric,
+    MetricFamily, MetricType,
+};
+use prometheus::{Encoder, TextEncoder};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Numbers that no core counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) revision: u64,
+    pub(crate) ready: bool,
+    pub(crate) held_pending: Option<u64>,
+    pub(crate) audit_queue_records: u64,
+    pub(crate) audit_queue_bytes: u64,
+    pub(crate) audit_appended: u64,
+    pub(crate) rules: u64,
+    pub(crate) link_connected: bool,
+    pub(crate) snapshots_refused: u64,
+}
+
+/// The text of `/metrics`.
+pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
+    let mut families = Families(Vec::with_capacity(40));
+    messages(&mut families, cores);
+    rules(&mut families, cores);
+    signatures(&mut families, cores);
+    audit(&mut families, cores, facts);
+    plain(&mut families, cores, facts);
+    process(&mut families);
+    let mut text = Vec::with_capacity(16 << 10);
+    TextEncoder::new()
+        .encode(&families.0, &mut text)
+        .expect("every family has a name and a metric, and a Vec takes all bytes");
+    text
+}
+
+fn messages(families: &mut Families, cores: &[Arc<Counters>]) {
+    let mut answered: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut limited = 0;
+    for &reason in Reason::ALL {
+        for status in Status::ALL {
+            let count: u64 = cores
+                .iter()
+                .filter_map(|core| core.decided.get(usize::from(reason.code())))
+                .map(|row| row[usize::from(status.code())].get())
+                .sum();
+            if count == 0 {
+                continue;
+            }
+            *answered
+                .entry((status.as_str(), reason.decision()))
+                .or_default() += count;
+            match status {
+                Status::Rejected | Status::Blocked | Status::Error => {
+                    *refused.entry(reason.as_str()).or_default() += count;
+                }
+                Status::Delivered
+                | Status::Quarantined
+                | Status::Tunneled
+                | Status::Forwarded
+                | Status::System => {}
+            }
+            if matches!(reason, Reason::PeerRateLimited | Reason::AgentRateLimited) {
+                limited += count;
+            }
+        }
+    }
+    families.counters(
+        "oktsec_messages_total",
+        "Messages answered, by outcome.",
+        answered.iter().map(|(&(status, decision), &count)| {
+            (
+                vec![
+                    ("status", status.into()),
+                    ("policy_decision", decision.into()),
+                ],
+                count,
+            )
+        }),
+    );
+    families.counters(
+        "oktsec_refusals_total",
+        "Messages refused, by exact reason.",
+        refused
+            .iter()
+            .map(|(&reason, &count)| (vec![("reason", reason.into())], count)),
+    );
+    families.counter(
+        "oktsec_rate_limit_hits_total",
+        "Messages above a rate limit.",
+        limited,
+    );
+    let latencies = Status::ALL.into_iter().filter_map(|status| {
+        let at = usize::from(status.code());
+        let merged = merge(
+            cores.iter().map(|core| &core.latency[at]),
+            &LATENCY_BOUNDS,
+            1e9,
+        );
+        (merged.get_sample_count() > 0)
+            .then(|| (vec![("status", status.as_str().to_owned())], merged))
+    });
+    families.histograms(
+        "oktsec_message_latency_seconds",
+        "From reading a message's head to having its answer, record included.",
+        latencies,
+    );
+    families.histograms(
+        "oktsec_decision_seconds",
+        "From receiving a message to its decision, without the record.",
+        [(
+            vec![],
+            merge(
+                cores.iter().map(|core| &core.decision),
+                &DECISION_BOUNDS,
+                1e9,
+            ),
+        )],
+    );
+}
+
+fn rules(families: &mut Families, cores: &[Arc<Counters>]) {
+    let mut found: BTreeMap<Box<str>, (Severity, u64)> = BTreeMap::new();
+    for core in cores {
+        for (rule, (severity, count)) in core.rules.lock().iter() {
+            found.entry(rule.clone()).or_insert((*severity, 0)).1 += count;
+        }
+    }
+    families.counters(
+        "oktsec_rules_triggered_total",
+        "Findings, by rule.",
+        found.iter().map(|(rule, (severity, count))| {
+            let labels = vec![
+                ("rule_id", rule.to_string()),
+                ("severity", severity.as_wire().to_owned()),
+            ];
+            (labels, *count)
+        }),
+    );
+}
+
+fn signatures(families: &mut Families, cores: &[Arc<Counters>]) {
+    let counts = SIGNATURE_WORDS.iter().enumerate().map(|(at, word)| {
+        let count = cores.iter().map(|core| core.signatures[at].get()).sum();
+        (vec![("result", (*word).to_owned())], count)
+    });
+    families.counters(
+        "oktsec_signature_verifications_total",
+        "Senders identified or not.",
+        counts,
+    );
+    families.histograms(
+        "oktsec_signature_batch_size",
+        "Signatures verified together.",
+        [(
+            vec![],
+            merge(
+                cores.iter().map(|core| &core.signature_batch),
+                &BATCH_BOUNDS,
+                1.0,
+            ),
+        )],
+    );
+}
+
+fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
+    families.histograms(
+        "oktsec_audit_append_seconds",
+        "From handing a batch of records to the writer to its answer.",
+        [(
+            vec![],
+            merge(cores.iter().map(|core| &core.append), &APPEND_BOUNDS, 1e9),
+        )],
+    );
+    families.histograms(
+        "oktsec_audit_batch_size",
+        "Records a core handed over together.",
+        [(
+            vec![],
+            merge(
+                cores.iter().map(|core| &core.append_batch),
+                &BATCH_BOUNDS,
+                1.0,
+            ),
+        )],
+    );
+    families.counter(
+        "oktsec_audit_records_total",
+        "Records appended since the start.",
+        facts.audit_appended,
+    );
+    families.counter(
+        "oktsec_audit_waits_total",
+        "Times a core found the writer's queue full and waited.",
+        total(cores, |core| &core.append_waits),
+    );
+    families.counter(
+        "oktsec_audit_failures_total",
+        "Batches of records that were not appended.",
+        total(cores, |core| &core.append_failures),
+    );
+    families.counter(
+        "oktsec_audit_records_refused_total",
+        "Records above the limits of a record.",
+        total(cores, |core| &core.records_refused),
+    );
+    families.gauge(
+        "oktsec_audit_queue_records",
+        "Records waiting.",
+        facts.audit_queue_records,
+    );
+    families.gauge(
+        "oktsec_audit_queue_bytes",
+        "Bytes of them.",
+        facts.audit_queue_bytes,
+    );
+    if let Some(pending) = facts.held_pending {
+        families.gauge(
+            "oktsec_quarantine_pending",
+            "Messages held for an operator.",
+            pending,
+        );
+    }
+}
+
+fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
+    families.counter(
+        "oktsec_connections_total",
+        "Connections accepted.",
+        total(cores, |core| &core.connections),
+    );
+    families.counter(
+        "oktsec_connections_refused_total",
+        "Connections above the limit of a core.",
+        total(cores, |core| &core.connections_refused),
+    );
+    let open = cores
+        .iter()
+        .map(|core| {
+            core.connections_open
+                .load(std::sync::atomic::Ordering::Relaxed)
+        })
+        .sum::<usize>();
+    families.gauge("oktsec_connections_open", "Connections open.", open as u64);
+    families.counter(
+        "oktsec_http_requests_total",
+        "HTTP requests read.",
+        total(cores, |core| &core.requests),
+    );
+    families.counter(
+        "oktsec_relayed_requests_total",
+        "Requests passed on to the control plane.",
+        total(cores, |core| &core.relayed),
+    );
+    families.counter(
+        "oktsec_relay_failures_total",
+        "Requests the control plane did not answer.",
+        total(cores, |core| &core.relay_failures),
+    );
+    families.gauge(
+        "oktsec_snapshot_revision",
+        "Snapshot decided by.",
+        facts.revision,
+    );
+    families.counter(
+        "oktsec_snapshots_refused_total",
+        "Snapshots that were not taken.",
+        facts.snapshots_refused,
+    );
+    families.gauge("oktsec_rules_loaded", "Rules in the database.", facts.rules);
+    families.gauge(
+        "oktsec_ready",
+        "1 if messages are decided.",
+        u64::from(facts.ready),
+    );
+    families.gauge(
+        "oktsec_control_plane_connected",
+        "1 if the control plane is connected.",
+        u64::from(facts.link_connected),
+    );
+    families.gauge("oktsec_cores", "Cores at work.", cores.len() as u64);
+    let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    families.gauges("oktsec_build_info", "1, with the version.", [(labels, 1.0)]);
+}
+
+fn process(families: &mut Families) {
+    let process = Process::read();
+    if let Some(seconds) = process.cpu_seconds {
+        let value = Value::Counter(seconds);
+        families.push(
+            "process_cpu_seconds_total",
+            "Seconds of CPU time, user and system.",
+            [(vec![], value)],
+        );
+    }
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Memory in use.",
+            process.resident_bytes,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Address space in use.",
+            process.virtual_bytes,
+        ),
+        (
+            "process_start_time_seconds",
+            "Start, since 1970.",
+            process.start_seconds,
+        ),
+        ("process_threads", "Threads.", process.threads),
+        ("process_open_fds", "Open files.", process.open_fds),
+        (
+            "process_max_fds",
+            "Files that may be open.",
+            process.max_fds,
+        ),
+    ] {
+        if let Some(value) = value {
+            families.gauges(name, help, [(vec![], value)]);
+        }
+    }
+}
+
+fn total(cores: &[Arc<Counters>], of: impl Fn(&Counters) -> &Counter) -> u64 {
+    cores.iter().map(|core| of(core).get()).sum()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+fn merge<'a, const N: usize>(
+    cores: impl Iterator<Item = &'a Histogram<N>> + Clone,
+    bounds: &[u64; N],
+    unit: f64,
+) -> HistogramValue {
+    let mut merged = HistogramValue::default();
+    let mut cumulative = 0;
+    let buckets = bounds.iter().enumerate().map(|(at, &bound)| {
+        cumulative += cores
+            .clone()
+            .map(|core| core.buckets[at].get())
+            .sum::<u64>();
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound as f64 / unit);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    merged.set_bucket(buckets.collect());
+    // A bucket may be read before and the total after an observation; never the other way round.
+    merged.set_sample_count(cores.clone().map(|core| core.count.get()).sum::<u64>());
+    merged.set_sample_sum(cores.map(|core| core.sum.get()).sum::<u64>() as f64 / unit);
+    merged
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+enum Value {
+    Counter(f64),
+    Gauge(f64),
+    Histogram(HistogramValue),
+}
+
+struct Families(Vec<MetricFamily>);
+
+impl Families {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.counters(name, help, [(vec![], value)]);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+    fn counters(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, u64)>) {
+        self.push(
+            name,
+            help,
+            all.into_iter().map(|(l, v)| (l, Value::Counter(v as f64))),
+        );
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.gauges(name, help, [(vec![], value as f64)]);
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, f64)>) {
+        self.push(
+            name,
+            help,
+            all.into_iter().map(|(l, v)| (l, Value::Gauge(v))),
+        );
+    }
+
+    fn histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (Labels, HistogramValue)>,
+    ) {
+        self.push(
+            name,
+            help,
+            all.into_iter().map(|(l, v)| (l, Value::Histogram(v))),
+        );
+    }
+
+    fn push(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, Value)>) {
+        let mut kind = MetricType::GAUGE;
+        let metrics: Vec<Metric> = all
+            .into_iter()
+            .map(|(labels, value)| {
+                let mut metric = Metric::default();
+                metric.set_label(labels.into_iter().map(pair).collect());
+                match value {
+                    Value::Counter(value) => {
+                        kind = MetricType::COUNTER;
+                        let mut counter = CounterValue::default();
+                        counter.set_value(value);
+                        metric.set_counter(counter);
+                    }
+                    Value::Gauge(value) => {
+                        let mut gauge = Gauge::default();
+                        gauge.set_value(value);
+                        metric.set_gauge(gauge);
+                    }
+                    Value::Histogram(value) => {
+                        kind = MetricType::HISTOGRAM;
+                        metric.set_histogram(value);
+                    }
+                }
+                metric
+            })
+            .collect();
+        if metrics.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics);
+        self.0.push(family);
+    }
+}
+
+fn pair((name, value): (&'static str, String)) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, scrape};
+    use crate::metrics::{BATCH_BOUNDS, Counters};
+    use oktsec_contract::Severity;
+    use oktsec_contract::reason::Reason;
+    use oktsec_contract::record::SignatureState;
+    use oktsec_contract::verdict::Status;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn cores_are_merged_and_families_keep_their_names() {
+        let cores = [Arc::new(Counters::default()), Arc::new(Counters::default())];
+        for core in &cores {
+            core.answered(Reason::Allowed, Status::Delivered, Duration::from_millis(3));
+            core.identified(SignatureState::Verified);
+            core.signature_batch.observe(&BATCH_BOUNDS, 5);
+            core.found("IAP-001", Severity::Critical);
+        }
+        cores[0].answered(
+            Reason::SignatureInvalid,
+            Status::Rejected,
+            Duration::from_micros(30),
+        );
+        cores[1].answered(
+            Reason::PeerRateLimited,
+            Status::Rejected,
+            Duration::from_micros(2),
+        );
+        let facts = Facts {
+            revision: 7,
+            held_pending: Some(2),
+            ..Facts::default()
+        };
+        let text = String::from_utf8(scrape(&cores, &facts)).expect("the format is UTF-8");
+        for line in [
+            "oktsec_messages_total{status=\"delivered\",policy_decision=\"allow\"} 2",
+            "oktsec_messages_total{status=\"rejected\",policy_decision=\"identity_rejected\"} 1",
+            "oktsec_refusals_total{reason=\"signature_invalid\"} 1",
+            "oktsec_rate_limit_hits_total 1",
+            "oktsec_message_latency_seconds_bucket{status=\"delivered\",le=\"0.001\"} 0",
+            "oktsec_message_latency_seconds_bucket{status=\"delivered\",le=\"0.005\"} 2",
+            "oktsec_message_latency_seconds_bucket{status=\"delivered\",le=\"+Inf\"} 2",
+            "oktsec_rules_triggered_total{rule_id=\"IAP-001\",severity=\"CRITICAL\"} 2",
+            "oktsec_signature_verifications_total{result=\"verified\"} 2",
+            "oktsec_signature_verifications_total{result=\"unsigned\"} 0",
+            "oktsec_signature_batch_size_bucket{le=\"8\"} 2",
+            "oktsec_quarantine_pending 2",
+            "oktsec_snapshot_revision 7",
+            "# TYPE oktsec_messages_total counter",
+        ] {
+            assert!(
+                text.lines().any(|l| l == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+}

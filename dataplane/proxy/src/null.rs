@@ -1,0 +1,100 @@
+//! The null server of the benches: the same threads, sockets and pingora services as the data plane, answering a
+//! constant to `POST /v1/message` after reading the body. What it reaches is what HTTP costs.
+
+use crate::body;
+use crate::connection::Patience;
+use crate::cores::{self, Serving};
+use crate::error::RunError;
+use crate::limits::CONNECTIONS_PER_CORE_MAX;
+use crate::listen;
+use crate::metrics::Counters;
+use crate::respond::{self, Answer};
+use crate::visit::{Visit, prepare};
+use async_trait::async_trait;
+use bytes::Bytes;
+use oktsec_contract::limits::BODY_BYTES_MAX;
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// As long as the answer to a clean message.
+const ANSWER: &[u8] =
+    b"{\"status\":\"delivered\",\"message_id\":\"00000000-0000-4000-8000-000000000000\",\
+\"policy_decision\":\"allow\",\"rules_triggered\":[],\"verified_sender\":true}\n";
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// [`RunError`] if the address is not free.
+pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
+    let address = listen::claim(&address.ip().to_string(), address.port())?;
+    let (_keep, shutdown) = watch::channel(false);
+    let serving = Serving {
+        address,
+        tls: None,
+        patience: Patience::default(),
+        connections_max: CONNECTIONS_PER_CORE_MAX,
+        shutdown,
+        drain: Duration::ZERO,
+    };
+    let cpus = cores::allowed_cpus();
+    let mut threads = Vec::new();
+    for at in 0..cores.max(1) {
+        let cpu = cpus.get(at % cpus.len().max(1)).copied();
+        let counters: Arc<Counters> = Arc::default();
+        let thread = cores::spawn(cpu, serving.clone(), counters, || Null, || true, || ())
+            .map_err(RunError::Thread)?;
+        threads.push(thread);
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+struct Null;
+
+#[async_trait]
+impl ProxyHttp for Null {
+    type CTX = Visit;
+
+    fn new_ctx(&self) -> Visit {
+        Visit::default()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        let patience = Patience::default();
+        prepare(session, visit, patience.write);
+        let answer = match session.req_header().uri.path() {
+            "/v1/message" => match body::read(session, BODY_BYTES_MAX, patience.body).await {
+                Ok(_) => Answer::json(200, Bytes::from_static(ANSWER)),
+                Err(_) => {
+                    respond::hang_up(session)?;
+                    return Ok(true);
+                }
+            },
+            _ => Answer::text(404, "Not Found\n"),
+        };
+        respond::send(session, answer).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Visit) -> Result<Box<HttpPeer>> {
+        Error::e_explain(ErrorType::InternalError, "the null server has no upstream")
+    }
+
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
+        visit.answered();
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Visit, _: &Error) -> bool {
+        true
+    }
+}

@@ -1,0 +1,149 @@
+//! What all cores and the link share: the snapshot in force, the log, the facts about this process.
+
+use crate::connection::Patience;
+use crate::door::Door;
+use crate::metrics::{Counters, Facts};
+use arc_swap::ArcSwapOption;
+use oktsec_audit::Log;
+use oktsec_contract::link::DataplaneStatus;
+use oktsec_pipeline::{Policy, Shared};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A snapshot in force, compiled.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) door: Door,
+}
+
+/// What cores and the link share.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) node: String,
+    pub(crate) started: Instant,
+    pub(crate) patience: Patience,
+    /// Where the control plane serves HTTP.
+    pub(crate) api_socket: PathBuf,
+    pub(crate) log: Log,
+    /// Records and bytes that may wait for the writer.
+    pub(crate) audit_queue_max: (usize, usize),
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) cores: Vec<Arc<Counters>>,
+    /// In force before the first snapshot: what the configuration we were started with says.
+    pub(crate) first_door: Door,
+    pub(crate) link_connected: AtomicBool,
+    pub(crate) snapshots_refused: AtomicU64,
+    /// Draining: load balancers should look elsewhere.
+    pub(crate) stopping: AtomicBool,
+    live: ArcSwapOption<Live>,
+    /// Number of swaps. Cores compare it before every message: one load.
+    generation: AtomicU64,
+}
+
+/// The parts of a [`Plane`] that its maker chooses.
+pub(crate) struct PlaneParts {
+    pub(crate) node: String,
+    pub(crate) patience: Patience,
+    pub(crate) api_socket: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) audit_queue_max: (usize, usize),
+    pub(crate) replay_signatures_max: usize,
+    pub(crate) cores: usize,
+    pub(crate) first_door: Door,
+}
+
+impl Plane {
+    pub(crate) fn new(parts: PlaneParts) -> Self {
+        Self {
+            node: parts.node,
+            started: Instant::now(),
+            patience: parts.patience,
+            api_socket: parts.api_socket,
+            log: parts.log,
+            audit_queue_max: parts.audit_queue_max,
+            shared: Arc::new(Shared::new(parts.replay_signatures_max)),
+            cores: (0..parts.cores).map(|_| Arc::default()).collect(),
+            first_door: parts.first_door,
+            link_connected: AtomicBool::new(false),
+            snapshots_refused: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            live: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts a snapshot in force. Cores take it over at their next message.
+    pub(crate) fn publish(&self, policy: Arc<Policy>) {
+        let door = Door::new(&policy.snapshot().config.server);
+        self.live.store(Some(Arc::new(Live { policy, door })));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Number of snapshots put in force so far.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The snapshot in force.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// Revision decided by; 0 is none.
+    pub(crate) fn revision(&self) -> u64 {
+        self.live().map_or(0, |live| live.policy.revision())
+    }
+
+    /// What keeps messages from being decided; empty if nothing does.
+    pub(crate) fn obstacles(&self) -> Vec<&'static str> {
+        let mut obstacles = Vec::new();
+        if self.generation() == 0 {
+            obstacles.push("no snapshot of the configuration has been loaded");
+        }
+        if self.log.health().last_error.is_some() {
+            obstacles.push("the audit log cannot be written");
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            obstacles.push("shutting down");
+        }
+        obstacles
+    }
+
+    /// Numbers for `/metrics` that no core counts.
+    pub(crate) fn facts(&self) -> Facts {
+        let health = self.log.health();
+        let rules = self
+            .live()
+            .map_or(0, |live| live.policy.database().rules().len());
+        Facts {
+            revision: self.revision(),
+            ready: self.obstacles().is_empty(),
+            held_pending: Some(health.held_pending),
+            audit_queue_records: health.queue_records as u64,
+            audit_queue_bytes: health.queue_bytes as u64,
+            audit_appended: health.appended_total,
+            rules: rules as u64,
+            link_connected: self.link_connected.load(Ordering::Relaxed),
+            snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Numbers for the control plane.
+    pub(crate) fn status(&self) -> DataplaneStatus {
+        let facts = self.facts();
+        DataplaneStatus {
+            node: self.node.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: facts.revision,
+            workers: u16::try_from(self.cores.len()).unwrap_or(u16::MAX),
+            uptime_secs: self.started.elapsed().as_secs(),
+            messages: self.cores.iter().map(|core| core.messages()).sum(),
+            audit_queue: facts.audit_queue_records,
+            rules: u32::try_from(facts.rules).unwrap_or(u32::MAX),
+        }
+    }
+}

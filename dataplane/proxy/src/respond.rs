@@ -1,0 +1,149 @@
+//! Sends answers: the headers every answer carries (compat §2.1), and the body.
+
+use crate::chance;
+use crate::connection::Connection;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use std::sync::Arc;
+
+/// An answer of ours, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) kind: Kind,
+    pub(crate) body: Bytes,
+    /// Seconds after which it may be tried again.
+    pub(crate) retry_after: Option<u32>,
+    /// The `Allow` of a 405.
+    pub(crate) allow: Option<&'static str>,
+    /// Close the connection afterwards: what follows on it cannot be trusted or is not wanted.
+    pub(crate) close: bool,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Json,
+    Lines,
+    Text,
+    Metrics,
+}
+
+impl Kind {
+    const fn media_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/json",
+            Self::Lines => "application/x-ndjson",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        })
+    }
+}
+
+impl Answer {
+    pub(crate) const fn json(status: u16, body: Bytes) -> Self {
+        Self {
+            status,
+            kind: Kind::Json,
+            body,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
+    }
+
+    pub(crate) const fn text(status: u16, body: &'static str) -> Self {
+        let body = Bytes::from_static(body.as_bytes());
+        Self {
+            status,
+            kind: Kind::Text,
+            body,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+/// Sends a whole answer.
+pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
+    let mut head = head(answer.status, answer.kind)?;
+    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
+    if let Some(seconds) = answer.retry_after {
+        head.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds))?;
+    }
+    if let Some(allow) = answer.allow {
+        head.insert_header(header::ALLOW, HeaderValue::from_static(allow))?;
+    }
+    let stopping = Connection::of(session.as_downstream().digest()).is_some_and(|c| c.is_stopping());
+    if answer.close || stopping {
+        session.set_keepalive(None);
+    }
+    let downstream = session.as_downstream_mut();
+    downstream.write_response_header(head).await?;
+    downstream.write_response_body(answer.body, true).await
+}
+
+/// Nobody is left to answer: closes.
+pub(crate) fn hang_up(session: &mut Session) -> Result<()> {
+    session.set_keepalive(None);
+    Ok(())
+}
+
+/// The head of an answer of ours, without a length.
+pub(crate) fn head(status: u16, kind: Kind) -> Result<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build_no_case(status, Some(12))?;
+    head.insert_header(header::CONTENT_TYPE, kind.media_type())?;
+    add_common(&mut head)?;
+    Ok(Box::new(head))
+}
+
+/// Adds what every answer carries; the control plane's own values stay.
+pub(crate) fn add_common(head: &mut ResponseHeader) -> Result<()> {
+    let id = chance::request_id();
+    let id = HeaderValue::from_bytes(&id).expect("hex digits and dashes are visible ASCII");
+    head.insert_header(HeaderName::from_static("x-request-id"), id)?;
+    for (name, value) in &COMMON {
+        if !head.headers.contains_key(name) {
+            head.insert_header(name, value.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// The connection a session runs on.
+pub(crate) fn connection(session: &Session) -> Option<Arc<Connection>> {
+    Connection::of(session.as_downstream().digest()).cloned()
+}
+
+static COMMON: [(HeaderName, HeaderValue); 5] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("strict-origin-when-cross-origin"),
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("interest-cohort=()"),
+    ),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; script-src 'self' 'unsafe-inline'; \
+             style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; \
+             connect-src 'self'",
+        ),
+    ),
+];

@@ -1,0 +1,40 @@
+//! What we keep about one request while pingora drives it.
+
+use crate::connection::Connection;
+use crate::respond;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One request.
+#[derive(Debug, Default)]
+pub(crate) struct Visit {
+    pub(crate) connection: Option<Arc<Connection>>,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) relayed_bytes: usize,
+}
+
+/// Stops the clock of the head and sets what every request needs.
+pub(crate) fn prepare(session: &mut Session, visit: &mut Visit, write: Duration) {
+    visit.connection = respond::connection(session);
+    if let Some(connection) = &visit.connection {
+        connection.begun();
+    }
+    let downstream = session.as_downstream_mut();
+    downstream.set_write_timeout(Some(write));
+    if let ServerSession::H1(h1) = downstream {
+        h1.set_pipelining_enabled(true);
+        // Bodies have a clock of ours, see `body`.
+        h1.set_read_timeout(None);
+    }
+}
+
+impl Visit {
+    pub(crate) fn answered(&self) {
+        if let Some(connection) = &self.connection {
+            connection.answered();
+        }
+    }
+}

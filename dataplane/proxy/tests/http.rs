@@ -1,0 +1,412 @@
+//! The HTTP around messages: connections that live on, requests that try to be two, peers that take their time.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::{Client, Site, Wish, request, signed};
+use oktsec_proxy::Patience;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_connection_serves_many_messages() {
+    let site = Site::plain();
+    let mut client = site.client();
+    for n in 0..50 {
+        let message = signed("alice", "bob", &n.to_string()).to_string();
+        assert_eq!(
+            client.post("/v1/message", &[], message.as_bytes()).status,
+            200
+        );
+    }
+    // The probe of the start and this client.
+    assert!(site.metric("oktsec_connections_total") < 4.5);
+    let old = b"GET /health HTTP/1.0\r\n\r\n";
+    let mut client = site.client();
+    client.send(old);
+    assert_eq!(
+        client.receive().unwrap().header("Connection"),
+        Some("close")
+    );
+    assert!(client.is_closed());
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let site = Site::plain();
+    let mut client = site.client();
+    let mut all = Vec::new();
+    for n in 0..40 {
+        if n % 4 == 3 {
+            all.extend(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+        } else {
+            let message = signed("alice", "bob", &format!("m{n}")).to_string();
+            all.extend(request("/v1/message", &[], message.as_bytes()));
+        }
+    }
+    for piece in all.chunks(1_000) {
+        client.send(piece);
+    }
+    for n in 0..40 {
+        let response = client.receive().unwrap();
+        assert_eq!(response.status, 200, "{n}");
+        let expected = if n % 4 == 3 { "ok" } else { "delivered" };
+        assert_eq!(response.json()["status"], expected, "{n}");
+    }
+}
+
+#[test]
+fn the_shortest_request_is_answered_without_waiting_for_more() {
+    let site = Site::plain();
+    let mut client = site.client();
+    client.send(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.receive().unwrap().status, 503, "no control plane");
+}
+
+/// Requests whose end two parsers could see at different places.
+#[test]
+fn ambiguous_requests_are_refused_and_the_connection_ends() {
+    let site = Site::plain();
+    let message = signed("alice", "bob", "smuggled").to_string();
+    let inner = String::from_utf8(request("/v1/message", &[], message.as_bytes())).unwrap();
+    for (what, bytes) in [
+        (
+            "length and coding",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "coding and length",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "the same length twice",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "a list of lengths",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 0, 0\r\n\r\n{inner}"),
+        ),
+        (
+            "a signed length",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: +0\r\n\r\n{inner}"),
+        ),
+        (
+            "a negative length",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n{inner}"),
+        ),
+        (
+            "a hex length",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 0x0\r\n\r\n{inner}"),
+        ),
+        (
+            "another coding",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "two codings",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "identity, then chunked",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "an odd chunked",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "chunked in 1.0",
+            format!(
+                "POST /v1/message HTTP/1.0\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "a folded line",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "a space before the colon",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length : 0\r\n\r\n{inner}"),
+        ),
+        (
+            "bare line feeds",
+            format!("POST /v1/message HTTP/1.1\nHost: t\nContent-Length: 0\n\n{inner}"),
+        ),
+        (
+            "one bare line feed",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\nContent-Length: 0\r\n\r\n{inner}"),
+        ),
+        (
+            "a bare carriage return",
+            format!("POST /v1/message HTTP/1.1\r\nHost: t\rContent-Length: 0\r\n\r\n{inner}"),
+        ),
+        (
+            "a zero byte",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "two hosts",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nHost: u\r\nContent-Length: 0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "no host",
+            format!("POST /v1/message HTTP/1.1\r\nContent-Length: 0\r\n\r\n{inner}"),
+        ),
+        (
+            "a chunk size that is none",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{inner}"
+            ),
+        ),
+        (
+            "a negative chunk size",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{inner}"
+            ),
+        ),
+        (
+            "a chunk size of 17 digits",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n{inner}"
+            ),
+        ),
+        (
+            "a chunk without its end",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyy0\r\n\r\n{inner}"
+            ),
+        ),
+        (
+            "a chunk size ended by a bare line feed",
+            format!(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n{inner}"
+            ),
+        ),
+    ] {
+        let mut client = site.client();
+        client.send(bytes.as_bytes());
+        if let Some(response) = client.receive() {
+            assert_eq!(response.status, 400, "{what}: {}", response.text());
+            let next = client.receive().map(|r| (r.status, r.text()));
+            assert_eq!(next, None, "{what}: a second answer came");
+        }
+    }
+    assert_eq!(site.message_records().len(), 0, "nothing was smuggled");
+}
+
+#[test]
+fn heads_are_bounded() {
+    let site = Site::plain();
+    let many: String = (0..120).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let mut client = site.client();
+    client.send(format!("GET /health HTTP/1.1\r\nHost: t\r\n{many}\r\n").as_bytes());
+    assert_eq!(client.receive().unwrap().status, 431);
+    let long = "x".repeat(70_000);
+    let mut client = site.client();
+    client.send(format!("GET /health HTTP/1.1\r\nHost: t\r\nX: {long}\r\n\r\n").as_bytes());
+    assert_eq!(client.receive().unwrap().status, 431);
+}
+
+fn impatient() -> Site {
+    let patience = Patience {
+        idle: Duration::from_millis(600),
+        head: Duration::from_millis(300),
+        body: Duration::from_millis(300),
+        write: Duration::from_secs(5),
+    };
+    Site::new(Wish {
+        tune: Box::new(move |o| o.patience = patience),
+        ..Wish::default()
+    })
+}
+
+/// Feeds bytes one by one, faster than any single wait, until the other side gives up.
+fn drip(client: &mut Client, bytes: &[u8]) -> Duration {
+    let begun = Instant::now();
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    for byte in bytes.iter().cycle() {
+        let mut peek = [0; 1];
+        match client.stream.peek(&mut peek) {
+            Ok(_) => return begun.elapsed(),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
+            Err(_) => return begun.elapsed(),
+        }
+        if std::io::Write::write_all(&mut client.stream, &[*byte]).is_err() {
+            return begun.elapsed();
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "it may drip for ever"
+        );
+    }
+    unreachable!("the bytes never end")
+}
+
+#[test]
+fn a_head_that_drips_is_cut_off_as_a_whole() {
+    let site = impatient();
+    let mut client = site.client();
+    client.send(b"GET /health HTTP/1.1\r\nX: ");
+    assert!(drip(&mut client, b"a") < Duration::from_secs(3));
+    // And in the second request of a connection.
+    let mut client = site.client();
+    assert_eq!(client.get("/health").status, 200);
+    client.send(b"GET /health HTTP/1.1\r\nX: ");
+    assert!(drip(&mut client, b"a") < Duration::from_secs(3));
+    // And where the HTTP/2 preface is looked for.
+    let mut client = site.client();
+    client.send(b"PRI * HTTP");
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_body_that_drips_is_answered_408() {
+    let site = impatient();
+    let mut client = site.client();
+    client.send(b"POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 5000\r\n\r\n");
+    assert!(drip(&mut client, b" ") < Duration::from_secs(3));
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let response = client.receive().unwrap();
+    assert_eq!(response.status, 408);
+    assert_eq!(response.json()["reason"], "body_timeout");
+}
+
+#[test]
+fn a_silent_connection_is_closed_and_a_busy_one_is_not() {
+    let site = impatient();
+    let mut silent = site.client();
+    assert!(silent.is_closed());
+    let mut idle = site.client();
+    assert_eq!(idle.get("/health").status, 200);
+    assert!(idle.is_closed());
+    let mut busy = site.client();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(busy.get("/health").status, 200);
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn connections_above_the_limit_are_closed_at_once() {
+    let site = Site::new(Wish {
+        tune: Box::new(|o| o.connections_per_core_max = 3),
+        ..Wish::default()
+    });
+    let mut kept: Vec<Client> = Vec::new();
+    common::eventually("three connections are served", || {
+        let mut client = site.client();
+        client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+        if client.receive().is_some() {
+            kept.push(client);
+        }
+        kept.len() == 3
+    });
+    assert!(site.client().is_closed());
+    kept.pop();
+    common::eventually("a place is free again", || {
+        let mut client = site.client();
+        client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+        client.receive().is_some()
+    });
+}
+
+#[test]
+fn a_client_that_asks_first_is_invited() {
+    let site = Site::plain();
+    let mut client = site.client();
+    let message = signed("alice", "bob", "big").to_string();
+    let head = format!(
+        "POST /v1/message HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        message.len()
+    );
+    client.send(head.as_bytes());
+    assert_eq!(client.receive().unwrap().status, 100);
+    client.send(message.as_bytes());
+    assert_eq!(client.receive().unwrap().status, 200);
+}
+
+#[test]
+fn http2_without_tls_is_spoken_on_the_same_port() {
+    let site = Site::plain();
+    let address = site.address();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut h2, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for n in 0..20 {
+            let request = http::Request::post("http://t/v1/message").body(()).unwrap();
+            let (response, mut body) = h2.send_request(request, false).unwrap();
+            let message = signed("alice", "bob", &format!("h2 {n}")).to_string();
+            body.send_data(message.into(), true).unwrap();
+            answers.push(response);
+            h2 = h2.ready().await.unwrap();
+        }
+        for answer in answers {
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.headers()["x-frame-options"], "DENY");
+            let mut body = answer.into_body();
+            let mut bytes = Vec::new();
+            while let Some(data) = body.data().await {
+                bytes.extend_from_slice(&data.unwrap());
+            }
+            let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(json["status"], "delivered");
+        }
+    });
+    assert_eq!(site.message_records().len(), 20);
+}
+
+#[test]
+fn connect_is_not_for_this_port() {
+    let site = Site::plain();
+    let mut client = site.client();
+    client.send(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
+    assert_eq!(client.receive().unwrap().status, 405);
+}

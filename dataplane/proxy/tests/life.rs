@@ -1,0 +1,448 @@
+//! A data plane's life: starting without anybody, snapshots coming while it works, a control plane that is away,
+//! an audit log that cannot keep up, and the end.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::{Client, PLAIN, Site, Wish, eventually, parse_config, signed, snapshot, unsigned};
+use oktsec_contract::config::Config;
+use oktsec_contract::id::MessageId;
+use oktsec_contract::link::{
+    FrameReader, LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane,
+};
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The other end of the link.
+struct ControlPlane {
+    stream: UnixStream,
+    reader: FrameReader,
+}
+
+impl ControlPlane {
+    fn listen(site: &Site) -> UnixListener {
+        let _ = std::fs::remove_file(&site.paths.link_socket);
+        UnixListener::bind(&site.paths.link_socket).unwrap()
+    }
+
+    fn accept(listener: &UnixListener) -> (Self, ToControl) {
+        let (stream, _) = listener.accept().unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let mut line = Self {
+            stream,
+            reader: FrameReader::new(),
+        };
+        let hello = line.receive();
+        (line, hello)
+    }
+
+    fn send(&mut self, message: &ToDataplane) {
+        self.stream.write_all(&message.encode().unwrap()).unwrap();
+    }
+
+    fn publish(&mut self, snapshot: &Snapshot) -> ToControl {
+        self.send(&ToDataplane::Snapshot(snapshot.encode().unwrap()));
+        self.receive()
+    }
+
+    fn receive(&mut self) -> ToControl {
+        let mut piece = [0; 4096];
+        loop {
+            if let Some(frame) = self.reader.next().unwrap() {
+                return ToControl::decode(&frame).unwrap();
+            }
+            let n = self.stream.read(&mut piece).unwrap();
+            assert!(n > 0, "the line ended");
+            self.reader.push(&piece[..n]);
+        }
+    }
+}
+
+fn config(site: &Site, yaml: &str) -> Config {
+    let mut config = parse_config(yaml, site.dir.path());
+    config.server.port = site.address().port();
+    config
+}
+
+#[test]
+fn snapshots_come_down_the_link_and_the_last_one_survives_a_restart() {
+    let mut site = Site::new(Wish {
+        snapshot: false,
+        ..Wish::default()
+    });
+    assert_eq!(site.post(&signed("alice", "bob", "too early")).status, 503);
+    let listener = ControlPlane::listen(&site);
+    let (mut line, hello) = ControlPlane::accept(&listener);
+    assert!(
+        matches!(hello, ToControl::Hello { revision: 0, .. }),
+        "{hello:?}"
+    );
+
+    let first = snapshot(1, config(&site, PLAIN));
+    assert_eq!(line.publish(&first), ToControl::Applied { revision: 1 });
+    assert_eq!(site.post(&signed("alice", "bob", "now")).status, 200);
+    assert_eq!(site.get("/readyz").status, 200);
+
+    let suspended = PLAIN.replace("bob: {}", "bob: {suspended: true}");
+    let second = snapshot(2, config(&site, &suspended));
+    assert_eq!(line.publish(&second), ToControl::Applied { revision: 2 });
+    let refused = site.post(&signed("alice", "bob", "and now"));
+    assert_eq!(refused.json()["policy_decision"], "recipient_suspended");
+
+    // What cannot be used is refused, and what was in force stays.
+    let mut broken = snapshot(3, config(&site, PLAIN));
+    broken.keys[0].public_key = [0; 32];
+    assert!(matches!(
+        line.publish(&broken),
+        ToControl::Refused { revision: 3, .. }
+    ));
+    line.send(&ToDataplane::Snapshot(b"nonsense".to_vec()));
+    assert!(matches!(
+        line.receive(),
+        ToControl::Refused { revision: 0, .. }
+    ));
+    assert_eq!(site.running().revision(), 2);
+    assert!((site.metric("oktsec_snapshots_refused_total") - 2.0).abs() < 0.1);
+
+    drop((line, listener));
+    site.restart();
+    assert_eq!(site.running().revision(), 2);
+    let applied: Vec<_> = site
+        .records()
+        .into_iter()
+        .filter(|r| r["policy_decision"] == "snapshot_applied")
+        .map(|r| r["revision"].clone())
+        .collect();
+    assert_eq!(applied, [json!(1), json!(2), json!(2)]);
+}
+
+#[test]
+fn the_link_is_found_again_after_the_control_plane_restarts() {
+    let site = Site::plain();
+    for _ in 0..3 {
+        let listener = ControlPlane::listen(&site);
+        let (mut line, hello) = ControlPlane::accept(&listener);
+        assert!(
+            matches!(hello, ToControl::Hello { revision: 1, .. }),
+            "{hello:?}"
+        );
+        line.send(&ToDataplane::Request {
+            id: 7,
+            body: LinkRequest::Status,
+        });
+        let ToControl::Response {
+            id: 7,
+            body: LinkResponse::Status(status),
+        } = line.receive()
+        else {
+            panic!("not a status")
+        };
+        assert_eq!((status.revision, status.workers, status.rules), (1, 1, 3));
+    }
+}
+
+#[test]
+fn held_messages_are_resolved_over_the_link() {
+    let site = Site::plain();
+    let listener = ControlPlane::listen(&site);
+    let (mut line, _) = ControlPlane::accept(&listener);
+    let held = site.post(&signed("alice", "bob", "a strange-word")).json();
+    let message = MessageId::parse(held["quarantine_id"].as_str().unwrap()).unwrap();
+    let mut ask = |message, action| {
+        let reviewer = String::from("ops");
+        line.send(&ToDataplane::Request {
+            id: 1,
+            body: LinkRequest::Resolve {
+                message,
+                action,
+                reviewer,
+            },
+        });
+        match line.receive() {
+            ToControl::Response { id: 1, body } => body,
+            other => panic!("{other:?}"),
+        }
+    };
+    let unknown = ask(MessageId::from_random([9; 16]), Resolution::Release);
+    assert_eq!(unknown, LinkResponse::NotFound);
+    let LinkResponse::Resolved(item) = ask(message, Resolution::Release) else {
+        panic!("not resolved")
+    };
+    assert_eq!(
+        (item.message, item.from.as_str(), item.reviewer.as_str()),
+        (message, "alice", "ops")
+    );
+    assert!(matches!(
+        ask(message, Resolution::Discard),
+        LinkResponse::NotPending { .. }
+    ));
+    assert!(site.metric("oktsec_quarantine_pending") < 0.5);
+}
+
+#[test]
+fn messages_flow_while_the_control_plane_is_away() {
+    let site = Site::with(&format!("server: {{api_key: k}}\n{PLAIN}"));
+    for path in ["/v1/agents", "/v1/quarantine/x", "/nowhere"] {
+        let response = site.client().post(path, &[("X-API-Key", "k")], b"{}");
+        assert_eq!(response.status, 503, "{path}");
+        assert_eq!(
+            response.text(),
+            "{\"error\":\"control plane unavailable\"}\n"
+        );
+        assert_eq!(response.header("X-Frame-Options"), Some("DENY"));
+    }
+    let message = signed("alice", "bob", "meanwhile").to_string();
+    let mut client = site.client();
+    let response = client.post("/v1/message", &[("X-API-Key", "k")], message.as_bytes());
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        client.get("/dashboard").status,
+        503,
+        "pages have their own sessions"
+    );
+}
+
+#[test]
+fn the_rest_is_passed_on_as_it_came() {
+    let site = Site::plain();
+    let _ = std::fs::remove_file(&site.paths.api_socket);
+    let listener = UnixListener::bind(&site.paths.api_socket).unwrap();
+    let backend = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            let mut piece = [0; 4096];
+            let mut seen = Vec::new();
+            while !(seen.ends_with(b"{\"a\":1}") || seen.ends_with(b"0\r\n\r\n")) {
+                let n = stream.read(&mut piece).unwrap();
+                assert!(n > 0);
+                seen.extend_from_slice(&piece[..n]);
+            }
+            got.push(String::from_utf8(seen).unwrap());
+            stream
+                .write_all(
+                    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n\
+                      Content-Security-Policy: default-src 'none'\r\nKeep-Alive: timeout=9\r\n\
+                      Content-Length: 3\r\n\r\n{}\n",
+                )
+                .unwrap();
+        }
+        got
+    });
+    let mut client = site.client();
+    let headers = [
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("Connection", "X-Hop"),
+        ("X-Hop", "1"),
+        ("X-Stays", "2"),
+    ];
+    for _ in 0..2 {
+        let response = client.post("/v1/agents?x=%20y", &headers, b"{\"a\":1}");
+        assert_eq!((response.status, response.text().as_str()), (201, "{}\n"));
+        assert_eq!(
+            response.header("Content-Security-Policy"),
+            Some("default-src 'none'")
+        );
+        assert_eq!(response.header("X-Content-Type-Options"), Some("nosniff"));
+        assert!(response.header("X-Request-ID").is_some());
+    }
+    for request in backend.join().unwrap() {
+        let lower = request.to_ascii_lowercase();
+        assert!(
+            request.starts_with("POST /v1/agents?x=%20y HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(lower.contains("\r\nx-stays: 2\r\n"), "{request}");
+        assert!(
+            lower.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"),
+            "{request}"
+        );
+        assert!(
+            !lower.contains("6.6.6.6") && !lower.contains("x-hop"),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn a_busy_port_is_an_error_that_names_it() {
+    let site = Site::plain();
+    let other = tempfile::tempdir().unwrap();
+    let mut config = parse_config(PLAIN, other.path());
+    config.server.port = site.address().port();
+    let paths = oktsec_contract::paths::StatePaths::for_config(&config);
+    let error = Dataplane::start(DataplaneOptions::from_config(&config, paths)).unwrap_err();
+    assert!(matches!(error, RunError::PortBusy { .. }), "{error}");
+    assert!(
+        error.to_string().contains(&config.server.port.to_string()),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn snapshots_change_under_load_and_every_message_gets_one_answer() {
+    let yaml = PLAIN.replace("rate_limit", "server: {workers: 2}\nrate_limit");
+    let site = Site::with(&yaml);
+    let listener = ControlPlane::listen(&site);
+    let (mut line, _) = ControlPlane::accept(&listener);
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicU64::new(0));
+    let address = site.address();
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                let mut n = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let message = signed("alice", "bob", &format!("{sender} {n}")).to_string();
+                    let response = client.post("/v1/message", &[], message.as_bytes());
+                    assert!(matches!(response.status, 200 | 403), "{}", response.text());
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    n += 1;
+                }
+            })
+        })
+        .collect();
+    let suspended = yaml.replace("bob: {}", "bob: {suspended: true}");
+    for revision in 2..30 {
+        let text = if revision % 2 == 0 { &suspended } else { &yaml };
+        let next = snapshot(revision, config(&site, text));
+        assert_eq!(line.publish(&next), ToControl::Applied { revision });
+        let before = answered.load(Ordering::Relaxed);
+        eventually("messages after a swap", || {
+            answered.load(Ordering::Relaxed) >= before + 20
+        });
+        // Whoever asks after `Applied` is decided by the new one, on whichever core.
+        let status = site.post(&signed("alice", "bob", "probe")).status;
+        assert_eq!(
+            status,
+            if revision % 2 == 0 { 403 } else { 200 },
+            "revision {revision}"
+        );
+    }
+    over.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    let expected = answered.load(Ordering::Relaxed) + 28;
+    assert_eq!(
+        site.metric("oktsec_message_latency_seconds_count{status=\"delivered\"}")
+            + site.metric("oktsec_message_latency_seconds_count{status=\"rejected\"}"),
+        expected as f64
+    );
+}
+
+#[test]
+fn stopping_finishes_what_was_begun_and_keeps_every_record() {
+    let mut site = Site::plain();
+    let mut idle = site.client();
+    assert_eq!(idle.get("/health").status, 200);
+    let message = signed("alice", "bob", "in flight").to_string();
+    let (first, second) = message.split_at(20);
+    let mut busy = site.client();
+    busy.send(
+        format!(
+            "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{first}",
+            message.len()
+        )
+        .as_bytes(),
+    );
+    // Its head has been read once another request on this one core was answered.
+    assert_eq!(site.get("/health").status, 200);
+    let address = site.address();
+    let dataplane = site.dataplane.take().unwrap();
+    let stopping = std::thread::spawn(move || dataplane.stop());
+    assert!(idle.is_closed(), "a connection without a request ends");
+    eventually("the port is closed", || {
+        std::net::TcpStream::connect(address).is_err()
+    });
+    busy.send(second.as_bytes());
+    let response = busy.receive().unwrap();
+    assert_eq!(
+        (response.status, response.header("Connection")),
+        (200, Some("close"))
+    );
+    stopping.join().unwrap();
+    assert_eq!(site.message_records().len(), 1);
+    site.start(&|_| {});
+    assert_eq!(site.post(&unsigned("alice", "bob", "x")).status, 401);
+}
+
+#[test]
+fn stopping_does_not_wait_for_ever() {
+    let site = Site::new(Wish {
+        tune: Box::new(|o| o.drain = Duration::from_millis(300)),
+        ..Wish::default()
+    });
+    let mut slow = site.client();
+    slow.send(b"POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{");
+    assert_eq!(site.get("/health").status, 200);
+    let begun = Instant::now();
+    drop(site);
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(slow.is_closed());
+}
+
+#[test]
+fn a_full_audit_queue_is_back_pressure_and_then_a_503() {
+    // Nothing fits beside anything: only an empty queue takes a record.
+    let site = Site::new(Wish {
+        tune: Box::new(|o| o.audit_queue_max = (1, 1)),
+        yaml: &PLAIN.replace("rate_limit", "server: {workers: 2}\nrate_limit"),
+        ..Wish::default()
+    });
+    let address = site.address();
+    let senders: Vec<_> = (0..16)
+        .map(|sender| {
+            std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                let mut delivered = 0;
+                for n in 0..100 {
+                    let message = signed("alice", "bob", &format!("{sender} {n}")).to_string();
+                    let mut response = client.post("/v1/message", &[], message.as_bytes());
+                    if response.status == 503 {
+                        // Not recorded, so not seen: the same message may come again.
+                        response = client.post("/v1/message", &[], message.as_bytes());
+                    }
+                    match response.status {
+                        200 => delivered += 1,
+                        503 => {
+                            let body = response.json();
+                            assert_eq!(body["reason"], "audit_overloaded", "{body}");
+                            assert_eq!(body["error"], "audit log unavailable");
+                        }
+                        other => panic!("{other}: {}", response.text()),
+                    }
+                }
+                delivered
+            })
+        })
+        .collect();
+    let delivered: usize = senders.into_iter().map(|s| s.join().unwrap()).sum();
+    assert!(delivered > 0);
+    assert!(
+        site.metric("oktsec_audit_waits_total") > 0.5,
+        "the queue was full at times"
+    );
+    let records = site.message_records();
+    assert_eq!(
+        records.len(),
+        delivered,
+        "exactly what was acknowledged is recorded"
+    );
+}

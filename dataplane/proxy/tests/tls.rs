@@ -1,0 +1,224 @@
+//! TLS on the one port: HTTP/1.1 and HTTP/2 by negotiation, client certificates when asked for.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::{PLAIN, Site, signed};
+use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// An authority and what it has signed.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    fn issue(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        (cert.pem(), key.serialize_pem())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+}
+
+/// Certificates lie in a folder of their own: a site's is made later.
+fn files(authority: &Authority) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = authority.issue("localhost");
+    std::fs::write(dir.path().join("cert.pem"), cert).unwrap();
+    std::fs::write(dir.path().join("key.pem"), key).unwrap();
+    std::fs::write(dir.path().join("ca.pem"), authority.issuer.pem()).unwrap();
+    dir
+}
+
+fn yaml(dir: &Path, more: &str) -> String {
+    let dir = dir.display();
+    format!("server: {{tls: {{cert: {dir}/cert.pem, key: {dir}/key.pem{more}}}}}\n{PLAIN}")
+}
+
+async fn connect(
+    site: &Site,
+    authority: &Authority,
+    identity: Option<(String, String)>,
+    protocol: &[u8],
+) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            use tokio_rustls::rustls::pki_types::pem::PemObject;
+            let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![cert], key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let stream = tokio::net::TcpStream::connect(site.address()).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+async fn get_health(stream: &mut TlsStream<tokio::net::TcpStream>) -> std::io::Result<String> {
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+#[test]
+fn both_protocols_are_spoken_over_tls() {
+    let authority = Authority::new();
+    let dir = files(&authority);
+    let site = Site::with(&yaml(dir.path(), ""));
+    run(async {
+        let mut stream = connect(&site, &authority, None, b"http/1.1").await.unwrap();
+        assert!(
+            get_health(&mut stream)
+                .await
+                .unwrap()
+                .starts_with("HTTP/1.1 200")
+        );
+
+        let stream = connect(&site, &authority, None, b"h2").await.unwrap();
+        let (h2, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut h2 = h2.ready().await.unwrap();
+        let request = http::Request::post("https://localhost/v1/message")
+            .body(())
+            .unwrap();
+        let (response, mut body) = h2.send_request(request, false).unwrap();
+        let message = signed("alice", "bob", "over TLS").to_string();
+        body.send_data(message.into(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+    });
+    // Without TLS nothing is answered.
+    let mut plain = site.client();
+    plain.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+    let answer = plain.receive();
+    assert!(answer.is_none(), "{answer:?}");
+}
+
+#[test]
+fn a_required_certificate_must_be_there_and_ours() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let dir = files(&authority);
+    let more = format!(
+        ", client_ca: {}/ca.pem, client_auth: required",
+        dir.path().display()
+    );
+    let site = Site::with(&yaml(dir.path(), &more));
+    run(async {
+        let identity = authority.issue("agent");
+        let mut stream = connect(&site, &authority, Some(identity), b"http/1.1")
+            .await
+            .unwrap();
+        assert!(
+            get_health(&mut stream)
+                .await
+                .unwrap()
+                .starts_with("HTTP/1.1 200")
+        );
+        for identity in [None, Some(stranger.issue("agent"))] {
+            // With TLS 1.3 the client learns of the refusal when it reads.
+            let refused = match connect(&site, &authority, identity, b"http/1.1").await {
+                Err(_) => true,
+                Ok(mut stream) => get_health(&mut stream).await.is_err(),
+            };
+            assert!(refused);
+        }
+    });
+}
+
+#[test]
+fn an_optional_certificate_may_be_missing_but_not_wrong() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let dir = files(&authority);
+    let more = format!(
+        ", client_ca: {}/ca.pem, client_auth: optional",
+        dir.path().display()
+    );
+    let site = Site::with(&yaml(dir.path(), &more));
+    run(async {
+        let mut stream = connect(&site, &authority, None, b"http/1.1").await.unwrap();
+        assert!(
+            get_health(&mut stream)
+                .await
+                .unwrap()
+                .starts_with("HTTP/1.1 200")
+        );
+        let wrong = Some(stranger.issue("agent"));
+        let refused = match connect(&site, &authority, wrong, b"http/1.1").await {
+            Err(_) => true,
+            Ok(mut stream) => get_health(&mut stream).await.is_err(),
+        };
+        assert!(refused);
+    });
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_an_error_with_its_path() {
+    let authority = Authority::new();
+    let dir = files(&authority);
+    let (_, other_key) = authority.issue("localhost");
+    std::fs::write(dir.path().join("other.pem"), other_key).unwrap();
+    std::fs::write(dir.path().join("empty.pem"), "").unwrap();
+    for (cert, key, named) in [
+        ("nowhere.pem", "key.pem", "nowhere.pem"),
+        ("empty.pem", "key.pem", "empty.pem"),
+        ("cert.pem", "cert.pem", "cert.pem"),
+        ("cert.pem", "other.pem", "cert.pem"),
+    ] {
+        let state = tempfile::tempdir().unwrap();
+        let text = yaml(dir.path(), "")
+            .replace("cert.pem", "C")
+            .replace("key.pem", "K");
+        let text = text
+            .replace("/C", &format!("/{cert}"))
+            .replace("/K", &format!("/{key}"));
+        let config = common::parse_config(&text, state.path());
+        let paths = oktsec_contract::paths::StatePaths::for_config(&config);
+        let error = Dataplane::start(DataplaneOptions::from_config(&config, paths)).unwrap_err();
+        assert!(
+            matches!(error, RunError::Tls { .. }),
+            "{cert} {key}: {error}"
+        );
+        assert!(error.to_string().contains(named), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

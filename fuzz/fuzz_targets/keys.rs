@@ -1,0 +1,4 @@
+//! Fuzzes a key file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oktsec_contract::fuzz_entry::keys(bytes));

@@ -1,0 +1,124 @@
+//! One cheap pass that says which views a text asks for.
+
+/// What a text shows. Wrong towards "yes" costs a view, towards "no" a finding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Bytes outside ASCII, or control characters.
+    pub(super) high: bool,
+    /// `\`, `&`, `%`, `=`, or a `+` between letters or quotes.
+    pub(super) escapes: bool,
+    /// `<`, `*`, `` ` `` or `~`.
+    pub(super) marks: bool,
+    /// Twelve characters of an encoding's alphabet in a row, or digits in groups.
+    pub(super) encoded: bool,
+    /// Single characters with separators between them.
+    pub(super) spaced: bool,
+    /// Digits or signs that could be letters.
+    pub(super) leet: bool,
+}
+
+const HIGH: u16 = 1;
+const ESCAPE: u16 = 2;
+const MARK: u16 = 4;
+const TOKEN: u16 = 8;
+const SINGLE: u16 = 16;
+const SEPARATOR: u16 = 32;
+const LEET: u16 = 64;
+const DIGIT: u16 = 128;
+
+const CLASSES: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        let mut class = 0;
+        if byte >= 0x7F || (byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')) {
+            class |= HIGH;
+        }
+        if matches!(byte, b'\\' | b'&' | b'%' | b'=' | b'+') {
+            class |= ESCAPE;
+        }
+        if matches!(byte, b'<' | b'*' | b'`' | b'~') {
+            class |= MARK;
+        }
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_') {
+            class |= TOKEN;
+        }
+        if byte.is_ascii_alphanumeric() {
+            class |= SINGLE;
+        }
+        if matches!(byte, b' ' | b'.' | b'-' | b'_' | b'*' | b'|' | b',' | b'/' | b'+' | b'~') {
+            class |= SEPARATOR;
+        }
+        if matches!(byte, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'@' | b'$') {
+            class |= LEET;
+        }
+        if byte.is_ascii_digit() {
+            class |= DIGIT;
+        }
+        table[at] = class;
+        at += 1;
+    }
+    table
+};
+
+const GROUP: usize = 4;
+
+pub(super) fn gather(text: &[u8]) -> Evidence {
+    let mut seen = 0;
+    // Groups in a row that are wholly of an encoding, or wholly letter-separator pairs. A run of
+    // sixteen holds three whole groups wherever it begins.
+    let (mut token_groups, mut tokens) = (0_u32, false);
+    let (mut spaced_groups, mut spaced) = (0_u32, false);
+    let mut digit_groups = 0_u32;
+    let (groups, rest) = text.as_chunks::<GROUP>();
+    for group in groups {
+        let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
+        seen |= a | b | c | d;
+        let all = a & b & c & d;
+        token_groups = if all & TOKEN != 0 { token_groups + 1 } else { 0 };
+        tokens |= token_groups >= 3;
+        let (even, odd) = (a & c, b & d);
+        let pairs = (even & SINGLE != 0 && odd & SEPARATOR != 0)
+            || (odd & SINGLE != 0 && even & SEPARATOR != 0);
+        spaced_groups = if pairs { spaced_groups + 1 } else { 0 };
+        spaced |= spaced_groups >= 2;
+        digit_groups += u32::from((a | b | c | d) & DIGIT != 0 && (a & b & c & d) & TOKEN == 0);
+    }
+    seen |= rest.iter().fold(0, |seen, byte| seen | CLASSES[usize::from(*byte)]);
+    Evidence {
+        high: seen & HIGH != 0,
+        escapes: seen & ESCAPE != 0,
+        marks: seen & MARK != 0,
+        encoded: tokens || digit_groups >= 8,
+        spaced,
+        leet: seen & LEET != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_asks_for_nothing() {
+        let plain = "Please review the attached report, then send it to the team by Friday.\n";
+        assert_eq!(gather(plain.repeat(20).as_bytes()), Evidence::default());
+    }
+
+    #[test]
+    fn a_run_of_sixteen_is_seen_wherever_it_begins() {
+        for shift in 0..8 {
+            let text = format!("{}{} x", " ".repeat(shift), "aB3/".repeat(4));
+            assert!(gather(text.as_bytes()).encoded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn letters_written_apart_are_seen_wherever_they_begin() {
+        for shift in 0..8 {
+            let text = format!("{}i g n o r e this", "x".repeat(shift));
+            assert!(gather(text.as_bytes()).spaced, "{text:?}");
+        }
+    }
+}
