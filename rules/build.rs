@@ -6,6 +6,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=catalog");
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let catalog = root.join("catalog");
     let mut files: Vec<PathBuf> = fs::read_dir(&catalog)
@@ -22,13 +23,12 @@ fn main() {
     files.sort();
     let mut text = String::from("const CATALOG: &[(&str, &str)] = &[\n");
     for path in &files {
+        println!("cargo:rerun-if-changed={}", path.display());
         let name = path
             .file_name()
             .expect("listed from a directory")
             .to_string_lossy();
-        let copy = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it")).join(name.as_ref());
-        fs::copy(path, &copy).expect("the build directory is writable");
-        writeln!(text, "    ({name:?}, include_str!({copy:?})),").expect("writing to a string");
+        writeln!(text, "    ({name:?}, include_str!({path:?})),").expect("writing to a string");
     }
     text.push_str("];\n");
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));

@@ -4,6 +4,7 @@ use crate::exit::Failure;
 use crate::out;
 use oktsec_contract::config::{self, Config};
 use oktsec_contract::paths::StatePaths;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A configuration that loaded.
@@ -62,16 +63,27 @@ pub(crate) fn reachable_host(bind: &str) -> String {
 
 /// The URL of the data plane.
 pub(crate) fn url(config: &Config) -> String {
-    let scheme = if config.server.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    format!(
-        "{scheme}://{}:{}",
-        reachable_host(&config.server.bind),
-        config.server.port
+    url_of(
+        &config.server.bind,
+        config.server.port,
+        config.server.tls.is_some(),
     )
+}
+
+/// The URL of the data plane that runs, which `--port` may have moved; `None` when none says so.
+pub(crate) fn live_url(status: &Value) -> Option<String> {
+    let listen = &status["listen"];
+    let port = u16::try_from(listen["port"].as_u64()?).ok()?;
+    Some(url_of(
+        listen["bind"].as_str()?,
+        port,
+        listen["tls"] == true,
+    ))
+}
+
+fn url_of(bind: &str, port: u16, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}:{port}", reachable_host(bind))
 }
 
 /// The home of a user's own configuration: `~/.oktsec`.

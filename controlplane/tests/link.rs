@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,6 +38,7 @@ impl Control {
         std::fs::create_dir(dir.path().join("keys")).unwrap();
         std::fs::write(&path, text).unwrap();
         let paths = StatePaths::for_config(&config::load(&path).unwrap().config);
+        seed_rules(&paths);
         let options = Options::new(path);
         std::thread::spawn(move || oktsec_controlplane::run(options).unwrap());
         let control = Self { dir, paths };
@@ -56,6 +58,22 @@ impl Control {
 
     fn relayed(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
         http(&self.paths.api_socket, method, path, headers, body)
+    }
+}
+
+/// Compiling the built-in rules takes longer than all tests; it is done once.
+fn seed_rules(paths: &StatePaths) {
+    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    let compiled = COMPILED.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-rules");
+        oktsec_contract::files::create_folder(&folder).unwrap();
+        let rules = oktsec_rules::RuleSet::builtin();
+        oktsec_scanner::Database::load_or_compile(&rules, &folder).unwrap();
+        folder
+    });
+    paths.create().unwrap();
+    for entry in compiled.read_dir().unwrap().flatten() {
+        std::fs::copy(entry.path(), paths.rules_cache.join(entry.file_name())).unwrap();
     }
 }
 

@@ -56,7 +56,8 @@ fn main() -> ExitCode {
         return compile_times(&rules);
     }
     if alone {
-        let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
+        let suite =
+            std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
         return each_alone(&rules, &suite);
     }
     let started = Instant::now();
@@ -189,8 +190,10 @@ fn explain(database: &Arc<Database>, text: &str) {
 
 /// What each rule costs by itself.
 fn each_alone(rules: &RuleSet, suite: &str) -> ExitCode {
-    let rows: Vec<Value> =
-        suite.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let rows: Vec<Value> = suite
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"))
+        .collect();
     let texts: Vec<&[u8]> = rows
         .iter()
         .filter(|row| row["label"] == "benign")
@@ -200,20 +203,28 @@ fn each_alone(rules: &RuleSet, suite: &str) -> ExitCode {
     let bytes: usize = texts.iter().map(|text| text.len()).sum();
     let mut costs = Vec::new();
     for rule in &rules.rules {
-      for pattern in &rule.patterns {
-        let mut one = rule.clone();
-        one.patterns = vec![pattern.clone()];
-        let database = Arc::new(Database::compile(&RuleSet::new(vec![one])).expect("compiles"));
-        let mut scanner = Scanner::new(Arc::clone(&database)).expect("scratch");
-        let mut least = f64::MAX;
-        let mut hits = 0;
-        for _ in 0..3 {
-            let started = Instant::now();
-            hits = texts.iter().filter(|text| !scanner.suspects(text).expect("scan").is_empty()).count();
-            least = least.min(started.elapsed().as_secs_f64());
+        for pattern in &rule.patterns {
+            let mut one = rule.clone();
+            one.patterns = vec![pattern.clone()];
+            let database = Arc::new(Database::compile(&RuleSet::new(vec![one])).expect("compiles"));
+            let mut scanner = Scanner::new(Arc::clone(&database)).expect("scratch");
+            let mut least = f64::MAX;
+            let mut hits = 0;
+            for _ in 0..3 {
+                let started = Instant::now();
+                hits = texts
+                    .iter()
+                    .filter(|text| !scanner.suspects(text).expect("scan").is_empty())
+                    .count();
+                least = least.min(started.elapsed().as_secs_f64());
+            }
+            costs.push((
+                least * 1e9 / (bytes as f64 / 1024.0),
+                hits,
+                rule.id.clone(),
+                pattern.expression.as_str().to_owned(),
+            ));
         }
-        costs.push((least * 1e9 / (bytes as f64 / 1024.0), hits, rule.id.clone(), pattern.expression.as_str().to_owned()));
-      }
     }
     costs.sort_by(|a, b| b.0.total_cmp(&a.0));
     let total: f64 = costs.iter().map(|cost| cost.0).sum();

@@ -10,8 +10,8 @@ use oktsec_rules::{Check, Expression, ExpressionError, Lane, MatchMode, Rule, Ru
 use crate::cache::{self, CacheOutcome};
 use crate::confirm::Matcher;
 use crate::dialect;
-use crate::sweep::{RESERVED_HITS, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS};
 use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
+use crate::sweep::{RESERVED_HITS, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS};
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
 const UNINDEXED_PATTERNS_MAX: usize = 32;
@@ -279,7 +279,10 @@ fn compile_engine(rules: &RuleSet) -> Result<(Engine, Vec<Lookup>), CompileError
         let mut sources = Vec::with_capacity(expressions.len() + RESERVED_HITS);
         let mut origin = Vec::with_capacity(expressions.len() + RESERVED_HITS);
         for (words, id) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
-            let words = words.iter().map(|word| word.replace('.', "\\.")).collect::<Vec<_>>();
+            let words = words
+                .iter()
+                .map(|word| word.replace('.', "\\."))
+                .collect::<Vec<_>>();
             sources.push(Source {
                 expression: CString::new(format!("(?i)(?:{})", words.join("|")))
                     .expect("words hold no zero byte"),

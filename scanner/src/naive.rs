@@ -10,9 +10,7 @@ use oktsec_rules::Surface;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch};
 use crate::finding::{ScanError, Scanned};
-use crate::sweep::{
-    Prefilter, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS, Sweep,
-};
+use crate::sweep::{Prefilter, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS, Sweep};
 
 /// The oracle of the tests, and of `oktsec rules test`.
 pub struct NaiveScanner {
@@ -48,10 +46,15 @@ impl Prefilter for Everything {
     fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
         self.0.clear();
         let all = 0..database.patterns().len() as u32;
-        self.0.extend(all.map(|pattern| RawMatch { pattern, end: 0 }));
+        self.0
+            .extend(all.map(|pattern| RawMatch { pattern, end: 0 }));
         let lower = text.to_ascii_lowercase();
         let holds = |words: &[&str]| {
-            words.iter().any(|word| lower.windows(word.len()).any(|part| part == word.as_bytes()))
+            words.iter().any(|word| {
+                lower
+                    .windows(word.len())
+                    .any(|part| part == word.as_bytes())
+            })
         };
         for (words, pattern) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
             if holds(words) {

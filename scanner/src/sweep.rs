@@ -35,14 +35,34 @@ pub(crate) const ROT13_SIGN: u32 = u32::MAX - 2;
 
 /// Words of attacks, read from the end.
 pub(crate) const REVERSED_WORDS: &[&str] = &[
-    "erongi", "dragersid", "snoitcurtsni", "suoiverp", "tpmorp", "laever", "drowssap", "terces",
-    "ssapyb", "etucexe", "di/hss.", "dwssap/cte",
+    "erongi",
+    "dragersid",
+    "snoitcurtsni",
+    "suoiverp",
+    "tpmorp",
+    "laever",
+    "drowssap",
+    "terces",
+    "ssapyb",
+    "etucexe",
+    "di/hss.",
+    "dwssap/cte",
 ];
 
 /// Words of attacks, shifted by thirteen letters.
 pub(crate) const ROT13_WORDS: &[&str] = &[
-    "vtaber", "qvfertneq", "vafgehpgvba", "cerivbhf", "cebzcg", "erirny", "cnffjbeq", "frperg",
-    "olcnff", "rkrphgr", "flfgrz", "ergevrir",
+    "vtaber",
+    "qvfertneq",
+    "vafgehpgvba",
+    "cerivbhf",
+    "cebzcg",
+    "erirny",
+    "cnffjbeq",
+    "frperg",
+    "olcnff",
+    "rkrphgr",
+    "flfgrz",
+    "ergevrir",
 ];
 
 /// What a text shows of letters turned around.
@@ -100,8 +120,7 @@ impl Sweep {
         }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            if let Err(error) =
-                self.text(database, prefilter, content, Some((&views, at)), surface)
+            if let Err(error) = self.text(database, prefilter, content, Some((&views, at)), surface)
             {
                 result = Err(error);
                 break;
@@ -142,10 +161,20 @@ impl Sweep {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
         self.hits.clear();
         self.hits.extend_from_slice(prefilter.hits(database, text)?);
-        self.hits
-            .retain(|hit| (hit.pattern as usize) < database.patterns().len());
+        let mut signs = Signs::default();
+        self.hits.retain(|hit| match hit.pattern {
+            REVERSED_SIGN => {
+                signs.reversed = true;
+                false
+            }
+            ROT13_SIGN => {
+                signs.rot13 = true;
+                false
+            }
+            pattern => (pattern as usize) < database.patterns().len(),
+        });
         if self.hits.is_empty() {
-            return Ok(());
+            return Ok(signs);
         }
         self.hits.sort_unstable_by_key(|hit| hit.pattern);
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);

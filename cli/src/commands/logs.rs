@@ -171,6 +171,7 @@ fn show(global: &Global, record: &StoredRecord) -> Result<(), Failure> {
 fn row(record: &RecordRef<'_>) -> String {
     let verified = match record.signature {
         SignatureState::Verified => "yes",
+        SignatureState::Absent if record.status == Status::System => "-",
         SignatureState::Absent => "unsigned",
         SignatureState::Invalid => "INVALID",
     };

@@ -3,6 +3,7 @@
 use super::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::http::{Answer, Call, over_tcp};
+use crate::local;
 use crate::out;
 use crate::place::{self, Place};
 use base64::Engine as _;
@@ -70,7 +71,7 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
     };
     let url = match (&args.url, place.as_ref()) {
         (Some(url), _) => url.clone(),
-        (None, Ok(place)) => place::url(&place.config),
+        (None, Ok(place)) => running_url(place).unwrap_or_else(|| place::url(&place.config)),
         (None, Err(_)) => return place.map(|_| Exit::Done),
     };
     let (host, port, base) = parse_url(&url)?;
@@ -111,6 +112,12 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
             ])
         })?;
     show(global, &answer)
+}
+
+/// Where the running server of this configuration listens; `--port` may have moved it.
+fn running_url(place: &Place) -> Option<String> {
+    let answer = local::call(&place.paths, Call::get("/v1/status")).ok()??;
+    place::live_url(&answer.json().ok()?)
 }
 
 /// Splits `http://host:port/base`.

@@ -25,7 +25,8 @@ pub(crate) fn execute(global: &Global, _args: Args) -> Outcome {
     }
     let mut status = answer.json().map_err(Failure::new)?;
     status["running"] = Value::Bool(true);
-    status["url"] = Value::from(place::url(&place.config));
+    status["url"] =
+        Value::from(place::live_url(&status).unwrap_or_else(|| place::url(&place.config)));
     if global.json {
         out::json(&status)?;
     } else {

@@ -8,34 +8,35 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long anything may take: compiling the patterns for the first time on a busy machine is the longest.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder with a configuration in it.
-pub struct Place {
-    pub dir: tempfile::TempDir,
-    pub port: u16,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) port: u16,
 }
 
 /// What a finished command said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
     /// Fails the test unless the exit code is the expected one.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
@@ -43,7 +44,7 @@ impl Said {
 
 impl Place {
     /// A folder without a configuration.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Bound and let go of: nobody else gets this port for a while.
         let port = TcpListener::bind("127.0.0.1:0")
@@ -55,7 +56,7 @@ impl Place {
     }
 
     /// Two agents with keys that may message each other, and one that may message nobody.
-    pub fn with_agents() -> Self {
+    pub(crate) fn with_agents() -> Self {
         let place = Self::empty();
         place.write_config(&place.config("agents:\n  research-agent:\n    can_message: [analysis-agent]\n  analysis-agent:\n    can_message: [research-agent]\n  hermit:\n    can_message: []\n"));
         place
@@ -65,7 +66,7 @@ impl Place {
     }
 
     /// The head of a configuration and `rest`.
-    pub fn config(&self, rest: &str) -> String {
+    pub(crate) fn config(&self, rest: &str) -> String {
         format!(
             "# kept comment\nversion: \"1\"\nserver:\n  port: {}\n  bind: 127.0.0.1\nidentity:\n  keys_dir: {}\n  require_signature: true\ndefault_policy: deny\ndb_path: {}\n{rest}",
             self.port,
@@ -74,24 +75,24 @@ impl Place {
         )
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.path("oktsec.yaml")
     }
 
-    pub fn write_config(&self, text: &str) {
+    pub(crate) fn write_config(&self, text: &str) {
         std::fs::write(self.config_path(), text).unwrap();
     }
 
-    pub fn read_config(&self) -> String {
+    pub(crate) fn read_config(&self) -> String {
         std::fs::read_to_string(self.config_path()).unwrap()
     }
 
     /// The command with this place's configuration and none of the developer's own.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oktsec"));
         command
             .args(arguments)
@@ -105,20 +106,20 @@ impl Place {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
         said(self.command(arguments).output().unwrap())
     }
 
     /// Runs a command with `--json` and reads what it says.
     #[track_caller]
-    pub fn json(&self, arguments: &[&str], code: i32) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str], code: i32) -> Value {
         let mut all = arguments.to_vec();
         all.push("--json");
         self.run(&all).expect(code).json()
     }
 
     /// Sends a message; what the server decided.
-    pub fn send(&self, from: &str, to: &str, content: &str) -> (i32, Value) {
+    pub(crate) fn send(&self, from: &str, to: &str, content: &str) -> (i32, Value) {
         let said = self.run(&[
             "send",
             "--json",
@@ -134,25 +135,51 @@ impl Place {
     }
 
     /// `oktsec status`, while a server may be starting or dying.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.run(&["status", "--json"]).stdout).unwrap_or(Value::Null)
     }
 
-    pub fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
+        self.seed_rules(&self.path("oktsec.db.d"));
         Server::start(self.command(&["serve", "--json"]))
+    }
+
+    /// Puts the compiled built-in rules into a state folder: compiling them takes longer than all tests.
+    pub(crate) fn seed_rules(&self, state: &Path) {
+        use std::os::unix::fs::DirBuilderExt as _;
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        let private_folder = |folder: &Path| {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .unwrap();
+        };
+        let compiled = COMPILED.get_or_init(|| {
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-rules");
+            private_folder(&folder);
+            let rules = oktsec_rules::RuleSet::builtin();
+            oktsec_scanner::Database::load_or_compile(&rules, &folder).unwrap();
+            folder
+        });
+        let folder = state.join("rules");
+        private_folder(&folder);
+        for entry in compiled.read_dir().unwrap().flatten() {
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
     }
 }
 
 /// A running `oktsec serve`; it is stopped when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub ready: Value,
+    pub(crate) ready: Value,
     stderr: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Server {
     /// Starts it and waits until it says that it is ready.
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -184,12 +211,12 @@ impl Server {
         server
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Asks it to stop and waits: exit code and everything it logged.
-    pub fn stop(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn stop(&mut self) -> (Option<i32>, String) {
         signal(self.child.id(), "TERM");
         let code = self.child.wait().unwrap().code();
         let stderr = self
@@ -213,14 +240,14 @@ impl Drop for Server {
 }
 
 /// Sends a signal to one process.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill")
         .args(["-s", name, &pid.to_string()])
         .stderr(Stdio::null())
         .status();
 }
 
-pub fn said(output: Output) -> Said {
+pub(crate) fn said(output: Output) -> Said {
     Said {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -230,7 +257,7 @@ pub fn said(output: Output) -> Said {
 
 /// Looks until `look` finds something, and fails the test when that takes longer than `patience`.
 #[track_caller]
-pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
@@ -242,7 +269,7 @@ pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option
 }
 
 /// One raw HTTP request over TCP; status and body.
-pub fn http(
+pub(crate) fn http(
     port: u16,
     method: &str,
     path: &str,
@@ -285,14 +312,14 @@ pub fn http(
 }
 
 /// The JSON in a body, chunked or not.
-pub fn json_in(body: &str) -> Value {
+pub(crate) fn json_in(body: &str) -> Value {
     let start = body.find(['{', '[']).unwrap_or(0);
     let mut documents = serde_json::Deserializer::from_str(&body[start..]).into_iter::<Value>();
     documents.next().and_then(Result::ok).unwrap_or(Value::Null)
 }
 
 /// Whether a path is a file only its owner can read.
-pub fn is_private(path: &Path) -> bool {
+pub(crate) fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().unwrap().permissions().mode() & 0o077 == 0
 }

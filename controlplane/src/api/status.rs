@@ -19,6 +19,8 @@ pub(super) struct Status {
     pid: u32,
     uptime_secs: u64,
     node: String,
+    /// Where data planes listen, the command line's wishes included.
+    listen: Listen,
     revision: u64,
     published_at: String,
     config: ConfigStatus,
@@ -33,6 +35,13 @@ pub(super) struct Status {
     rules: usize,
     data_planes: Vec<PlaneStatus>,
     audit: Value,
+}
+
+#[derive(Serialize)]
+struct Listen {
+    bind: String,
+    port: u16,
+    tls: bool,
 }
 
 #[derive(Serialize)]
@@ -69,6 +78,11 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Status> {
         pid: std::process::id(),
         uptime_secs: Timestamp::now().micros_since(app.started_at) / 1_000_000,
         node: snapshot.config.node.clone(),
+        listen: Listen {
+            bind: snapshot.config.server.bind.clone(),
+            port: snapshot.config.server.port,
+            tls: snapshot.config.server.tls.is_some(),
+        },
         revision: snapshot.revision,
         published_at: published.at.to_rfc3339(),
         config: ConfigStatus {

@@ -9,9 +9,10 @@ use oktsec_contract::config;
 use oktsec_contract::link::ToDataplane;
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
+use oktsec_rules::RuleSet;
 use oktsec_scanner::{CacheOutcome, Database};
 use parking_lot::RwLock;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,6 +53,23 @@ pub(crate) struct Reloader {
     published: watch::Sender<Arc<Published>>,
     state: Arc<RwLock<ConfigState>>,
     hub: Arc<Hub>,
+    rules: NewRules,
+}
+
+/// New rules, while they are compiled. That takes seconds, and a suspension or a revocation must not wait for
+/// it: everything else is published at once with the rules in force, and the new ones when they are ready.
+enum NewRules {
+    /// There are none.
+    None,
+    /// Being compiled.
+    Compiling {
+        hash: [u8; 32],
+        done: oneshot::Receiver<Result<(), String>>,
+    },
+    /// Compiled: data planes will only map them.
+    Ready { hash: [u8; 32] },
+    /// They cannot be compiled, and why.
+    Failed { hash: [u8; 32], why: String },
 }
 
 /// Handles to what a [`Reloader`] publishes.
@@ -73,7 +91,8 @@ impl Reloader {
         state: ConfigState,
     ) -> Result<(Self, Outlets), Vec<String>> {
         let mut revisions = Revisions::open(paths.root.join("revision"));
-        let published = make(&first, &paths, &mut revisions, 0)?;
+        compile(&first.rules, &paths.rules_cache).map_err(|error| vec![error])?;
+        let published = make(&first, &mut revisions, 0)?;
         tracing::info!(
             revision = published.snapshot.revision,
             agents = first.config.agents.len(),
@@ -100,6 +119,7 @@ impl Reloader {
                 published: sender,
                 state,
                 hub,
+                rules: NewRules::None,
             },
             outlets,
         ))
@@ -136,10 +156,11 @@ impl Reloader {
                         }
                         "file change"
                     }
-                    floor = self.hub.wants_revision_above(self.revision()) => {
+                    floor = self.hub.wants_revision_above(self.published.borrow().snapshot.revision) => {
                         self.republish_above(floor).await;
                         continue;
                     }
+                    () = self.rules.compiled() => "new rules",
                 },
             };
             // Looked at before reading: what changes in between is seen again by the next look.
@@ -170,7 +191,10 @@ impl Reloader {
     async fn differs_from_disk(&self) -> bool {
         let source = self.source.clone();
         let read = tokio::task::spawn_blocking(move || source.read()).await;
-        matches!(read, Ok(Ok(read)) if !read.means_the_same(&self.current))
+        // Rules may differ for as long as they are compiled; that has its own end.
+        let Ok(Ok(mut read)) = read else { return false };
+        read.rules.clone_from(&self.current.rules);
+        !read.means_the_same(&self.current)
     }
 
     async fn reload(&mut self, cause: &'static str) -> Outcome {
@@ -180,6 +204,7 @@ impl Reloader {
             .unwrap_or_else(|error| {
                 Err(vec![format!("reading the configuration failed: {error}")])
             });
+        let read = read.and_then(|read| self.with_compiled_rules(read));
         match read {
             Err(problems) => self.stale(cause, problems),
             Ok(read) if read.means_the_same(&self.current) => {
@@ -190,6 +215,39 @@ impl Reloader {
             }
             Ok(read) => self.publish(cause, read, 0).await,
         }
+    }
+
+    /// Rules that are not compiled yet are left out for now; the rest need not wait for them. Rules that cannot
+    /// be compiled make what stands on disk unusable.
+    fn with_compiled_rules(&mut self, mut read: Read) -> Result<Read, Vec<String>> {
+        if read.rules == self.current.rules {
+            self.rules = NewRules::None;
+            return Ok(read);
+        }
+        let wanted = read.rules.hash();
+        match &self.rules {
+            NewRules::Ready { hash } if *hash == wanted => return Ok(read),
+            NewRules::Failed { hash, why } if *hash == wanted => return Err(vec![why.clone()]),
+            NewRules::Compiling { hash, .. } if *hash == wanted => {}
+            NewRules::None
+            | NewRules::Ready { .. }
+            | NewRules::Failed { .. }
+            | NewRules::Compiling { .. } => {
+                tracing::info!(
+                    rules = read.rules.rules.len(),
+                    "compiling new rules; those in force stay until then"
+                );
+                let (sender, done) = oneshot::channel();
+                let (rules, cache) = (read.rules.clone(), self.paths.rules_cache.clone());
+                tokio::task::spawn_blocking(move || {
+                    // Whoever wanted them may want others by now.
+                    let _ = sender.send(compile(&rules, &cache));
+                });
+                self.rules = NewRules::Compiling { hash: wanted, done };
+            }
+        }
+        read.rules = self.current.rules.clone();
+        Ok(read)
     }
 
     /// A data plane knows a higher revision than we ever gave out: our file was lost. Everything we publish
@@ -205,11 +263,10 @@ impl Reloader {
     }
 
     async fn publish(&mut self, cause: &'static str, read: Read, floor: u64) -> Outcome {
-        let paths = self.paths.clone();
         // The revisions move into the blocking thread and back: the file is written there.
         let mut revisions = std::mem::replace(&mut self.revisions, Revisions::open(PathBuf::new()));
         let made = tokio::task::spawn_blocking(move || {
-            let made = make(&read, &paths, &mut revisions, floor);
+            let made = make(&read, &mut revisions, floor);
             (made, revisions, read)
         })
         .await;
@@ -262,15 +319,28 @@ impl Reloader {
     }
 }
 
-/// Compiles the patterns, so that data planes only map them, takes the next revision and encodes.
-fn make(
-    read: &Read,
-    paths: &StatePaths,
-    revisions: &mut Revisions,
-    floor: u64,
-) -> Result<Published, Vec<String>> {
-    let (database, cached) = Database::load_or_compile(&read.rules, &paths.rules_cache)
-        .map_err(|error| vec![format!("the rules cannot be compiled: {error}")])?;
+impl NewRules {
+    /// Resolves when rules that were being compiled are ready or have failed. Safe to drop and call again.
+    async fn compiled(&mut self) {
+        let Self::Compiling { hash, done } = self else {
+            return std::future::pending().await;
+        };
+        let hash = *hash;
+        *self = match done.await {
+            Ok(Ok(())) => Self::Ready { hash },
+            Ok(Err(why)) => Self::Failed { hash, why },
+            Err(_) => Self::Failed {
+                hash,
+                why: String::from("compiling the rules panicked"),
+            },
+        };
+    }
+}
+
+/// Compiles the patterns into the cache, so that data planes only map them.
+fn compile(rules: &RuleSet, cache: &Path) -> Result<(), String> {
+    let (database, cached) = Database::load_or_compile(rules, cache)
+        .map_err(|error| format!("the rules cannot be compiled: {error}"))?;
     tracing::debug!(
         ?cached,
         size_bytes = database.size_bytes(),
@@ -279,7 +349,11 @@ fn make(
     if let CacheOutcome::NotWritten(error) = cached {
         tracing::warn!(%error, "the pattern database cannot be kept; every start compiles it anew");
     }
-    drop(database);
+    Ok(())
+}
+
+/// Takes the next revision and encodes.
+fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published, Vec<String>> {
     let revision = revisions
         .next(floor)
         .map_err(|error| vec![format!("the revision cannot be written: {error}")])?;
@@ -315,9 +389,14 @@ fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
     );
     for change in &changes {
         if change.weakens {
-            tracing::warn!(revision, key = %change.key, "PROTECTION WEAKENED: {}", change.what);
+            tracing::warn!(
+                revision,
+                "PROTECTION WEAKENED: {}: {}",
+                change.key,
+                change.what
+            );
         } else {
-            tracing::info!(revision, key = %change.key, "{}", change.what);
+            tracing::info!(revision, "{}: {}", change.key, change.what);
         }
     }
     for key in new.keys.iter().filter(|key| !old.keys.contains(key)) {

@@ -2,8 +2,9 @@
 //!
 //! All of them share a few buffers, which the writer gives back, so a steady state allocates nothing.
 
-use crate::layout::{HASHES_BYTES, Tag, signature_prefix};
+use crate::layout::Tag;
 use crate::limits::SPARE_BYTES_MAX;
+use crate::lookup::{id_prefix, signature_prefix};
 use crate::postings::Postings;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
@@ -14,7 +15,7 @@ use oktsec_contract::record::{RecordRef, SignatureState};
 /// Records on their way to the log.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// For each record: room for two hashes, then its canonical bytes.
+    /// The records' canonical bytes, one behind the other.
     pub(crate) bytes: Vec<u8>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) postings: Postings,
@@ -41,14 +42,15 @@ impl std::fmt::Debug for Held<'_> {
     }
 }
 
-/// What the writer needs to know about one record. Invariant: `start + HASHES_BYTES <= end <= bytes.len()`.
+/// What the writer needs to know about one record. Invariant: `start <= end <= bytes.len()`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) id: MessageId,
     pub(crate) received_at: Timestamp,
-    pub(crate) signature: Option<[u8; 8]>,
+    pub(crate) id_prefix: u64,
+    pub(crate) signature: Option<u64>,
     pub(crate) status: u8,
 }
 
@@ -99,10 +101,9 @@ impl Batch {
             });
         }
         let start = self.bytes.len();
-        self.bytes.resize(start + HASHES_BYTES, 0);
         record.encode(&mut self.bytes);
         let end = self.bytes.len();
-        let bytes = end - start - HASHES_BYTES;
+        let bytes = end - start;
         if bytes > RECORD_BYTES_MAX {
             self.bytes.truncate(start);
             return Err(PushError::TooLarge { bytes });
@@ -113,6 +114,7 @@ impl Batch {
             end,
             id: record.id,
             received_at: record.received_at,
+            id_prefix: id_prefix(record.id),
             signature: first_use(record).map(signature_prefix),
             status: record.status.code(),
         });

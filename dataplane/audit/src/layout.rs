@@ -1,9 +1,8 @@
 //! Where everything lies in the store: column families, keys and the small values.
 //!
 //! ```text
-//! records      sequence                            -> previous hash ‖ hash ‖ canonical bytes
-//! lookup       'i' first 8 bytes of the id, seq    -> ()       collisions are told by reading the record
-//!              's' 8 bytes of the signature, seq   -> ()       verified signatures only
+//! records      sequence of the first               -> a chunk of records, see chunk.rs
+//! lookup       'i' or 's', first seq, prefix       -> a block of a sorted run, see lookup.rs
 //! postings     tag, u16 length, value, first seq   -> gaps to the following ones (varints)
 //!              '@' time, seq                       -> ()       all records before seq are not newer than time
 //! checkpoints  sequence                            -> Checkpoint
@@ -33,8 +32,6 @@ pub(crate) const META_NODE: &[u8] = b"node";
 pub(crate) const META_HEAD: &[u8] = b"head";
 pub(crate) const META_CHECKPOINT: &[u8] = b"checkpoint";
 
-/// Bytes before the canonical ones in a stored record.
-pub(crate) const HASHES_BYTES: usize = 64;
 /// First byte of a time mark's key, among the postings.
 pub(crate) const TIME_TAG: u8 = b'@';
 
@@ -50,35 +47,11 @@ pub(crate) enum Tag {
     To = b't',
 }
 
-pub(crate) fn id_key(id: MessageId, sequence: u64) -> [u8; 17] {
-    lookup_key(b'i', first_8(&id.0), sequence)
-}
-
-pub(crate) fn signature_key(prefix: [u8; 8], sequence: u64) -> [u8; 17] {
-    lookup_key(b's', prefix, sequence)
-}
-
-/// The part of a signature that finds it. The scalar's low half cannot be chosen by a signer, unlike the
-/// point's bytes, so one signer cannot make many records share it.
-pub(crate) fn signature_prefix(signature: &[u8; 64]) -> [u8; 8] {
-    first_8(&signature[32..])
-}
-
-fn lookup_key(tag: u8, prefix: [u8; 8], sequence: u64) -> [u8; 17] {
-    let mut key = [tag; 17];
-    key[1..9].copy_from_slice(&prefix);
+pub(crate) fn time_key(time: u64, sequence: u64) -> [u8; 17] {
+    let mut key = [TIME_TAG; 17];
+    key[1..9].copy_from_slice(&time.to_be_bytes());
     key[9..].copy_from_slice(&sequence.to_be_bytes());
     key
-}
-
-fn first_8(bytes: &[u8]) -> [u8; 8] {
-    bytes[..8]
-        .try_into()
-        .expect("a slice of 8 is an array of 8")
-}
-
-pub(crate) fn time_key(time: u64, sequence: u64) -> [u8; 17] {
-    lookup_key(TIME_TAG, time.to_be_bytes(), sequence)
 }
 
 /// The number at the end of a key.
@@ -156,6 +129,8 @@ pub(crate) struct Head {
     pub(crate) time_mark: u64,
     /// Number of the last record that came late; see `LATE_MICROS`.
     pub(crate) late: u64,
+    /// Number of the last record that a lookup run covers.
+    pub(crate) sealed: u64,
     /// Records by the code of their status.
     pub(crate) statuses: [u64; 8],
     /// Held messages by the code of their status.
@@ -163,7 +138,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) const BYTES: usize = 8 + 32 + 8 * (3 + 8 + 4);
+    pub(crate) const BYTES: usize = 8 + 32 + 8 * (4 + 8 + 4);
 
     pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
         let mut out = [0; Self::BYTES];
@@ -187,13 +162,14 @@ impl Head {
             time_high: next(),
             time_mark: next(),
             late: next(),
+            sealed: next(),
             statuses: std::array::from_fn(|_| next()),
             held: std::array::from_fn(|_| next()),
         })
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> {
-        [self.time_high, self.time_mark, self.late]
+        [self.time_high, self.time_mark, self.late, self.sealed]
             .into_iter()
             .chain(self.statuses)
             .chain(self.held)
@@ -256,6 +232,7 @@ mod tests {
             time_high: 1,
             time_mark: 2,
             late: 3,
+            sealed: 4,
             statuses: [1, 2, 3, 4, 5, 6, 7, 8],
             held: [9, 10, 11, 12],
         };

@@ -31,9 +31,11 @@
 mod answer;
 mod batch;
 mod chain;
+mod chunk;
 mod layout;
 mod limits;
 mod log;
+mod lookup;
 mod postings;
 mod reader;
 mod store;

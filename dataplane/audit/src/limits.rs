@@ -8,6 +8,12 @@ pub(crate) const TURN_RECORDS_MAX: usize = 4_096;
 pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a value that is indexed; longer ones are indexed by their first bytes and compared when read.
 pub(crate) const TERM_BYTES_MAX: usize = 512;
+/// Bytes after which a chunk of records is full: about what RocksDB reads at once anyway.
+pub(crate) const CHUNK_BYTES: usize = 8 << 10;
+/// Records after which their ids and signatures are written as a sorted run.
+pub(crate) const RUN_RECORDS: usize = 16_384;
+/// Entries of a run that share a key.
+pub(crate) const LOOKUP_BLOCK_ENTRIES: usize = 340;
 /// Records after which a checkpoint is kept for good. In between only the newest is kept.
 pub(crate) const CHECKPOINT_RECORDS: u64 = 1_024;
 /// Microseconds between two time marks.

@@ -6,6 +6,7 @@ use crate::answer::{Answer, Lost, Promise, pair};
 use crate::batch::Batch;
 use crate::layout::HeldStatus;
 use crate::limits::SPARE_BATCHES_MAX;
+use crate::lookup::{self, Tail};
 use crate::store::{ReadError, Recent, Store};
 use crate::{HeldItem, StoredRecord};
 use oktsec_contract::clock::Timestamp;
@@ -172,6 +173,8 @@ pub(crate) struct Shared {
     /// The store, unless it is being opened again.
     pub(crate) store: RwLock<Option<Arc<Store>>>,
     pub(crate) spare: Mutex<Vec<Batch>>,
+    /// Ids and signatures of the newest records.
+    pub(crate) tail: Mutex<Tail>,
 }
 
 impl Shared {
@@ -284,7 +287,17 @@ impl Log {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn find_signature(&self, signature: &[u8; 64]) -> Result<Option<StoredRecord>, ReadError> {
-        self.store()?.record_by_signature(signature)
+        let store = self.store()?;
+        // What a run takes over between these two looks is in the run by then.
+        let recent = self.shared.tail.lock().find_signature(signature);
+        for sequence in recent {
+            if let Some(record) = store.record(sequence)?
+                && lookup::has_signature(&record, signature)
+            {
+                return Ok(Some(record));
+            }
+        }
+        lookup::by_signature(&store, signature)
     }
 
     /// Records received since then, oldest first: what a start fills its replay cache and histories with.

@@ -9,7 +9,7 @@ mod stream;
 use crate::layout::HeldStatus;
 use crate::store::{OpenError, ReadError, Store};
 use crate::writer::Anchor;
-use crate::{ChainReport, StoredRecord, verify};
+use crate::{ChainReport, StoredRecord, lookup, verify};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::keys::PublicKey;
@@ -126,7 +126,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn get(&self, id: MessageId) -> Result<Option<StoredRecord>, ReadError> {
-        self.store.record_by_id(id)
+        lookup::by_id(&self.store, id)
     }
 
     /// The record with this number.

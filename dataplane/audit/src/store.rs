@@ -3,16 +3,16 @@
 mod options;
 mod recover;
 
+use crate::chunk::{Entry, Records};
 use crate::layout::{
-    FAMILIES, HASHES_BYTES, HELD, Head, HeldMeta, LOOKUP, META, META_CHECKPOINT, META_HEAD,
-    META_NODE, POSTINGS, RECORDS, TIME_TAG, held_key, id_key, sequence_of, signature_key,
-    signature_prefix, time_key,
+    FAMILIES, HELD, Head, HeldMeta, META, META_CHECKPOINT, META_HEAD, META_NODE, POSTINGS,
+    TIME_TAG, held_key, sequence_of, time_key,
 };
 use crate::limits::RECENT_PAGE_RECORDS;
 use crate::{Checkpoint, StoredRecord};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
-use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions};
+use rocksdb::{ColumnFamily, DB};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,53 +101,13 @@ impl Store {
     }
 
     pub(crate) fn record(&self, sequence: u64) -> Result<Option<StoredRecord>, ReadError> {
-        let value = self
-            .db
-            .get_pinned_cf(self.cf(RECORDS), sequence.to_be_bytes())?;
-        value.map(|value| self.stored(sequence, &value)).transpose()
+        Ok(Records::new(self)
+            .get(sequence)?
+            .map(|entry| self.stored(&entry)))
     }
 
-    pub(crate) fn stored(&self, sequence: u64, value: &[u8]) -> Result<StoredRecord, ReadError> {
-        StoredRecord::new(Arc::clone(&self.node), sequence, value)
-            .ok_or(ReadError::Damaged("record"))
-    }
-
-    /// The record with this id.
-    pub(crate) fn record_by_id(&self, id: MessageId) -> Result<Option<StoredRecord>, ReadError> {
-        self.look_up(&id_key(id, 0), |record| record.id() == Some(id))
-    }
-
-    /// The first record whose verified signature is this one.
-    pub(crate) fn record_by_signature(
-        &self,
-        signature: &[u8; 64],
-    ) -> Result<Option<StoredRecord>, ReadError> {
-        self.look_up(&signature_key(signature_prefix(signature), 0), |record| {
-            let mut findings = Vec::new();
-            record
-                .record(&mut findings)
-                .is_ok_and(|r| crate::batch::first_use(&r) == Some(signature))
-        })
-    }
-
-    fn look_up(
-        &self,
-        from: &[u8; 17],
-        fits: impl Fn(&StoredRecord) -> bool,
-    ) -> Result<Option<StoredRecord>, ReadError> {
-        let mut keys = self.db.raw_iterator_cf(self.cf(LOOKUP));
-        keys.seek(from);
-        while let Some(key) = keys.key().filter(|key| key.starts_with(&from[..9])) {
-            let sequence = sequence_of(key).ok_or(ReadError::Damaged("lookup key"))?;
-            if let Some(record) = self.record(sequence)?
-                && fits(&record)
-            {
-                return Ok(Some(record));
-            }
-            keys.next();
-        }
-        keys.status()?;
-        Ok(None)
+    pub(crate) fn stored(&self, entry: &Entry<'_>) -> StoredRecord {
+        StoredRecord::new(Arc::clone(&self.node), entry)
     }
 
     pub(crate) fn held_meta(&self, id: MessageId) -> Result<Option<HeldMeta>, ReadError> {
@@ -191,16 +151,6 @@ impl Store {
         Ok(mark.map_or(head.sequence, |sequence| (sequence - 1).max(head.late)))
     }
 
-    /// Records in the order they were written, from `sequence` on.
-    pub(crate) fn scan(&self, from: u64) -> DBRawIterator<'_> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(1 << 20);
-        let mut records = self.db.raw_iterator_cf_opt(self.cf(RECORDS), options);
-        records.seek(from.to_be_bytes());
-        records
-    }
-
     fn read_node(db: &DB) -> Result<Option<Arc<str>>, ReadError> {
         let value = db.get(META_NODE)?;
         value
@@ -236,17 +186,14 @@ impl Recent {
     }
 
     fn read_page(&mut self) -> Result<(), ReadError> {
-        let mut records = self.store.scan(self.next);
-        for _ in 0..RECENT_PAGE_RECORDS {
-            let Some((key, value)) = records.item() else {
+        let mut records = Records::scan(&self.store);
+        while self.page.len() < RECENT_PAGE_RECORDS {
+            let Some(entry) = records.at_or_after(self.next)? else {
                 break;
             };
-            let sequence = sequence_of(key).ok_or(ReadError::Damaged("record key"))?;
-            self.page.push_back(self.store.stored(sequence, value)?);
-            self.next = sequence + 1;
-            records.next();
+            self.next = entry.sequence + 1;
+            self.page.push_back(self.store.stored(&entry));
         }
-        records.status()?;
         if self.page.is_empty() {
             self.next = self.last + 1;
         }
@@ -376,5 +323,3 @@ fn create_private(dir: &Path) -> std::io::Result<()> {
         .mode(0o700)
         .create(dir)
 }
-
-const _: () = assert!(HASHES_BYTES == 64, "two SHA-256 hashes");

@@ -1,7 +1,7 @@
 //! A record as the log gives it back, with its place in the chain.
 
 use crate::chain::NO_HASH;
-use crate::layout::HASHES_BYTES;
+use crate::chunk::Entry;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::record::{DecodeError, FindingRef, RecordRef};
@@ -22,15 +22,20 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
-    pub(crate) fn new(node: Arc<str>, sequence: u64, value: &[u8]) -> Option<Self> {
-        let (hashes, bytes) = value.split_at_checked(HASHES_BYTES)?;
-        Some(Self {
+    pub(crate) fn new(node: Arc<str>, entry: &Entry<'_>) -> Self {
+        let Entry {
             sequence,
-            prev_hash: hashes[..32].try_into().ok()?,
-            hash: hashes[32..].try_into().ok()?,
+            prev_hash,
+            hash,
+            bytes,
+        } = *entry;
+        Self {
+            sequence,
+            prev_hash,
+            hash,
             node,
             bytes: bytes.into(),
-        })
+        }
     }
 
     /// The node that wrote it.

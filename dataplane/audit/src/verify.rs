@@ -7,13 +7,14 @@
 
 use crate::Checkpoint;
 use crate::chain::{Chain, NO_HASH};
+use crate::chunk::{Entry, Records};
 use crate::layout::{CHECKPOINTS, sequence_of};
 use crate::store::{ReadError, Store};
 use oktsec_contract::keys::PublicKey;
 use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
 use rocksdb::DBRawIterator;
 use serde::Serialize;
-use std::sync::Arc;
 
 /// Records between two calls of `progress`.
 const PROGRESS_RECORDS: u64 = 65_536;
@@ -80,32 +81,38 @@ pub(crate) fn run(
     loose.sort_by_key(|checkpoint| checkpoint.map_or(0, |c| c.sequence));
     let mut loose = loose.into_iter().flatten().peekable();
 
-    let mut records = store.scan(0);
-    while let Some((key, value)) = records.item() {
-        let Some(sequence) = sequence_of(key).filter(|_| key.len() == 8) else {
-            check.broken(check.expected, None, "a record's key is damaged");
-            records.next();
-            continue;
+    let mut chunks = Records::scan(store).chunks_from(0)?;
+    loop {
+        let (first, entries) = match chunks.next() {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(ReadError::Damaged(what)) => {
+                check.broken(check.expected, None, &format!("a {what} is damaged"));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
-        while let Some(checkpoint) = kept.take_below(sequence, &mut check)? {
-            check.missing(&checkpoint);
+        let mut sequence = first;
+        for entry in entries {
+            while let Some(checkpoint) = kept.take_below(sequence, &mut check)? {
+                check.missing(&checkpoint);
+            }
+            while let Some(checkpoint) = loose.next_if(|c| c.sequence < sequence) {
+                check.loose_below(&checkpoint);
+            }
+            check.record(sequence, entry.ok());
+            while let Some(checkpoint) = kept.take_at(sequence) {
+                check.checkpoint(&checkpoint);
+            }
+            while let Some(checkpoint) = loose.next_if(|c| c.sequence == sequence) {
+                check.checkpoint(&checkpoint);
+            }
+            if check.report.entries.is_multiple_of(PROGRESS_RECORDS) {
+                progress(check.report.entries);
+            }
+            sequence = sequence.saturating_add(1);
         }
-        while let Some(checkpoint) = loose.next_if(|c| c.sequence < sequence) {
-            check.loose_below(&checkpoint);
-        }
-        check.record(sequence, value);
-        while let Some(checkpoint) = kept.take_at(sequence) {
-            check.checkpoint(&checkpoint);
-        }
-        while let Some(checkpoint) = loose.next_if(|c| c.sequence == sequence) {
-            check.checkpoint(&checkpoint);
-        }
-        if check.report.entries.is_multiple_of(PROGRESS_RECORDS) {
-            progress(check.report.entries);
-        }
-        records.next();
     }
-    records.status()?;
     while let Some(checkpoint) = kept.take_below(u64::MAX, &mut check)? {
         check.missing(&checkpoint);
     }
@@ -119,7 +126,7 @@ pub(crate) fn run(
 /// What was seen so far.
 struct Check<'a> {
     chain: Chain,
-    node: &'a Arc<str>,
+    node: &'a str,
     key: Option<&'a PublicKey>,
     expected: u64,
     hash: [u8; 32],
@@ -154,18 +161,17 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn record(&mut self, sequence: u64, value: &[u8]) {
+    fn record(&mut self, sequence: u64, entry: Option<Entry<'_>>) {
         self.report.entries += 1;
-        let stored = crate::StoredRecord::new(Arc::clone(self.node), sequence, value);
-        let Some(stored) = stored else {
+        let Some(entry) = entry else {
             self.broken(sequence, None, "the record is damaged");
             self.expected = sequence.saturating_add(1);
             return;
         };
         let mut findings = Vec::new();
-        let decoded = stored.record(&mut findings);
-        let id = decoded.as_ref().ok().map(|record| record.id.to_string());
-        let segment = stored.prev_hash == NO_HASH
+        let decoded = RecordRef::decode(entry.bytes, &mut findings);
+        let id = || decoded.as_ref().ok().map(|record| record.id.to_string());
+        let segment = entry.prev_hash == NO_HASH
             && decoded
                 .as_ref()
                 .is_ok_and(|record| record.reason == Reason::ChainBroken);
@@ -173,20 +179,20 @@ impl<'a> Check<'a> {
             self.report.segments += 1;
             let detail = decoded.as_ref().map_or("", |record| record.detail);
             let reason = format!("the writer found the chain broken before this record: {detail}");
-            self.broken(sequence, id.clone(), &reason);
+            self.broken(sequence, id(), &reason);
         } else if sequence != self.expected {
             let reason = format!("record {} is missing, {sequence} comes next", self.expected);
             self.broken(self.expected, None, &reason);
-        } else if stored.prev_hash != self.hash {
-            self.broken(sequence, id.clone(), "it does not follow the record before");
+        } else if entry.prev_hash != self.hash {
+            self.broken(sequence, id(), "it does not follow the record before");
         }
-        if self.chain.hash(sequence, &stored.prev_hash, stored.bytes()) != stored.hash {
-            self.broken(sequence, id, "its hash does not fit its fields");
-        } else if let Err(error) = decoded {
+        if self.chain.hash(sequence, &entry.prev_hash, entry.bytes) != entry.hash {
+            self.broken(sequence, id(), "its hash does not fit its fields");
+        } else if let Err(error) = &decoded {
             self.broken(sequence, None, &format!("it cannot be read: {error}"));
         }
         self.expected = sequence.saturating_add(1);
-        self.hash = stored.hash;
+        self.hash = entry.hash;
     }
 
     /// A checkpoint of the record that was just read.

@@ -208,7 +208,7 @@ impl Writer {
             self.refuse_turn();
             return;
         };
-        match self.turn.commit(opened, &self.options, false) {
+        match self.turn.commit(opened, &self.shared, &self.options, false) {
             Ok(_) => {
                 // First what health() says: whoever has an answer may ask for it.
                 self.after_commit();

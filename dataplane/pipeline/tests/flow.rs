@@ -65,7 +65,10 @@ fn a_forged_signature_is_refused() {
 fn a_signature_without_a_time_never_holds() {
     let mut plane = Plane::new(SIGNED);
     let body = plane.signed_without_time("a", "b", "good for ever");
-    refused(Reason::SignatureInvalid, &plane.send_body(&body, Headers::default()).unwrap());
+    refused(
+        Reason::SignatureInvalid,
+        &plane.send_body(&body, Headers::default()).unwrap(),
+    );
 }
 
 #[test]

@@ -11,7 +11,11 @@ use oktsec_rules::RuleSet;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "oktsec.yaml".into()));
+    let path = PathBuf::from(
+        std::env::args()
+            .nth(1)
+            .unwrap_or_else(|| "oktsec.yaml".into()),
+    );
     let config = config::load(&path)?.config;
     let paths = StatePaths::for_config(&config);
     paths.create()?;

@@ -120,12 +120,7 @@ enum Phase {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<G> Guarded<G> {
-    pub(crate) fn new(
-        inner: Stream,
-        patience: Patience,
-        shutdown: ShutdownWatch,
-        seat: G,
-    ) -> Self {
+    pub(crate) fn new(inner: Stream, patience: Patience, shutdown: ShutdownWatch, seat: G) -> Self {
         let peer = inner
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().map(|a| a.ip())))

@@ -195,7 +195,10 @@ impl ProxyHttp for Gate {
             // pingora closes after a failure whatever we say, so the answer should say so as well.
             let _ = respond::send(session, answer.closing()).await;
         }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
     }
 
     async fn logging(&self, _session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {

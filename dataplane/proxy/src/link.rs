@@ -207,8 +207,11 @@ impl Keeper {
         match resolved {
             Ok(resolved) => {
                 let mut findings = Vec::new();
-                let record =
-                    resolved.item.record.as_ref().and_then(|r| r.record(&mut findings).ok());
+                let record = resolved
+                    .item
+                    .record
+                    .as_ref()
+                    .and_then(|r| r.record(&mut findings).ok());
                 LinkResponse::Resolved(ResolvedItem {
                     message,
                     action,

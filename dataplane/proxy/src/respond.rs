@@ -83,7 +83,8 @@ pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
     if let Some(allow) = answer.allow {
         head.insert_header(header::ALLOW, HeaderValue::from_static(allow))?;
     }
-    let stopping = Connection::of(session.as_downstream().digest()).is_some_and(|c| c.is_stopping());
+    let stopping =
+        Connection::of(session.as_downstream().digest()).is_some_and(|c| c.is_stopping());
     if answer.close || stopping {
         session.set_keepalive(None);
     }

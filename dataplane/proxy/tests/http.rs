@@ -328,6 +328,33 @@ fn a_silent_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_peer_that_does_not_read_its_answers_is_cut_off() {
+    let patience = Patience {
+        write: Duration::from_millis(300),
+        ..Patience::default()
+    };
+    let site = Site::new(Wish {
+        tune: Box::new(move |o| o.patience = patience),
+        ..Wish::default()
+    });
+    let client = site.client();
+    let mut stream = client.stream.try_clone().unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n".repeat(1_000);
+    // Answers pile up unread until nothing fits between us any more; then it ends.
+    let begun = Instant::now();
+    while std::io::Write::write_all(&mut stream, &requests).is_ok() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "it may go on for ever"
+        );
+    }
+    assert_eq!(site.get("/health").status, 200);
+}
+
+#[test]
 fn connections_above_the_limit_are_closed_at_once() {
     let site = Site::new(Wish {
         tune: Box::new(|o| o.connections_per_core_max = 3),

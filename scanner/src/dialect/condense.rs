@@ -8,7 +8,12 @@
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 /// States above which an expression is cut.
-const STATES_MAX: usize = 120;
+static STATES_MAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+    std::env::var("SM")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(120)
+});
 
 /// Bytes kept of each branch of an alternation at the edge of what is kept.
 const EDGE_BYTES: usize = 8;
@@ -21,7 +26,7 @@ pub(super) fn condense(hir: &Hir) -> Hir {
         HirKind::Alternation(branches) => Hir::alternation(branches.iter().map(condense).collect()),
         HirKind::Concat(parts) => {
             let parts = trim(parts);
-            if parts.iter().map(states).sum::<usize>() <= STATES_MAX {
+            if parts.iter().map(states).sum::<usize>() <= *STATES_MAX {
                 return Hir::concat(parts.to_vec());
             }
             window(parts)
@@ -77,7 +82,7 @@ fn window(parts: &[Hir]) -> Hir {
             };
             let total: usize = kept.iter().map(states).sum();
             let rarity: f64 = kept.iter().map(bits).sum();
-            let fits = total <= STATES_MAX || start == end;
+            let fits = total <= *STATES_MAX || start == end;
             let kept = Hir::concat(kept);
             let matches_something = kept.properties().minimum_len().is_some_and(|len| len > 0);
             let better = best.as_ref().is_none_or(|(most, size, _)| {
@@ -90,7 +95,7 @@ fn window(parts: &[Hir]) -> Hir {
                 inner_states += states(&parts[end]);
                 inner.push(parts[end].clone());
             }
-            if inner_states > STATES_MAX {
+            if inner_states > *STATES_MAX {
                 break;
             }
         }

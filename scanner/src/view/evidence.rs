@@ -47,7 +47,10 @@ const CLASSES: [u16; 256] = {
         if byte.is_ascii_alphanumeric() {
             class |= SINGLE;
         }
-        if matches!(byte, b' ' | b'.' | b'-' | b'_' | b'*' | b'|' | b',' | b'/' | b'+' | b'~') {
+        if matches!(
+            byte,
+            b' ' | b'.' | b'-' | b'_' | b'*' | b'|' | b',' | b'/' | b'+' | b'~'
+        ) {
             class |= SEPARATOR;
         }
         if matches!(byte, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'@' | b'$') {
@@ -76,7 +79,11 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
         let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
         seen |= a | b | c | d;
         let all = a & b & c & d;
-        token_groups = if all & TOKEN != 0 { token_groups + 1 } else { 0 };
+        token_groups = if all & TOKEN != 0 {
+            token_groups + 1
+        } else {
+            0
+        };
         tokens |= token_groups >= 3;
         let (even, odd) = (a & c, b & d);
         let pairs = (even & SINGLE != 0 && odd & SEPARATOR != 0)
@@ -85,7 +92,9 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
         spaced |= spaced_groups >= 2;
         digit_groups += u32::from((a | b | c | d) & DIGIT != 0 && (a & b & c & d) & TOKEN == 0);
     }
-    seen |= rest.iter().fold(0, |seen, byte| seen | CLASSES[usize::from(*byte)]);
+    seen |= rest
+        .iter()
+        .fold(0, |seen, byte| seen | CLASSES[usize::from(*byte)]);
     Evidence {
         high: seen & HIGH != 0,
         escapes: seen & ESCAPE != 0,

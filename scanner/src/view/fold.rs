@@ -127,7 +127,7 @@ fn compute(c: char) -> Folded {
     if let Some(folded) = by_table(c) {
         return folded;
     }
-    if matches!(c, '\u{1100}'..='\u{11FF}' | '\u{2E80}'..='\u{A48F}' | '\u{AC00}'..='\u{D7FF}' | '\u{20000}'..='\u{3FFFF}')
+    if matches!(c, '\u{590}'..='\u{109F}' | '\u{1100}'..='\u{11FF}' | '\u{2E80}'..='\u{A48F}' | '\u{AC00}'..='\u{D7FF}' | '\u{20000}'..='\u{3FFFF}')
     {
         return Folded::Same;
     }
@@ -262,7 +262,7 @@ fn reads_as(c: char) -> Option<&'static str> {
         'Æ' | 'æ' => "ae",
         'ß' => "ss",
         'þ' => "th",
-        'І' | 'Ӏ' | 'Ι' | 'Ⲓ' => "I",
+        'І' | 'Ӏ' | 'Ι' | 'Ⲓ' | 'ꓲ' => "I",
         'ѕ' => "s",
         'м' | 'Ϻ' => "m",
         'т' | 'τ' => "t",

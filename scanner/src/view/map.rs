@@ -102,12 +102,21 @@ impl MappedText {
 
     /// The bytes of the parent that one byte stands for: itself in a copy, or a whole stretch.
     fn byte(&self, at: u32) -> Option<Range32> {
-        let index = self.pieces.partition_point(|piece| piece.view <= at).checked_sub(1)?;
+        let index = self
+            .pieces
+            .partition_point(|piece| piece.view <= at)
+            .checked_sub(1)?;
         let Piece { view, parent } = self.pieces[index];
-        let end = self.pieces.get(index + 1).map_or(self.bytes.len() as u32, |next| next.view);
+        let end = self
+            .pieces
+            .get(index + 1)
+            .map_or(self.bytes.len() as u32, |next| next.view);
         if end - view == parent.end - parent.start {
             let start = parent.start + (at - view);
-            return Some(Range32 { start, end: start + 1 });
+            return Some(Range32 {
+                start,
+                end: start + 1,
+            });
         }
         Some(parent)
     }

@@ -181,7 +181,14 @@ impl Views {
             if !evidence.escapes {
                 break;
             }
-            match self.derive(content, last, View::Unescaped, depth, limits, unescape::unescape) {
+            match self.derive(
+                content,
+                last,
+                View::Unescaped,
+                depth,
+                limits,
+                unescape::unescape,
+            ) {
                 None => break,
                 made => last = made,
             }
@@ -198,10 +205,19 @@ impl Views {
             self.decode(content, last, depth, limits);
         }
         if evidence.marks {
-            last = self.derive(content, last, View::Stripped, depth, limits, strip::strip).or(last);
+            last = self
+                .derive(content, last, View::Stripped, depth, limits, strip::strip)
+                .or(last);
         }
         if evidence.spaced {
-            self.derive(content, last, View::Collapsed, depth, limits, collapse::collapse);
+            self.derive(
+                content,
+                last,
+                View::Collapsed,
+                depth,
+                limits,
+                collapse::collapse,
+            );
         }
         if evidence.leet {
             self.derive(content, last, View::Leet, depth, limits, collapse::unleet);
@@ -209,13 +225,7 @@ impl Views {
     }
 
     /// Opens every encoding in one text.
-    fn decode(
-        &mut self,
-        content: &[u8],
-        of: Option<usize>,
-        depth: u8,
-        limits: &mut LimitsReached,
-    ) {
+    fn decode(&mut self, content: &[u8], of: Option<usize>, depth: u8, limits: &mut LimitsReached) {
         let mut at = 0;
         let mut decoded = std::mem::take(&mut self.decoded);
         while let Some(found) = decode::next(self.source(content, of), at, &mut decoded) {
@@ -253,7 +263,12 @@ impl Views {
             return None;
         }
         if self.used == self.slots.len() {
-            self.slots.push(Slot { kind, text: MappedText::default(), parent: None, depth });
+            self.slots.push(Slot {
+                kind,
+                text: MappedText::default(),
+                parent: None,
+                depth,
+            });
         }
         let mut text = std::mem::take(&mut self.slots[self.used].text);
         text.clear();
@@ -261,7 +276,12 @@ impl Views {
         let worth = fill(self.source(content, of), &mut text) && !text.bytes.is_empty();
         let fits = text.bytes.len() <= self.bytes_left;
         let slot = &mut self.slots[self.used];
-        *slot = Slot { kind, text, parent: of, depth };
+        *slot = Slot {
+            kind,
+            text,
+            parent: of,
+            depth,
+        };
         if !worth {
             return None;
         }

@@ -10,8 +10,26 @@ const COMMENT_BYTES_MAX: usize = 4096;
 
 /// Tags that part words; every other tag may stand inside one.
 const BLOCK_TAGS: &[&[u8]] = &[
-    b"br", b"p", b"div", b"li", b"ul", b"ol", b"td", b"th", b"tr", b"h1", b"h2", b"h3", b"h4",
-    b"h5", b"h6", b"hr", b"table", b"pre", b"section", b"blockquote",
+    b"br",
+    b"p",
+    b"div",
+    b"li",
+    b"ul",
+    b"ol",
+    b"td",
+    b"th",
+    b"tr",
+    b"h1",
+    b"h2",
+    b"h3",
+    b"h4",
+    b"h5",
+    b"h6",
+    b"hr",
+    b"table",
+    b"pre",
+    b"section",
+    b"blockquote",
 ];
 
 /// Fills `out`; `false` if nothing was taken out of text.
@@ -49,34 +67,53 @@ fn tag(rest: &[u8]) -> Option<(usize, &'static [u8])> {
     }
     let name = &rest[1..];
     let name = name.strip_prefix(b"/").unwrap_or(name);
-    let len = name.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let len = name
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric())
+        .count();
     let name = &name[..len];
     if name.first().is_none_or(|byte| !byte.is_ascii_alphabetic()) {
         return None;
     }
-    let end = rest.iter().take(TAG_BYTES_MAX).skip(1).position(|byte| matches!(byte, b'<' | b'>'))? + 1;
+    let end = rest
+        .iter()
+        .take(TAG_BYTES_MAX)
+        .skip(1)
+        .position(|byte| matches!(byte, b'<' | b'>'))?
+        + 1;
     if rest[end] != b'>' {
         return None;
     }
-    let parts_words = BLOCK_TAGS.iter().any(|block| block.eq_ignore_ascii_case(name));
+    let parts_words = BLOCK_TAGS
+        .iter()
+        .any(|block| block.eq_ignore_ascii_case(name));
     Some((end + 1, if parts_words { b" " } else { b"" }))
 }
 
 /// A run of the same mark that touches a letter.
 fn emphasis(text: &[u8], at: usize) -> Option<(usize, &'static [u8])> {
     let mark = text[at];
-    let run = text[at..].iter().take(4).take_while(|byte| **byte == mark).count();
+    let run = text[at..]
+        .iter()
+        .take(4)
+        .take_while(|byte| **byte == mark)
+        .count();
     if run == 4 || (mark == b'~' && run != 2) {
         return None;
     }
-    let touches = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
+    let touches =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
     let before = at.checked_sub(1).and_then(|at| text.get(at));
     (touches(before) || touches(text.get(at + run))).then_some((run, b""))
 }
 
 /// `__bold__`; a single underscore belongs to names.
 fn underlined(text: &[u8], at: usize) -> Option<(usize, &'static [u8])> {
-    let run = text[at..].iter().take(4).take_while(|byte| **byte == b'_').count();
+    let run = text[at..]
+        .iter()
+        .take(4)
+        .take_while(|byte| **byte == b'_')
+        .count();
     (run == 2).then_some((2, b""))
 }
 
@@ -93,9 +130,16 @@ mod tests {
     #[test]
     fn markup_inside_words_goes() {
         for text in [
-            "**Ig**nore all", "I*g*n*o*re all", "`Ignore` `all`", "~~Ig~~nore all", "__Ig__nore all",
-            "<b>Ig</b>nore all", "Ig<!-- x -->nore all", "<span style=\"x\">I</span>gnore all",
-            "Ignore<br>all", "***Ignore*** all",
+            "**Ig**nore all",
+            "I*g*n*o*re all",
+            "`Ignore` `all`",
+            "~~Ig~~nore all",
+            "__Ig__nore all",
+            "<b>Ig</b>nore all",
+            "Ig<!-- x -->nore all",
+            "<span style=\"x\">I</span>gnore all",
+            "Ignore<br>all",
+            "***Ignore*** all",
         ] {
             assert_eq!(stripped(text).trim(), "Ignore all", "{text:?}");
         }
@@ -103,7 +147,15 @@ mod tests {
 
     #[test]
     fn arithmetic_and_comparisons_stay() {
-        for text in ["a < b and c > d", "2 * 3", "my_long_name", "x <- y", "a << 2", "****", "~/.ssh"] {
+        for text in [
+            "a < b and c > d",
+            "2 * 3",
+            "my_long_name",
+            "x <- y",
+            "a << 2",
+            "****",
+            "~/.ssh",
+        ] {
             assert_eq!(stripped(text), text);
         }
     }

@@ -57,7 +57,9 @@ impl Styles {
                 b' ' => spaces += 1,
                 b'=' => {
                     let upper = |byte: Option<&u8>| {
-                        byte.is_some_and(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte))
+                        byte.is_some_and(|byte| {
+                            byte.is_ascii_digit() || (b'A'..=b'F').contains(byte)
+                        })
                     };
                     quoted += u32::from(upper(text.get(at + 1)) && upper(text.get(at + 2)));
                     let before = at.checked_sub(1).and_then(|at| text.get(at));
@@ -66,7 +68,8 @@ impl Styles {
                     );
                 }
                 b'+' => {
-                    plus += u32::from(at > 0 && letter(text.get(at - 1)) && letter(text.get(at + 1)));
+                    plus +=
+                        u32::from(at > 0 && letter(text.get(at - 1)) && letter(text.get(at + 1)));
                     joined |= is_join(text, at);
                 }
                 _ => {}
@@ -74,7 +77,12 @@ impl Styles {
         }
         let quoted_printable = quoted >= 3 || soft >= 1;
         let form = plus >= 2 && plus > spaces;
-        Self { any: any || quoted_printable || form || joined, quoted_printable, form, joined }
+        Self {
+            any: any || quoted_printable || form || joined,
+            quoted_printable,
+            form,
+            joined,
+        }
     }
 }
 
@@ -90,7 +98,9 @@ impl Undone {
 
     fn char(code: u32) -> Option<Self> {
         let mut buffer = [0; 4];
-        Some(Self::bytes(char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes()))
+        Some(Self::bytes(
+            char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes(),
+        ))
     }
 
     fn nothing() -> Self {
@@ -118,7 +128,9 @@ fn backslash(rest: &[u8]) -> Step {
         b'n' => (2, Undone::bytes(b"\n")),
         b'r' => (2, Undone::bytes(b"\r")),
         b't' | b'v' | b'f' => (2, Undone::bytes(b"\t")),
-        byte @ (b'"' | b'\'' | b'/' | b'\\' | b'`' | b'<' | b'>' | b'&') => (2, Undone::bytes(&[*byte])),
+        byte @ (b'"' | b'\'' | b'/' | b'\\' | b'`' | b'<' | b'>' | b'&') => {
+            (2, Undone::bytes(&[*byte]))
+        }
         b'u' if rest.get(2) == Some(&b'{') => {
             let len = rest[3..].iter().take(9).position(|byte| *byte == b'}')?;
             (len + 4, Undone::char(hex_number(&rest[3..3 + len])?)?)
@@ -130,9 +142,10 @@ fn backslash(rest: &[u8]) -> Step {
                 .flatten()
                 .filter(|low| (0xDC00..0xE000).contains(low));
             match (high, low) {
-                (0xD800..=0xDBFF, Some(low)) => {
-                    (12, Undone::char(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))?)
-                }
+                (0xD800..=0xDBFF, Some(low)) => (
+                    12,
+                    Undone::char(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))?,
+                ),
                 _ => (6, Undone::char(high)?),
             }
         }
@@ -144,7 +157,9 @@ fn backslash(rest: &[u8]) -> Step {
             if !digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
                 return None;
             }
-            let code = digits.iter().fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'));
+            let code = digits
+                .iter()
+                .fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'));
             (4, Undone::bytes(&[code as u8]))
         }
         _ => return None,
@@ -153,14 +168,48 @@ fn backslash(rest: &[u8]) -> Step {
 
 /// Named entities that hide something in text; the others stay.
 const ENTITIES: &[(&[u8], &[u8])] = &[
-    (b"lt", b"<"), (b"gt", b">"), (b"amp", b"&"), (b"quot", b"\""), (b"apos", b"'"), (b"nbsp", b" "),
-    (b"Tab", b"\t"), (b"NewLine", b"\n"), (b"lpar", b"("), (b"rpar", b")"), (b"sol", b"/"),
-    (b"bsol", b"\\"), (b"colon", b":"), (b"semi", b";"), (b"period", b"."), (b"comma", b","),
-    (b"excl", b"!"), (b"num", b"#"), (b"dollar", b"$"), (b"percnt", b"%"), (b"lsqb", b"["),
-    (b"rsqb", b"]"), (b"lbrack", b"["), (b"rbrack", b"]"), (b"lcub", b"{"), (b"rcub", b"}"),
-    (b"lowbar", b"_"), (b"hyphen", b"-"), (b"dash", b"-"), (b"grave", b"`"), (b"vert", b"|"),
-    (b"ast", b"*"), (b"plus", b"+"), (b"equals", b"="), (b"quest", b"?"), (b"commat", b"@"),
-    (b"ensp", b" "), (b"emsp", b" "), (b"thinsp", b" "), (b"shy", b""), (b"zwnj", b""), (b"zwj", b""),
+    (b"lt", b"<"),
+    (b"gt", b">"),
+    (b"amp", b"&"),
+    (b"quot", b"\""),
+    (b"apos", b"'"),
+    (b"nbsp", b" "),
+    (b"Tab", b"\t"),
+    (b"NewLine", b"\n"),
+    (b"lpar", b"("),
+    (b"rpar", b")"),
+    (b"sol", b"/"),
+    (b"bsol", b"\\"),
+    (b"colon", b":"),
+    (b"semi", b";"),
+    (b"period", b"."),
+    (b"comma", b","),
+    (b"excl", b"!"),
+    (b"num", b"#"),
+    (b"dollar", b"$"),
+    (b"percnt", b"%"),
+    (b"lsqb", b"["),
+    (b"rsqb", b"]"),
+    (b"lbrack", b"["),
+    (b"rbrack", b"]"),
+    (b"lcub", b"{"),
+    (b"rcub", b"}"),
+    (b"lowbar", b"_"),
+    (b"hyphen", b"-"),
+    (b"dash", b"-"),
+    (b"grave", b"`"),
+    (b"vert", b"|"),
+    (b"ast", b"*"),
+    (b"plus", b"+"),
+    (b"equals", b"="),
+    (b"quest", b"?"),
+    (b"commat", b"@"),
+    (b"ensp", b" "),
+    (b"emsp", b" "),
+    (b"thinsp", b" "),
+    (b"shy", b""),
+    (b"zwnj", b""),
+    (b"zwj", b""),
 ];
 
 fn entity(rest: &[u8]) -> Step {
@@ -168,8 +217,13 @@ fn entity(rest: &[u8]) -> Step {
         let is_hex = matches!(rest.get(2), Some(b'x' | b'X'));
         let start = if is_hex { 3 } else { 2 };
         let digits = rest.get(start..)?;
-        let is_digit =
-            |byte: &&u8| if is_hex { byte.is_ascii_hexdigit() } else { byte.is_ascii_digit() };
+        let is_digit = |byte: &&u8| {
+            if is_hex {
+                byte.is_ascii_hexdigit()
+            } else {
+                byte.is_ascii_digit()
+            }
+        };
         let len = digits.iter().take(10).take_while(is_digit).count();
         let digits = &digits[..len];
         // Leading zeros are a spelling too.
@@ -181,7 +235,10 @@ fn entity(rest: &[u8]) -> Step {
             std::str::from_utf8(significant).ok()?.parse().ok()?
         };
         let end = start + len;
-        return Some((end + usize::from(rest.get(end) == Some(&b';')), Undone::char(code)?));
+        return Some((
+            end + usize::from(rest.get(end) == Some(&b';')),
+            Undone::char(code)?,
+        ));
     }
     let name = &rest[1..rest.len().min(10)];
     let len = name.iter().position(|byte| *byte == b';')?;
@@ -207,7 +264,10 @@ fn quoted_printable(rest: &[u8]) -> Step {
 const JOIN_BLANKS_MAX: usize = 8;
 
 fn blanks(text: &[u8]) -> usize {
-    text.iter().take(JOIN_BLANKS_MAX).take_while(|byte| byte.is_ascii_whitespace()).count()
+    text.iter()
+        .take(JOIN_BLANKS_MAX)
+        .take_while(|byte| byte.is_ascii_whitespace())
+        .count()
 }
 
 fn is_quote(byte: Option<&u8>) -> bool {
@@ -217,8 +277,11 @@ fn is_quote(byte: Option<&u8>) -> bool {
 /// Whether the plus sign at `at` stands between two quotes.
 fn is_join(text: &[u8], at: usize) -> bool {
     let after = &text[at + 1..];
-    let before =
-        text[..at].iter().rev().take(JOIN_BLANKS_MAX).find(|byte| !byte.is_ascii_whitespace());
+    let before = text[..at]
+        .iter()
+        .rev()
+        .take(JOIN_BLANKS_MAX)
+        .find(|byte| !byte.is_ascii_whitespace());
     is_quote(before) && is_quote(after.get(blanks(after)))
 }
 
@@ -245,10 +308,20 @@ mod tests {
     #[test]
     fn every_spelling_of_ignore_all_is_undone() {
         for text in [
-            r"\u0049gnore\u0020all", r"\x49\x67\x6e\x6f\x72\x65 all", r"\111\147nore all",
-            r"\u{49}gnore all", r"\U00000049gnore all", "&#73;&#103;&#x6e;ore&#32;all",
-            "&#0000073;gnore&nbsp;all", "%49gnore%20all", "Ig%6eore all", "%u0049gnore all",
-            "=49=67=6Eore all", "Ig=\nnore all", "\"Ign\" + \"ore all", "Ig\\\nnore all",
+            r"\u0049gnore\u0020all",
+            r"\x49\x67\x6e\x6f\x72\x65 all",
+            r"\111\147nore all",
+            r"\u{49}gnore all",
+            r"\U00000049gnore all",
+            "&#73;&#103;&#x6e;ore&#32;all",
+            "&#0000073;gnore&nbsp;all",
+            "%49gnore%20all",
+            "Ig%6eore all",
+            "%u0049gnore all",
+            "=49=67=6Eore all",
+            "Ig=\nnore all",
+            "\"Ign\" + \"ore all",
+            "Ig\\\nnore all",
         ] {
             let result = undone(text);
             assert_eq!(result.trim_start_matches('"'), "Ignore all", "{text:?}");
@@ -260,8 +333,21 @@ mod tests {
 
     #[test]
     fn broken_and_foreign_escapes_stay() {
-        for text in [r"C:\Users\zed", "100% sure", "a=b&c=d", "1 + 1", r"\u00", "&#xZZ;", "&bogus;", "%zz", "x\\"] {
-            assert_eq!(undone(text), if undone(text).is_empty() { "" } else { text });
+        for text in [
+            r"C:\Users\zed",
+            "100% sure",
+            "a=b&c=d",
+            "1 + 1",
+            r"\u00",
+            "&#xZZ;",
+            "&bogus;",
+            "%zz",
+            "x\\",
+        ] {
+            assert_eq!(
+                undone(text),
+                if undone(text).is_empty() { "" } else { text }
+            );
         }
     }
 

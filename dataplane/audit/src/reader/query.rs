@@ -3,7 +3,8 @@
 use super::Filter;
 use super::stream::{Direction, Union, intersect};
 use crate::StoredRecord;
-use crate::layout::{Tag, sequence_of};
+use crate::chunk::Records;
+use crate::layout::Tag;
 use crate::store::{ReadError, Store};
 use oktsec_contract::record::{RecordRef, SignatureState};
 
@@ -21,6 +22,7 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
         scan(store, &filter, &range, &mut found)?;
         return Ok(found);
     }
+    let mut records = Records::new(store);
     let mut bound = Some(range.start());
     while found.len() < filter.filter.limit {
         let Some(from) = bound.filter(|&b| range.contains(b)) else {
@@ -32,10 +34,10 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
         if !range.contains(sequence) {
             break;
         }
-        if let Some(record) = store.record(sequence)?
-            && filter.fits(&record)?
+        if let Some(entry) = records.get(sequence)?
+            && filter.fits(entry.bytes)
         {
-            found.push(record);
+            found.push(store.stored(&entry));
         }
         bound = range.direction.beyond(sequence);
     }
@@ -125,28 +127,24 @@ fn scan(
     range: &Range,
     found: &mut Vec<StoredRecord>,
 ) -> Result<(), ReadError> {
-    let mut records = store.scan(range.start());
-    if matches!(range.direction, Direction::NewestFirst) {
-        records.seek_for_prev(range.start().to_be_bytes());
-    }
+    let mut records = Records::scan(store);
+    let mut bound = Some(range.start());
     while found.len() < filter.filter.limit {
-        let Some((key, value)) = records.item() else {
+        let Some(from) = bound.filter(|&bound| range.contains(bound)) else {
             break;
         };
-        let sequence = sequence_of(key).ok_or(ReadError::Damaged("record key"))?;
-        if !range.contains(sequence) {
+        let entry = match range.direction {
+            Direction::NewestFirst => records.at_or_before(from)?,
+            Direction::OldestFirst => records.at_or_after(from)?,
+        };
+        let Some(entry) = entry.filter(|entry| range.contains(entry.sequence)) else {
             break;
+        };
+        if filter.fits(entry.bytes) {
+            found.push(store.stored(&entry));
         }
-        let record = store.stored(sequence, value)?;
-        if filter.fits(&record)? {
-            found.push(record);
-        }
-        match range.direction {
-            Direction::NewestFirst => records.prev(),
-            Direction::OldestFirst => records.next(),
-        }
+        bound = range.direction.beyond(entry.sequence);
     }
-    records.status()?;
     Ok(())
 }
 
@@ -158,17 +156,25 @@ struct Checked<'f> {
 
 impl Checked<'_> {
     /// A damaged record fits no filter but is shown without one: hiding it would help whoever damaged it.
-    fn fits(&self, stored: &StoredRecord) -> Result<bool, ReadError> {
+    fn fits(&self, bytes: &[u8]) -> bool {
         let mut findings = Vec::new();
-        match stored.record(&mut findings) {
-            Ok(record) => Ok(self.fits_record(&record)),
-            Err(_) => Ok(*self.filter
-                == Filter {
-                    limit: self.filter.limit,
-                    before: self.filter.before,
-                    after: self.filter.after,
-                    ..Filter::default()
-                }),
+        match RecordRef::decode(bytes, &mut findings) {
+            Ok(record) => self.fits_record(&record),
+            Err(_) => {
+                let Filter {
+                    limit,
+                    before,
+                    after,
+                    ..
+                } = *self.filter;
+                *self.filter
+                    == Filter {
+                        limit,
+                        before,
+                        after,
+                        ..Filter::default()
+                    }
+            }
         }
     }
 

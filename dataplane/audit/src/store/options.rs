@@ -2,8 +2,8 @@
 
 use crate::layout::{CHECKPOINTS, FAMILIES, HELD, LOOKUP, META, POSTINGS, RECORDS};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options,
+    BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, LogLevel, Options,
 };
 
 /// Bytes of blocks kept in memory, for all families together.
@@ -58,7 +58,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
             let mut options = Options::default();
             let (buffer, block) = match name {
                 RECORDS => (16 << 20, 8 << 10),
-                LOOKUP => (8 << 20, 4 << 10),
+                LOOKUP => (2 << 20, 4 << 10),
                 POSTINGS | HELD => (4 << 20, 4 << 10),
                 META | CHECKPOINTS => (1 << 20, 4 << 10),
                 _ => unreachable!("FAMILIES lists them all"),
@@ -67,11 +67,15 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
             options.set_max_write_buffer_number(3);
             options.set_arena_block_size((buffer / 16).min(256 << 10));
             options.set_target_file_size_base(64 << 20);
-            options.set_compression_type(DBCompressionType::Lz4);
+            options.set_compression_type(match name {
+                LOOKUP => DBCompressionType::None, // hashes do not shrink
+                _ => DBCompressionType::Lz4,
+            });
             let mut table = BlockBasedOptions::default();
             table.set_block_cache(&cache);
             table.set_block_size(block);
             table.set_format_version(5);
+            table.set_checksum_type(ChecksumType::XXH3);
             options.set_block_based_table_factory(&table);
             ColumnFamilyDescriptor::new(name, options)
         })

@@ -3,6 +3,7 @@
 use super::{OpenError, Store, store_error};
 use crate::Checkpoint;
 use crate::chain::{Chain, NO_HASH};
+use crate::chunk::Records;
 use crate::layout::Head;
 use crate::store::ReadError;
 use oktsec_contract::keys::PublicKey;
@@ -41,7 +42,9 @@ impl Recovered {
             Err(ReadError::Damaged(_)) => None,
             Err(error) => return Err(store_error(dir, error)),
         };
-        let last = last_record(&store).map_err(|error| store_error(dir, error))?;
+        let last = Records::new(&store)
+            .last()
+            .map_err(|error| store_error(dir, error))?;
         // A key that changed leaves an anchor of another key behind: the checkpoint tells.
         let anchor = anchor.filter(|anchor| anchor.verify(&store.node, key));
         let broken = find_break(
@@ -77,20 +80,13 @@ impl Recovered {
             .flatten()
             .map(|c| c.sequence)
             .max();
+        if self.head == Head::default() {
+            // Its head is lost: what lay in no lookup run stays unindexed rather than fill the memory.
+            self.head.sealed = last;
+        }
         self.head.sequence = last.max(signed.unwrap_or(0));
         self.head.hash = NO_HASH;
     }
-}
-
-fn last_record(store: &Store) -> Result<u64, ReadError> {
-    let mut records = store.scan(0);
-    records.seek_to_last();
-    let last = records
-        .key()
-        .and_then(crate::layout::sequence_of)
-        .unwrap_or(0);
-    records.status()?;
-    Ok(last)
 }
 
 fn find_break(
@@ -133,23 +129,27 @@ fn find_break(
     let chain = Chain::new(&store.node);
     let mut expected = checkpoint.map_or(1, |c| c.sequence);
     let mut prev_hash = None;
-    let mut records = store.scan(expected);
-    while let Some((key, value)) = records.item() {
-        let Some(record) = crate::layout::sequence_of(key)
-            .filter(|&sequence| sequence == expected)
-            .and_then(|sequence| store.stored(sequence, value).ok())
-        else {
-            return Ok(Some(format!("record {expected} is missing or damaged")));
-        };
-        let follows = prev_hash.is_none_or(|hash| hash == record.prev_hash);
-        if !follows || chain.hash(expected, &record.prev_hash, record.bytes()) != record.hash {
-            return Ok(Some(format!("record {expected} is not what was written")));
+    let from = expected;
+    let mut chunks = Records::scan(store).chunks_from(from)?;
+    while let Some((_, entries)) = chunks.next()? {
+        for entry in entries {
+            let Ok(entry) = entry else {
+                return Ok(Some(format!("record {expected} is damaged")));
+            };
+            if entry.sequence < from {
+                continue;
+            }
+            if entry.sequence != expected {
+                return Ok(Some(format!("record {expected} is missing")));
+            }
+            let follows = prev_hash.is_none_or(|hash| hash == entry.prev_hash);
+            if !follows || chain.hash(expected, &entry.prev_hash, entry.bytes) != entry.hash {
+                return Ok(Some(format!("record {expected} is not what was written")));
+            }
+            prev_hash = Some(entry.hash);
+            expected += 1;
         }
-        prev_hash = Some(record.hash);
-        expected += 1;
-        records.next();
     }
-    records.status()?;
     if expected != head.sequence + 1 && head.sequence != 0 {
         return Ok(Some(format!("record {expected} is missing")));
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use super::{ChainReport, SignatureReport, run};
+use crate::chunk::{Builder, Entry};
 use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, RECORDS};
 use crate::store::Store;
 use crate::writer::Anchor;
@@ -84,6 +85,17 @@ fn log_of(dir: &Path, count: u8) {
     writer.shutdown();
 }
 
+/// A log of `count` records, each in a turn and so in a chunk of its own, closed.
+fn log_of_lone(dir: &Path, count: u8) {
+    let (log, writer) = start(dir);
+    for number in 0..count {
+        let mut batch = log.batch();
+        batch.push(&full(number), None).unwrap();
+        log.append(batch).unwrap().wait().unwrap();
+    }
+    writer.shutdown();
+}
+
 fn check(store: &Store, dir: &Path, with_key: bool) -> ChainReport {
     let key = with_key.then(|| PublicKey {
         bytes: key().public_key(),
@@ -110,28 +122,33 @@ fn an_untouched_log_is_valid_with_and_without_a_key() {
 }
 
 #[test]
-fn every_byte_of_a_stored_record_is_protected() {
+fn every_byte_of_stored_records_is_protected() {
     let dir = tempfile::tempdir().unwrap();
-    log_of(dir.path(), 5);
+    log_of(dir.path(), 3);
     let store = Store::open_primary(dir.path(), "n").unwrap();
     let records = store.cf(RECORDS);
-    for sequence in [1u64, 3, 5] {
-        let place = sequence.to_be_bytes();
-        let value = store.db.get_cf(records, place).unwrap().unwrap();
-        for at in 0..value.len() {
-            let mut changed = value.clone();
-            changed[at] ^= 1;
-            store.db.put_cf(records, place, &changed).unwrap();
-            // Without a key, too: a hash that was not recomputed gives it away.
-            for with_key in [true, false] {
-                let report = check(&store, dir.path(), with_key);
-                assert!(!report.valid, "byte {at} of record {sequence}");
-                let broken_at = report.broken_at.unwrap();
-                assert!((sequence..=sequence + 1).contains(&broken_at), "{report:?}");
-            }
+    let place = 1u64.to_be_bytes();
+    let value = store.db.get_cf(records, place).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    full(0).encode(&mut bytes);
+    assert_eq!(
+        value.len(),
+        32 + 3 * (36 + bytes.len()),
+        "all three in one chunk"
+    );
+    for at in 0..value.len() {
+        let mut changed = value.clone();
+        changed[at] ^= 1;
+        store.db.put_cf(records, place, &changed).unwrap();
+        let sequence = (at.saturating_sub(32) / (36 + bytes.len())) as u64 + 1;
+        // Without a key, too: a hash that was not recomputed gives it away.
+        for with_key in [true, false] {
+            let report = check(&store, dir.path(), with_key);
+            assert!(!report.valid, "byte {at}");
+            assert_eq!(report.broken_at, Some(sequence), "byte {at}: {report:?}");
         }
-        store.db.put_cf(records, place, &value).unwrap();
     }
+    store.db.put_cf(records, place, &value).unwrap();
     assert!(check(&store, dir.path(), true).valid);
 }
 
@@ -142,6 +159,7 @@ fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
     let store = Store::open_primary(dir.path(), "n").unwrap();
     let chain = crate::chain::Chain::new("n");
     let mut hash = crate::chain::NO_HASH;
+    let mut chunk = Builder::default();
     for sequence in 1..=3u64 {
         let mut record = full(sequence as u8 - 1);
         if sequence == 2 {
@@ -149,14 +167,16 @@ fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
         }
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
-        let next = chain.hash(sequence, &hash, &bytes);
-        let value = [hash.as_slice(), &next, &bytes].concat();
-        store
-            .db
-            .put_cf(store.cf(RECORDS), sequence.to_be_bytes(), value)
-            .unwrap();
-        hash = next;
+        let prev_hash = hash;
+        hash = chain.hash(sequence, &prev_hash, &bytes);
+        chunk.push(&Entry {
+            sequence,
+            prev_hash,
+            hash,
+            bytes: &bytes,
+        });
     }
+    chunk.finish(|key, value| store.db.put_cf(store.cf(RECORDS), key, value).unwrap());
     let mut head = store.head().unwrap().unwrap();
     head.hash = hash;
     store
@@ -197,7 +217,7 @@ fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
 #[test]
 fn removed_swapped_and_inserted_records_are_found() {
     let dir = tempfile::tempdir().unwrap();
-    log_of(dir.path(), 5);
+    log_of_lone(dir.path(), 5);
     let store = Store::open_primary(dir.path(), "n").unwrap();
     let records = store.cf(RECORDS);
     let key = |sequence: u64| sequence.to_be_bytes();

@@ -149,7 +149,7 @@ impl Writer {
         let State::Open(opened) = &mut self.state else {
             return Err(self.unavailable());
         };
-        let result = self.turn.commit(opened, &self.options, false);
+        let result = self.turn.commit(opened, &self.shared, &self.options, false);
         let sequence = opened.head.sequence;
         self.turn.clear();
         match result {

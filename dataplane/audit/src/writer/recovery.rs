@@ -4,6 +4,7 @@ use super::{Anchor, Opened, State, Syncer, Writer, random_id};
 use crate::chain::Chain;
 use crate::limits::{REOPEN_WAIT, REOPEN_WAIT_MAX};
 use crate::log::WriterOptions;
+use crate::lookup::Tail;
 use crate::store::{OpenError, Recovered};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
@@ -32,6 +33,8 @@ impl Writer {
         } = recovered;
         let store = Arc::new(store);
         let anchor = Anchor::open(&self.options.dir).map_err(|error| error.to_string())?;
+        let tail = Tail::load(&store, &head).map_err(|error| error.to_string())?;
+        *self.shared.tail.lock() = tail;
         let signed = checkpoint.map_or(0, |c| c.sequence);
         let mut opened = Opened {
             chain: Chain::new(&store.node),
@@ -51,7 +54,9 @@ impl Writer {
             };
             self.turn.system(&record);
             // Signed within the same write, and synced: the next start must not find the break again.
-            let written = self.turn.commit(&mut opened, &self.options, true);
+            let written = self
+                .turn
+                .commit(&mut opened, &self.shared, &self.options, true);
             self.turn.clear();
             if let Some(checkpoint) = written? {
                 opened

@@ -4,12 +4,12 @@ use super::Opened;
 use crate::Checkpoint;
 use crate::answer::Promise;
 use crate::batch::Batch;
+use crate::chunk::{Builder, Entry};
 use crate::layout::{
-    CHECKPOINTS, HASHES_BYTES, HELD, Head, HeldMeta, HeldStatus, LOOKUP, META, META_CHECKPOINT,
-    META_HEAD, POSTINGS, RECORDS, held_expiry_key, held_key, held_status_key, id_key,
-    signature_key, time_key,
+    CHECKPOINTS, HELD, Head, HeldMeta, HeldStatus, META, META_CHECKPOINT, META_HEAD, POSTINGS,
+    RECORDS, held_expiry_key, held_key, held_status_key, time_key,
 };
-use crate::limits::{CHECKPOINT_RECORDS, LATE_MICROS, TIME_MARK_MICROS};
+use crate::limits::{CHECKPOINT_RECORDS, CHUNK_BYTES, LATE_MICROS, TIME_MARK_MICROS};
 use crate::log::{AppendError, Appended, Shared, WriterOptions};
 use crate::postings::{Postings, Scratch};
 use crate::store::Store;
@@ -31,6 +31,7 @@ pub(super) struct Turn {
     write: WriteBatch,
     /// Bytes of the largest write so far; RocksDB takes the buffer away with each write.
     write_bytes: usize,
+    chunk: Builder,
     postings: Postings,
     scratch: Scratch,
 }
@@ -102,6 +103,7 @@ impl Turn {
     pub(super) fn commit(
         &mut self,
         opened: &mut Opened,
+        shared: &Shared,
         options: &WriterOptions,
         sign: bool,
     ) -> Result<Option<Checkpoint>, String> {
@@ -109,6 +111,7 @@ impl Turn {
         self.postings.clear();
         let mut head = opened.head.clone();
         self.mark_time(&opened.store, &mut head);
+        let seal = self.seal(opened, shared, &mut head, sign);
         self.stage_records(opened, &mut head);
         let postings = opened.store.cf(POSTINGS);
         let write = &mut self.write;
@@ -132,6 +135,7 @@ impl Turn {
             .db
             .write_opt(std::mem::take(&mut self.write), &durability)
             .map_err(rocksdb::Error::into_string)?;
+        self.note_written(shared, opened.head.sequence, seal);
         opened.head = head;
         if let Some(checkpoint) = &checkpoint {
             opened.note_signed(checkpoint, true);
@@ -139,12 +143,13 @@ impl Turn {
         Ok(checkpoint)
     }
 
-    /// Answers everyone whose records were written.
+    /// Answers everyone whose records were written. What `health()` says changes before each answer.
     pub(super) fn answer(&mut self, shared: &Shared) {
         for append in &mut self.jobs {
             shared
                 .appended
                 .fetch_add(append.records as u64, Ordering::Relaxed);
+            shared.leave(append.records, append.bytes);
             if let Some(promise) = append.promise.take() {
                 promise.keep(Ok(Appended {
                     first_sequence: append.first_sequence,
@@ -160,6 +165,7 @@ impl Turn {
             shared
                 .refused
                 .fetch_add(append.records as u64, Ordering::Relaxed);
+            shared.leave(append.records, append.bytes);
             if let Some(promise) = append.promise.take() {
                 promise.keep(Err(error.clone()));
             }
@@ -169,7 +175,6 @@ impl Turn {
 
     fn give_back(&mut self, shared: &Shared) {
         for append in self.jobs.drain(..) {
-            shared.leave(append.records, append.bytes);
             shared.give_back(append.batch);
         }
         self.clear();
@@ -194,29 +199,29 @@ impl Turn {
 
     fn stage_records(&mut self, opened: &Opened, head: &mut Head) {
         let store = &opened.store;
-        let (records, lookup, held) = (store.cf(RECORDS), store.cf(LOOKUP), store.cf(HELD));
+        let (records, held) = (store.cf(RECORDS), store.cf(HELD));
         let turn_start = head.sequence;
         for append in &mut self.jobs {
-            let batch = &mut append.batch;
+            let batch = &append.batch;
             append.first_sequence = head.sequence + 1;
             let offset = u32::try_from(head.sequence - turn_start)
                 .expect("a turn holds far fewer records than 4 Gi");
             self.postings.merge(&batch.postings, offset);
             for entry in &batch.entries {
                 head.sequence += 1;
-                let value = &mut batch.bytes[entry.start..entry.end];
-                let (hashes, canonical) = value.split_at_mut(HASHES_BYTES);
-                let hash = opened.chain.hash(head.sequence, &head.hash, canonical);
-                hashes[..32].copy_from_slice(&head.hash);
-                hashes[32..].copy_from_slice(&hash);
-                head.hash = hash;
-                self.write
-                    .put_cf(records, head.sequence.to_be_bytes(), value);
-                self.write
-                    .put_cf(lookup, id_key(entry.id, head.sequence), []);
-                if let Some(prefix) = entry.signature {
-                    self.write
-                        .put_cf(lookup, signature_key(prefix, head.sequence), []);
+                let prev_hash = head.hash;
+                let bytes = &batch.bytes[entry.start..entry.end];
+                head.hash = opened.chain.hash(head.sequence, &prev_hash, bytes);
+                let (sequence, hash) = (head.sequence, head.hash);
+                self.chunk.push(&Entry {
+                    sequence,
+                    prev_hash,
+                    hash,
+                    bytes,
+                });
+                if self.chunk.bytes() >= CHUNK_BYTES {
+                    self.chunk
+                        .finish(|key, value| self.write.put_cf(records, key, value));
                 }
                 let time = entry.received_at.0;
                 if time.saturating_add(LATE_MICROS) < head.time_high {
@@ -244,6 +249,31 @@ impl Turn {
                 put_held(&mut self.write, held, entry.id, &meta);
                 head.held[meta.status as usize] += 1;
             }
+        }
+        self.chunk
+            .finish(|key, value| self.write.put_cf(records, key, value));
+    }
+
+    /// Writes the lookup run of what came before this turn, if it is time for one; a new segment always
+    /// begins behind one, since its numbers can lie far ahead.
+    fn seal(&mut self, opened: &Opened, shared: &Shared, head: &mut Head, force: bool) -> bool {
+        let mut tail = shared.tail.lock();
+        let seal = force || tail.is_full();
+        if seal {
+            tail.write_run(&opened.store, &mut self.write);
+            head.sealed = head.sequence;
+        }
+        seal
+    }
+
+    fn note_written(&self, shared: &Shared, before: u64, sealed: bool) {
+        let mut tail = shared.tail.lock();
+        if sealed {
+            tail.sealed_at(before);
+        }
+        let entries = self.jobs.iter().flat_map(|append| &append.batch.entries);
+        for (sequence, entry) in (before + 1..).zip(entries) {
+            tail.push(sequence, entry.id_prefix, entry.signature);
         }
     }
 

@@ -165,7 +165,13 @@ impl Plane {
             .to_string()
     }
 
-    pub(crate) fn signed_body(&self, from: &str, to: &str, content: &str, version: Option<u32>) -> String {
+    pub(crate) fn signed_body(
+        &self,
+        from: &str,
+        to: &str,
+        content: &str,
+        version: Option<u32>,
+    ) -> String {
         use base64::Engine as _;
         let timestamp = self.now.to_rfc3339();
         let mut payload = format!("{from}\n{to}\n{content}\n{timestamp}");

@@ -1,0 +1,104 @@
+//! How many messages a core does, beside how many requests a server does that decides nothing.
+
+use super::{Bench, BenchError, Outcome, median, row};
+use crate::load::{Report, Shape};
+use crate::process;
+use std::sync::Arc;
+
+/// More than any core of today answers, so that signed messages do not run out.
+const RATE_MAX: f64 = 45_000.0;
+/// Unsigned messages are sent again and again.
+const UNSIGNED_MESSAGES: usize = 20_000;
+/// 20,000 messages a second and core.
+const CPU_MICROS_MAX: f64 = 50.0;
+const CLOSED: Shape = Shape::Closed { depth: 1 };
+
+pub(super) fn signed(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
+    let pairs = pairs(bench, true)?;
+    let cpu = median(
+        pairs
+            .rounds
+            .iter()
+            .filter_map(|(_, ours)| ours.server_cpu_micros)
+            .collect(),
+    );
+    let rate = median(pairs.rounds.iter().map(|(_, ours)| ours.rate).collect());
+    let rate = Outcome {
+        claim: "signed_1k rate",
+        measured: format!(
+            "{cpu:.1} us CPU/msg = {:.0} msg/s and core ({rate:.0} msg/s on one CPU)",
+            1e6 / cpu
+        ),
+        target: format!("<= {CPU_MICROS_MAX:.0} us CPU/msg"),
+        holds: cpu <= CPU_MICROS_MAX,
+        details: Vec::new(),
+    };
+    Ok(vec![rate, pairs.ratio("signed_1k ratio", 0.40)])
+}
+
+pub(super) fn unsigned(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
+    Ok(vec![pairs(bench, false)?.ratio("unsigned_1k ratio", 0.60)])
+}
+
+struct Pairs {
+    /// Null server and ours, with the same messages.
+    rounds: Vec<(Report, Report)>,
+    details: Vec<String>,
+}
+
+impl Pairs {
+    fn ratio(self, claim: &'static str, at_least: f64) -> Outcome {
+        let by_rate = median(
+            self.rounds
+                .iter()
+                .map(|(null, ours)| ours.rate / null.rate)
+                .collect(),
+        );
+        let cpu = |(null, ours): &(Report, Report)| {
+            Some(null.server_cpu_micros? / ours.server_cpu_micros?)
+        };
+        let by_cpu = median(self.rounds.iter().filter_map(cpu).collect());
+        // Where the generator holds the null server back, the rates alone would flatter us.
+        let ratio = by_rate.min(by_cpu);
+        Outcome {
+            claim,
+            measured: format!(
+                "{ratio:.2} of null ({by_rate:.2} by throughput, {by_cpu:.2} by CPU time)"
+            ),
+            target: format!(">= {at_least:.2} of null"),
+            holds: ratio >= at_least,
+            details: self.details,
+        }
+    }
+}
+
+fn pairs(bench: &Bench, signed: bool) -> Result<Pairs, BenchError> {
+    let (server, generator) = bench.two_cpus()?;
+    let null = bench.null(1, &[server])?;
+    let ours = bench.oktsec(1, &[server])?;
+    let mut pairs = Pairs {
+        rounds: Vec::new(),
+        details: Vec::new(),
+    };
+    for round in 0..bench.rounds {
+        let count = if signed {
+            bench.messages_for(RATE_MAX)
+        } else {
+            UNSIGNED_MESSAGES
+        };
+        let pool = bench.pool(ours.server.address, signed, count, round as u64);
+        let again = Arc::new(pool.to_reusable());
+        let before = bench.send("null", &null, &again, &[generator], CLOSED)?;
+        let after = bench.send("oktsec", &ours.server, &pool, &[generator], CLOSED)?;
+        pairs.details.push(row("null", &before));
+        pairs.details.push(row("oktsec", &after));
+        pairs.rounds.push((before, after));
+    }
+    let memory = process::memory(ours.server.pid)?;
+    pairs.details.push(format!(
+        "data plane after the load: {:.1} MB resident, {:.1} MB of it anonymous",
+        memory.resident_kib as f64 / 1e3,
+        memory.anonymous_kib as f64 / 1e3
+    ));
+    Ok(pairs)
+}

@@ -1,0 +1,158 @@
+//! What the kernel tells about a process: CPU time, memory, who listens on a port.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// User and system time of all threads of a process, also of those that ended. Resolution is one kernel tick
+/// (10 ms as a rule).
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold spaces and brackets; behind its last bracket come plain fields.
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace()
+        .collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let (Some(user), Some(system)) = (ticks(11), ticks(12)) else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "/proc/PID/stat has another form",
+        ));
+    };
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_micros(
+        (user + system) * 1_000_000 / per_second,
+    ))
+}
+
+/// Memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Everything resident.
+    pub resident_kib: u64,
+    /// Of it, what belongs to no file.
+    pub anonymous_kib: u64,
+}
+
+/// Memory of a process now.
+///
+/// # Errors
+/// If there is no such process.
+pub fn memory(pid: u32) -> io::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .trim()
+                    .strip_suffix("kB")?
+                    .trim()
+                    .parse()
+                    .ok()
+            })
+            .unwrap_or(0)
+    };
+    Ok(Memory {
+        resident_kib: kib("VmRSS:"),
+        anonymous_kib: kib("RssAnon:"),
+    })
+}
+
+/// The process that listens on a TCP port of this machine; the one with the lowest id if several do.
+pub fn listener(port: u16) -> Option<u32> {
+    let mut inodes = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        inodes.extend(listening_inodes(
+            &fs::read_to_string(table).unwrap_or_default(),
+            port,
+        ));
+    }
+    let sockets: Vec<String> = inodes
+        .iter()
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids.into_iter().find(|pid| {
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        files.flatten().any(|file| {
+            fs::read_link(file.path()).is_ok_and(|target| {
+                sockets
+                    .iter()
+                    .any(|socket| target.as_os_str() == socket.as_str())
+            })
+        })
+    })
+}
+
+/// Fields of `/proc/net/tcp`: number, local address, remote address, state (0A listens), …, inode as the tenth.
+fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
+    let local = format!(":{port:04X}");
+    table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let listens = fields.get(3) == Some(&"0A") && fields.get(1)?.ends_with(&local);
+            listens.then(|| fields.get(9)?.parse().ok())?
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::{cpu_time, listener, listening_inodes, memory};
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn busy_time_shows_in_cpu_time() {
+        let me = std::process::id();
+        let (start, before) = (Instant::now(), cpu_time(me).unwrap());
+        while cpu_time(me).unwrap() < before + Duration::from_millis(30) {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "no CPU time was counted"
+            );
+        }
+    }
+
+    #[test]
+    fn memory_of_this_process_is_known() {
+        let memory = memory(std::process::id()).unwrap();
+        assert!(
+            memory.anonymous_kib > 0 && memory.resident_kib > memory.anonymous_kib,
+            "{memory:?}"
+        );
+    }
+
+    #[test]
+    fn the_listener_of_a_port_is_found() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(
+            listener(socket.local_addr().unwrap().port()),
+            Some(std::process::id())
+        );
+    }
+
+    #[test]
+    fn only_listening_sockets_of_the_very_port_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n\
+            1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n\
+            2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n";
+        assert_eq!(listening_inodes(table, 8080), [4711]);
+    }
+}

@@ -1,0 +1,317 @@
+//! A few consecutive records in one value of the store.
+//!
+//! ```text
+//! key   sequence of the first record
+//! value previous hash (32) ‖ for each record: u32 length of the canonical bytes, hash (32), canonical bytes
+//! ```
+//!
+//! RocksDB's cost is per key: a key for each record would cost more than hashing, copying and syncing it. A
+//! chunk ends where a turn of the writer ends, so a lone record is a chunk of one. The previous hash of all
+//! but the first record is the hash before it, and so is not stored twice.
+
+use crate::layout::{RECORDS, sequence_of};
+use crate::store::{ReadError, Store};
+use rocksdb::{DBRawIterator, ReadOptions};
+
+/// A record in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'v> {
+    pub(crate) sequence: u64,
+    pub(crate) prev_hash: [u8; 32],
+    pub(crate) hash: [u8; 32],
+    /// The canonical bytes.
+    pub(crate) bytes: &'v [u8],
+}
+
+/// Writes chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    first: u64,
+    value: Vec<u8>,
+}
+
+impl Builder {
+    pub(crate) fn push(&mut self, entry: &Entry<'_>) {
+        if self.value.is_empty() {
+            self.first = entry.sequence;
+            self.value.extend_from_slice(&entry.prev_hash);
+        }
+        let length = u32::try_from(entry.bytes.len()).expect("RECORD_BYTES_MAX fits u32");
+        self.value.extend_from_slice(&length.to_be_bytes());
+        self.value.extend_from_slice(&entry.hash);
+        self.value.extend_from_slice(entry.bytes);
+    }
+
+    /// Bytes collected so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.value.len()
+    }
+
+    /// Gives the chunk to `write`, if there is one, and begins the next.
+    pub(crate) fn finish(&mut self, write: impl FnOnce([u8; 8], &[u8])) {
+        if !self.value.is_empty() {
+            write(self.first.to_be_bytes(), &self.value);
+            self.value.clear();
+        }
+    }
+}
+
+/// The records of one chunk, in order. Ends with an error where the value is damaged.
+pub(crate) struct Entries<'v> {
+    sequence: u64,
+    prev_hash: [u8; 32],
+    rest: &'v [u8],
+    damaged: bool,
+}
+
+impl<'v> Entries<'v> {
+    pub(crate) fn new(first: u64, value: &'v [u8]) -> Self {
+        let (prev_hash, rest, damaged) = match value.split_first_chunk() {
+            Some((prev_hash, rest)) if !rest.is_empty() => (*prev_hash, rest, false),
+            _ => ([0; 32], value, true),
+        };
+        Self {
+            sequence: first,
+            prev_hash,
+            rest,
+            damaged,
+        }
+    }
+
+    fn take(&mut self) -> Option<Entry<'v>> {
+        let (length, rest) = self.rest.split_first_chunk()?;
+        let (hash, rest) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (bytes, rest) = rest.split_at_checked(length)?;
+        let entry = Entry {
+            sequence: self.sequence,
+            prev_hash: self.prev_hash,
+            hash: *hash,
+            bytes,
+        };
+        self.sequence = self.sequence.checked_add(1)?;
+        self.prev_hash = *hash;
+        self.rest = rest;
+        Some(entry)
+    }
+}
+
+impl<'v> Iterator for Entries<'v> {
+    type Item = Result<Entry<'v>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() && !self.damaged {
+            return None;
+        }
+        let entry = if self.damaged { None } else { self.take() };
+        // What follows damage cannot be told apart from it.
+        self.damaged = false;
+        if entry.is_none() {
+            self.rest = &[];
+        }
+        Some(entry.ok_or(ReadError::Damaged("record")))
+    }
+}
+
+/// Finds records by their number.
+pub(crate) struct Records<'s> {
+    chunks: DBRawIterator<'s>,
+}
+
+impl<'s> Records<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self {
+            chunks: store.db.raw_iterator_cf(store.cf(RECORDS)),
+        }
+    }
+
+    /// For reading much in one go: reads ahead, and leaves the cache to others.
+    pub(crate) fn scan(store: &'s Store) -> Self {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(1 << 20);
+        Self {
+            chunks: store.db.raw_iterator_cf_opt(store.cf(RECORDS), options),
+        }
+    }
+
+    /// The record with this number.
+    pub(crate) fn get(&mut self, sequence: u64) -> Result<Option<Entry<'_>>, ReadError> {
+        Ok(self
+            .at_or_before(sequence)?
+            .filter(|entry| entry.sequence == sequence))
+    }
+
+    /// The record with this number, or else the last one before.
+    pub(crate) fn at_or_before(&mut self, sequence: u64) -> Result<Option<Entry<'_>>, ReadError> {
+        // Most callers go backwards, through the chunk that is already there.
+        let here = self
+            .chunks
+            .key()
+            .and_then(sequence_of)
+            .is_some_and(|first| {
+                first <= sequence
+                    && last_of(first, self.chunks.value()).is_some_and(|l| sequence <= l)
+            });
+        if !here {
+            self.chunks.seek_for_prev(sequence.to_be_bytes());
+        }
+        let Some((first, value)) = item(&self.chunks)? else {
+            return Ok(None);
+        };
+        let mut found = None;
+        for entry in Entries::new(first, value) {
+            let entry = entry?;
+            if entry.sequence > sequence {
+                break;
+            }
+            found = Some(entry);
+        }
+        Ok(found)
+    }
+
+    /// The record with this number, or else the first one after.
+    pub(crate) fn at_or_after(&mut self, sequence: u64) -> Result<Option<Entry<'_>>, ReadError> {
+        let here = self
+            .chunks
+            .key()
+            .and_then(sequence_of)
+            .is_some_and(|first| {
+                first <= sequence
+                    && last_of(first, self.chunks.value()).is_some_and(|l| sequence <= l)
+            });
+        if !here {
+            self.chunks.seek_for_prev(sequence.to_be_bytes());
+            let before = item(&self.chunks)?;
+            let holds =
+                before.is_some_and(|(first, value)| last_of(first, Some(value)) >= Some(sequence));
+            if !holds {
+                self.chunks.seek(sequence.to_be_bytes());
+            }
+        }
+        let Some((first, value)) = item(&self.chunks)? else {
+            return Ok(None);
+        };
+        for entry in Entries::new(first, value) {
+            let entry = entry?;
+            if entry.sequence >= sequence {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All chunks from the one that holds this number on, as they lie in the store.
+    pub(crate) fn chunks_from(mut self, sequence: u64) -> Result<Chunks<'s>, ReadError> {
+        self.chunks.seek_for_prev(sequence.to_be_bytes());
+        if item(&self.chunks)?.is_none() {
+            self.chunks.seek_to_first();
+        }
+        Ok(Chunks {
+            chunks: self.chunks,
+            started: false,
+        })
+    }
+
+    /// The number of the last record.
+    pub(crate) fn last(mut self) -> Result<u64, ReadError> {
+        self.chunks.seek_to_last();
+        let last = item(&self.chunks)?.map(|(first, value)| {
+            Entries::new(first, value)
+                .map_while(Result::ok)
+                .last()
+                .map_or(first, |e| e.sequence)
+        });
+        Ok(last.unwrap_or(0))
+    }
+}
+
+/// Chunks one after the other.
+pub(crate) struct Chunks<'s> {
+    chunks: DBRawIterator<'s>,
+    started: bool,
+}
+
+impl Chunks<'_> {
+    /// The next chunk: the number of its first record, and its records.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Entries<'_>)>, ReadError> {
+        if self.started {
+            self.chunks.next();
+        }
+        self.started = true;
+        Ok(item(&self.chunks)?.map(|(first, value)| (first, Entries::new(first, value))))
+    }
+}
+
+fn item<'i>(chunks: &'i DBRawIterator<'_>) -> Result<Option<(u64, &'i [u8])>, ReadError> {
+    match chunks.item() {
+        Some((key, value)) => {
+            let first = sequence_of(key).filter(|_| key.len() == 8);
+            Ok(Some((
+                first.ok_or(ReadError::Damaged("record key"))?,
+                value,
+            )))
+        }
+        None => {
+            chunks.status()?;
+            Ok(None)
+        }
+    }
+}
+
+/// The number of the last record in a chunk, by its lengths alone.
+fn last_of(first: u64, value: Option<&[u8]>) -> Option<u64> {
+    let mut rest = value?.get(32..)?;
+    let mut last = None;
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        rest = behind.get(length.checked_add(32)?..)?;
+        last = Some(last.map_or(first, |last: u64| last.saturating_add(1)));
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use super::{Builder, Entries, Entry, last_of};
+
+    #[test]
+    fn a_chunk_gives_back_what_was_pushed_and_notices_every_cut() {
+        let entry = |sequence: u64, bytes| Entry {
+            sequence,
+            prev_hash: [sequence as u8 - 1; 32],
+            hash: [sequence as u8; 32],
+            bytes,
+        };
+        let pushed = [
+            entry(7, b"one".as_slice()),
+            entry(8, b""),
+            entry(9, b"three"),
+        ];
+        let mut builder = Builder::default();
+        for entry in &pushed {
+            builder.push(entry);
+        }
+        let mut written = Vec::new();
+        builder.finish(|key, value| {
+            assert_eq!(key, 7u64.to_be_bytes());
+            written = value.to_vec();
+        });
+        builder.finish(|_, _| panic!("nothing is left"));
+        let read: Vec<_> = Entries::new(7, &written).map(Result::unwrap).collect();
+        assert_eq!(read, pushed);
+        assert_eq!(last_of(7, Some(&written)), Some(9));
+        let ends = [32 + 36 + 3, 32 + 36 + 3 + 36];
+        for cut in 0..written.len() {
+            let entries = Entries::new(7, &written[..cut]);
+            // Cut between two records, it is a shorter chunk: the chain tells.
+            assert_eq!(
+                entries.into_iter().any(|e| e.is_err()),
+                !ends.contains(&cut),
+                "{cut}"
+            );
+        }
+    }
+}
