@@ -68,7 +68,7 @@ impl Place {
     /// The head of a configuration and `rest`.
     pub(crate) fn config(&self, rest: &str) -> String {
         format!(
-            "# kept comment\nversion: \"1\"\nserver:\n  port: {}\n  bind: 127.0.0.1\nidentity:\n  keys_dir: {}\n  require_signature: true\ndefault_policy: deny\ndb_path: {}\n{rest}",
+            "# kept comment\nversion: \"1\"\nserver:\n  port: {}\n  bind: 127.0.0.1\nidentity:\n  keys_dir: {}\n  require_signature: true\ndefault_policy: deny\nrate_limit:\n  per_agent: 0\ndb_path: {}\n{rest}",
             self.port,
             self.path("keys").display(),
             self.path("oktsec.db").display(),
