@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut repeat, mut alone) = (0, false);
+    let (mut repeat, mut alone, mut engine, mut lint) = (0, false, false, false);
     let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
     let mut loaded: Option<LoadedRules> = None;
     while let Some(argument) = arguments.next() {
@@ -38,6 +38,8 @@ fn main() -> ExitCode {
             "--repeat" => repeat = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--compile-times" => times = true,
             "--alone" => alone = true,
+            "--lint" => lint = true,
+            "--engine" => engine = true,
             path if check => add(&mut loaded, path),
             path => suite = Some(path.to_owned()),
         }
@@ -52,6 +54,9 @@ fn main() -> ExitCode {
             RuleSet::new(loaded.rules)
         }
     };
+    if lint {
+        return price_list(&rules);
+    }
     if times {
         return compile_times(&rules);
     }
@@ -61,7 +66,9 @@ fn main() -> ExitCode {
         return each_alone(&rules, &suite);
     }
     let started = Instant::now();
-    let database = Arc::new(Database::compile(&rules).expect("rules compile"));
+    let cache = std::env::temp_dir().join("oktsec-score-cache");
+    let (database, _) = Database::load_or_compile(&rules, &cache).expect("rules compile");
+    let database = Arc::new(database);
     eprintln!(
         "{} rules compiled in {:.1} s, database {} KiB, slow: {:?}",
         rules.rules.len(),
@@ -80,12 +87,26 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
+    if engine {
+        return engine_only(&database, &suite, repeat);
+    }
     if repeat > 0 {
         speed(&database, &suite, repeat);
         return ExitCode::SUCCESS;
     }
     score(&database, &suite);
     ExitCode::SUCCESS
+}
+
+/// Least seconds the engine alone takes for a text, and how many patterns it suspects.
+fn least_time(scanner: &mut Scanner, text: &[u8], repeat: usize) -> (f64, usize) {
+    let (mut least, mut suspects) = (f64::MAX, 0);
+    for _ in 0..repeat {
+        let started = Instant::now();
+        suspects = scanner.suspects(text).expect("scan").len();
+        least = least.min(started.elapsed().as_secs_f64());
+    }
+    (least, suspects)
 }
 
 fn add(loaded: &mut Option<LoadedRules>, path: &str) {
@@ -100,6 +121,28 @@ fn add(loaded: &mut Option<LoadedRules>, path: &str) {
     let all = loaded.get_or_insert_default();
     all.rules.extend(more.rules);
     all.problems.extend(more.problems);
+}
+
+/// What each pattern is expected to cost, dearest first.
+fn price_list(rules: &RuleSet) -> ExitCode {
+    let mut list = Vec::new();
+    for rule in &rules.rules {
+        for (at, pattern) in rule.patterns.iter().enumerate() {
+            let estimate =
+                oktsec_scanner::estimate(&pattern.expression).expect("loaded rules parse");
+            let asked = estimate.asked.unwrap_or_default().replace("\\x20", " ");
+            list.push((estimate.nanos_per_kib, format!("{}#{at} {asked}", rule.id)));
+        }
+    }
+    list.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!(
+        "sum {:.0} ns/KiB",
+        list.iter().map(|one| one.0).sum::<f64>()
+    );
+    for (nanos, what) in &list {
+        println!("{nanos:8.1} {what}");
+    }
+    ExitCode::SUCCESS
 }
 
 fn compile_times(rules: &RuleSet) -> ExitCode {
@@ -188,51 +231,67 @@ fn explain(database: &Arc<Database>, text: &str) {
     println!("limits: [{}]", scanned.limits);
 }
 
-/// What each rule costs by itself.
+/// The pattern engine and nothing else, for a profiler.
+fn engine_only(database: &Arc<Database>, suite: &str, repeat: usize) -> ExitCode {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let texts = texts(suite, 1);
+    let (mut bytes, mut least, mut suspects) = (0, 0.0, 0);
+    for text in &texts {
+        let (time, found) = least_time(&mut scanner, text.as_bytes(), repeat);
+        bytes += text.len();
+        least += time;
+        suspects += found;
+    }
+    println!(
+        "{} texts, {bytes} bytes, {suspects} suspects, {:.1} MB/s, {:.2} us/KiB",
+        texts.len(),
+        bytes as f64 / least / 1e6,
+        least * 1e6 / (bytes as f64 / 1024.0)
+    );
+    ExitCode::SUCCESS
+}
+
+/// What each pattern costs by itself.
 fn each_alone(rules: &RuleSet, suite: &str) -> ExitCode {
-    let rows: Vec<Value> = suite
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON lines"))
-        .collect();
-    let texts: Vec<&[u8]> = rows
-        .iter()
-        .filter(|row| row["label"] == "benign")
-        .step_by(12)
-        .map(|row| row["text"].as_str().unwrap_or_default().as_bytes())
-        .collect();
-    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    let texts = texts(suite, 12);
+    let bytes: usize = texts.iter().map(String::len).sum();
     let mut costs = Vec::new();
     for rule in &rules.rules {
-        for pattern in &rule.patterns {
+        for (at, pattern) in rule.patterns.iter().enumerate() {
             let mut one = rule.clone();
             one.patterns = vec![pattern.clone()];
             let database = Arc::new(Database::compile(&RuleSet::new(vec![one])).expect("compiles"));
             let mut scanner = Scanner::new(Arc::clone(&database)).expect("scratch");
-            let mut least = f64::MAX;
-            let mut hits = 0;
-            for _ in 0..3 {
-                let started = Instant::now();
-                hits = texts
-                    .iter()
-                    .filter(|text| !scanner.suspects(text).expect("scan").is_empty())
-                    .count();
-                least = least.min(started.elapsed().as_secs_f64());
+            let (mut least, mut hits) = (0.0, 0);
+            for text in &texts {
+                let (time, found) = least_time(&mut scanner, text.as_bytes(), 5);
+                least += time;
+                hits += usize::from(found > 0);
             }
+            let ns = least * 1e9 / (bytes as f64 / 1024.0);
             costs.push((
-                least * 1e9 / (bytes as f64 / 1024.0),
+                ns,
                 hits,
-                rule.id.clone(),
-                pattern.expression.as_str().to_owned(),
+                format!("{}#{at} {}", rule.id, pattern.expression.as_str()),
             ));
         }
     }
     costs.sort_by(|a, b| b.0.total_cmp(&a.0));
     let total: f64 = costs.iter().map(|cost| cost.0).sum();
     println!("{} texts, {bytes} bytes, sum {total:.0} ns/KB", texts.len());
-    for (ns, hits, id, text) in &costs {
-        println!("{ns:7.1} {hits:4} {id} {text}");
+    for (ns, hits, text) in &costs {
+        println!("{ns:7.1} {hits:4} {text}");
     }
     ExitCode::SUCCESS
+}
+
+fn texts(suite: &str, step: usize) -> Vec<String> {
+    let rows = suite
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
+    rows.step_by(step)
+        .map(|row| row["text"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// Times whole passes over the suite, by length of the text.

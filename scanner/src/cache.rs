@@ -7,17 +7,19 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oktsec_rules::RuleSet;
 use sha2::{Digest, Sha256};
 
-use crate::database::Lookup;
-use crate::engine::{self, EngineError};
+use crate::compile::{Compiled, Group, Lookup};
+use crate::engine::{self, Engine, EngineError};
+use crate::gate::Gate;
 
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout and with `dialect`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -59,14 +61,9 @@ impl Key {
     }
 }
 
-pub(crate) struct Cached {
-    pub(crate) lookups: Vec<Lookup>,
-    pub(crate) engine: Vec<u8>,
-}
-
-/// Layout: magic, format, key, number of patterns, one lookup byte each, the engine's bytes,
-/// SHA-256 of all before it.
-pub(crate) fn read(dir: &Path, key: &Key) -> Result<Cached, CacheOutcome> {
+/// Layout: magic, format, key, number of patterns, one lookup byte each, then for each group its
+/// gate, length and the engine's bytes, and SHA-256 of all before it.
+pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
     let file = match fs::File::open(key.path(dir)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CacheOutcome::Written),
@@ -76,10 +73,10 @@ pub(crate) fn read(dir: &Path, key: &Key) -> Result<Cached, CacheOutcome> {
     if file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).is_err() {
         return Err(CacheOutcome::Replaced);
     }
-    parse(bytes, key).ok_or(CacheOutcome::Replaced)
+    parse(&bytes, key).ok_or(CacheOutcome::Replaced)
 }
 
-fn parse(mut bytes: Vec<u8>, key: &Key) -> Option<Cached> {
+fn parse(bytes: &[u8], key: &Key) -> Option<Compiled> {
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if Sha256::digest(body)[..] != *sum {
         return None;
@@ -89,28 +86,39 @@ fn parse(mut bytes: Vec<u8>, key: &Key) -> Option<Cached> {
         .strip_prefix(&FORMAT.to_le_bytes())?
         .strip_prefix(&key.0)?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
-    let (lookups, engine) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
+    let (lookups, mut rest) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
     let lookups = lookups
         .iter()
         .map(|byte| Lookup::from_byte(*byte))
         .collect::<Option<_>>()?;
-    let engine_at = body.len() - engine.len();
-    bytes.truncate(bytes.len() - 32);
-    bytes.drain(..engine_at);
-    Some(Cached {
-        lookups,
-        engine: bytes,
-    })
+    let mut groups = Vec::new();
+    while let Some((gate, tail)) = rest.split_first() {
+        let (length, tail) = tail.split_first_chunk::<4>()?;
+        let (engine, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let engine = Arc::new(Engine::deserialize(engine).ok()?);
+        groups.push(Group {
+            gate: Gate::from_byte(*gate)?,
+            engine,
+        });
+        rest = tail;
+    }
+    Some(Compiled { lookups, groups })
 }
 
-pub(crate) fn write(dir: &Path, key: &Key, lookups: &[Lookup], engine: &[u8]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(engine.len() + lookups.len() + 128);
+pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()> {
+    let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(&key.0);
-    bytes.extend_from_slice(&(lookups.len() as u32).to_le_bytes());
-    bytes.extend(lookups.iter().map(|lookup| *lookup as u8));
-    bytes.extend_from_slice(engine);
+    bytes.extend_from_slice(&(compiled.lookups.len() as u32).to_le_bytes());
+    bytes.extend(compiled.lookups.iter().map(|lookup| *lookup as u8));
+    for group in &compiled.groups {
+        let engine = group.engine.serialize().map_err(io::Error::other)?;
+        let length = u32::try_from(engine.len()).map_err(io::Error::other)?;
+        bytes.push(group.gate as u8);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&engine);
+    }
     let sum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&sum);
     fs::create_dir_all(dir)?;

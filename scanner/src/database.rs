@@ -1,65 +1,14 @@
 //! Every active rule of a snapshot, compiled: immutable, shared by `Arc`.
 
-use std::ffi::CString;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use oktsec_rules::{Check, Expression, ExpressionError, Lane, MatchMode, Rule, RuleSet, Surface};
+use oktsec_rules::{Check, Expression, Lane, MatchMode, Rule, RuleSet, Surface};
 
 use crate::cache::{self, CacheOutcome};
+use crate::compile::{self, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
-use crate::dialect;
-use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
-use crate::sweep::{RESERVED_HITS, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS};
-
-/// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
-const UNINDEXED_PATTERNS_MAX: usize = 32;
-
-/// Why a rule set has no database.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// A rule's expression is not usable; loaders refuse such rules before.
-    #[error("rule {rule}: {reason}")]
-    Expression {
-        /// Its id.
-        rule: String,
-        /// What is wrong with it.
-        reason: ExpressionError,
-    },
-    /// Too many patterns only a plain search could find.
-    #[error("rule {rule}: the pattern engine cannot index its pattern, and too many are like that")]
-    Unindexed {
-        /// The rule that was one too many.
-        rule: String,
-    },
-    /// The engine failed on all of them together.
-    #[error("the pattern engine cannot compile the rules: {0}")]
-    Compile(String),
-    /// The engine cannot run here.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-/// How the engine finds a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Lookup {
-    /// It reports exactly the pattern, and where its first match ends.
-    Exact = 0,
-    /// It reports more than the pattern; the confirm searches the whole text.
-    Prefilter = 1,
-    /// It does not know the pattern; the confirm always searches.
-    Unindexed = 2,
-}
-
-impl Lookup {
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Exact, Self::Prefilter, Self::Unindexed]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
-    }
-}
 
 pub(crate) struct PatternInfo {
     /// Index into the rules.
@@ -97,15 +46,14 @@ pub struct Database {
     patterns: Vec<PatternInfo>,
     unindexed: Vec<u32>,
     matchers: Vec<MatcherCell>,
-    engine: Arc<Engine>,
+    groups: Vec<Group>,
 }
 
 impl Database {
     /// Compiles all rules whose lane is not `off`. Takes seconds for hundreds of rules: call it
     /// away from traffic.
     pub fn compile(rules: &RuleSet) -> Result<Self, CompileError> {
-        let (engine, lookups) = compile_engine(rules)?;
-        Ok(Self::assemble(rules, engine, &lookups))
+        Ok(Self::assemble(rules, compile::compile(rules)?))
     }
 
     /// Takes the compiled form from `cache_dir` if it is there, whole, and made for these rules,
@@ -116,27 +64,20 @@ impl Database {
         cache_dir: &Path,
     ) -> Result<(Self, CacheOutcome), CompileError> {
         let key = cache::Key::new(rules)?;
-        let expected = active_patterns(rules).count();
-        let found = cache::read(cache_dir, &key);
-        let why = match found {
-            Ok(cached) if cached.lookups.len() == expected => {
-                match Engine::deserialize(&cached.engine) {
-                    Ok(engine) => {
-                        let database = Self::assemble(rules, engine, &cached.lookups);
-                        return Ok((database, CacheOutcome::Loaded));
-                    }
-                    Err(_) => CacheOutcome::Replaced,
-                }
+        let expected = compile::active_patterns(rules).count();
+        let why = match cache::read(cache_dir, &key) {
+            Ok(compiled) if compiled.lookups.len() == expected => {
+                return Ok((Self::assemble(rules, compiled), CacheOutcome::Loaded));
             }
             Ok(_) => CacheOutcome::Replaced,
             Err(outcome) => outcome,
         };
-        let (engine, lookups) = compile_engine(rules)?;
-        let outcome = match cache::write(cache_dir, &key, &lookups, &engine.serialize()?) {
+        let compiled = compile::compile(rules)?;
+        let outcome = match cache::write(cache_dir, &key, &compiled) {
             Ok(()) => why,
             Err(error) => CacheOutcome::NotWritten(error.to_string()),
         };
-        Ok((Self::assemble(rules, engine, &lookups), outcome))
+        Ok((Self::assemble(rules, compiled), outcome))
     }
 
     /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them.
@@ -151,7 +92,10 @@ impl Database {
 
     /// Memory of the engine's part.
     pub fn size_bytes(&self) -> usize {
-        self.engine.size_bytes()
+        self.groups
+            .iter()
+            .map(|group| group.engine.size_bytes())
+            .sum()
     }
 
     /// Rules with a pattern the engine cannot index exactly: slower than others.
@@ -162,8 +106,8 @@ impl Database {
             .map(|pattern| &self.rules[pattern.rule as usize])
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
     pub(crate) fn infos(&self) -> &[RuleInfo] {
@@ -187,7 +131,8 @@ impl Database {
         cell.matcher.get_or_init(|| Matcher::new(&cell.expression))
     }
 
-    fn assemble(rules: &RuleSet, engine: Engine, lookups: &[Lookup]) -> Self {
+    fn assemble(rules: &RuleSet, compiled: Compiled) -> Self {
+        let Compiled { lookups, groups } = compiled;
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         let mut add = |expression: &Expression| {
@@ -232,7 +177,7 @@ impl Database {
             patterns,
             unindexed,
             matchers,
-            engine: Arc::new(engine),
+            groups,
         }
     }
 }
@@ -244,95 +189,5 @@ impl std::fmt::Debug for Database {
             .field("patterns", &self.patterns.len())
             .field("bytes", &self.size_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-fn active_patterns(rules: &RuleSet) -> impl Iterator<Item = (&Rule, &oktsec_rules::Pattern)> {
-    rules
-        .rules
-        .iter()
-        .filter(|rule| rule.lane != Lane::Off)
-        .flat_map(|rule| rule.patterns.iter().map(move |pattern| (rule, pattern)))
-}
-
-fn compile_engine(rules: &RuleSet) -> Result<(Engine, Vec<Lookup>), CompileError> {
-    let mut expressions = Vec::new();
-    let mut lookups = Vec::new();
-    for (rule, pattern) in active_patterns(rules) {
-        let refuse = |reason| CompileError::Expression {
-            rule: rule.id.clone(),
-            reason,
-        };
-        let text = dialect::write(&pattern.expression.to_hir().map_err(refuse)?);
-        for other in pattern.near.iter().chain(&rule.exclude) {
-            other.to_hir().map_err(refuse)?;
-        }
-        lookups.push(if text.is_some() {
-            Lookup::Exact
-        } else {
-            Lookup::Unindexed
-        });
-        expressions.push(text.map(|text| CString::new(text).expect("bytes are written in hex")));
-    }
-    loop {
-        // Signs of turned letters ride along; they also make sure that the engine is never empty.
-        let mut sources = Vec::with_capacity(expressions.len() + RESERVED_HITS);
-        let mut origin = Vec::with_capacity(expressions.len() + RESERVED_HITS);
-        for (words, id) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
-            let words = words
-                .iter()
-                .map(|word| word.replace('.', "\\."))
-                .collect::<Vec<_>>();
-            sources.push(Source {
-                expression: CString::new(format!("(?i)(?:{})", words.join("|")))
-                    .expect("words hold no zero byte"),
-                flags: SINGLE_MATCH,
-                id,
-            });
-            origin.push(usize::MAX);
-        }
-        for (at, (expression, lookup)) in expressions.iter().zip(&lookups).enumerate() {
-            let (Some(expression), false) = (expression, *lookup == Lookup::Unindexed) else {
-                continue;
-            };
-            let prefilter = if *lookup == Lookup::Prefilter {
-                PREFILTER
-            } else {
-                0
-            };
-            origin.push(at);
-            sources.push(Source {
-                expression: expression.clone(),
-                flags: SINGLE_MATCH | prefilter,
-                id: at as u32,
-            });
-        }
-        let refused = match Engine::compile(&sources) {
-            Ok(engine) => return Ok((engine, lookups)),
-            Err(refused) => refused,
-        };
-        let Some(at) = refused
-            .index
-            .and_then(|index| origin.get(index))
-            .filter(|at| **at != usize::MAX)
-        else {
-            return Err(CompileError::Compile(refused.message));
-        };
-        lookups[*at] = match lookups[*at] {
-            Lookup::Exact => Lookup::Prefilter,
-            Lookup::Prefilter | Lookup::Unindexed => Lookup::Unindexed,
-        };
-        let unindexed = lookups
-            .iter()
-            .filter(|lookup| **lookup == Lookup::Unindexed)
-            .count();
-        if unindexed > UNINDEXED_PATTERNS_MAX {
-            let rule = active_patterns(rules)
-                .nth(*at)
-                .map(|(rule, _)| rule.id.clone());
-            return Err(CompileError::Unindexed {
-                rule: rule.unwrap_or_default(),
-            });
-        }
     }
 }

@@ -12,13 +12,47 @@ mod condense;
 
 use std::fmt::Write as _;
 
+use oktsec_rules::{Expression, ExpressionError};
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
 
+/// An expression as the engine is asked for it.
+pub(crate) struct Written {
+    pub(crate) expression: String,
+    /// Every match contains a literal the engine finds fast.
+    pub(crate) has_long_literal: bool,
+}
+
 /// `None` if Vectorscan has no word for a part of it (half word boundaries, CRLF anchors).
-pub(crate) fn write(hir: &Hir) -> Option<String> {
-    let mut out = String::new();
-    write_into(&condense::condense(&widen(hir)), &mut out)?;
-    Some(out)
+pub(crate) fn write(hir: &Hir) -> Option<Written> {
+    let mut expression = String::new();
+    let asked = condense::condense(&widen(hir));
+    write_into(&asked, &mut expression)?;
+    Some(Written {
+        expression,
+        has_long_literal: condense::has_long_literal(&asked),
+    })
+}
+
+/// What the engine is asked for when it is asked for an expression, and what that may cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// In the engine's own syntax; `None` if it has no words for it.
+    pub asked: Option<String>,
+    /// Nanoseconds for each KiB of ordinary text, confirming included. An order of magnitude.
+    pub nanos_per_kib: f64,
+}
+
+/// Explains how an expression will be looked for: for `rules lint`.
+///
+/// # Errors
+/// [`ExpressionError`] if it is no usable expression at all.
+pub fn estimate(expression: &Expression) -> Result<Estimate, ExpressionError> {
+    let hir = expression.to_hir()?;
+    let asked = condense::condense(&widen(&hir));
+    Ok(Estimate {
+        nanos_per_kib: condense::price_of(&asked),
+        asked: write(&hir).map(|written| written.expression),
+    })
 }
 
 /// Replaces repetitions of groups by repetitions of the bytes in them.
@@ -162,10 +196,11 @@ fn write_byte(byte: u8, out: &mut String) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use oktsec_rules::Expression;
+    use super::Expression;
 
     fn dialect(text: &str) -> Option<String> {
-        super::write(&Expression::Regex(text.to_owned()).to_hir().unwrap())
+        let hir = Expression::Regex(text.to_owned()).to_hir().unwrap();
+        super::write(&hir).map(|written| written.expression)
     }
 
     #[test]

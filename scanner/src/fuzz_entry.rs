@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::finding::LimitsReached;
 use crate::naive::NaiveScanner;
 use crate::scanner::Scanner;
-use crate::view::Views;
+use crate::view::{View, Views};
 
 static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let database = Database::compile(&RuleSet::builtin()).expect("a test compiles the catalog");
@@ -52,4 +52,16 @@ pub fn views(content: &[u8]) {
             assert!(span.start < span.end && span.end as usize <= content.len());
         }
     }
+}
+
+/// The views these bytes ask for and their lengths: what a scan costs beside the content itself.
+pub fn view_sizes(content: &[u8]) -> Vec<(View, usize)> {
+    let mut views = Views::default();
+    let mut limits = LimitsReached::default();
+    let mut sizes = Vec::new();
+    views.start(content, &mut limits);
+    while let Some(at) = views.next(content, &mut limits) {
+        sizes.push((views.kind(at), views.bytes(at).len()));
+    }
+    sizes
 }

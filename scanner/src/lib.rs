@@ -25,6 +25,7 @@
 //! ```
 
 mod cache;
+mod compile;
 mod confirm;
 mod database;
 mod dialect;
@@ -36,13 +37,16 @@ mod engine;
 mod excerpt;
 mod finding;
 pub mod fuzz_entry;
+mod gate;
 pub mod naive;
 mod scanner;
 mod sweep;
 mod view;
 
 pub use cache::CacheOutcome;
-pub use database::{CompileError, Database};
+pub use compile::CompileError;
+pub use database::Database;
+pub use dialect::{Estimate, estimate};
 pub use engine::EngineError;
 pub use excerpt::{EXCERPT_BYTES_MAX, excerpt, redact};
 pub use finding::{Finding, Limit, LimitsReached, ScanError, Scanned};

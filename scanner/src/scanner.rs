@@ -7,6 +7,7 @@ use oktsec_rules::Surface;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
+use crate::gate::{Gate, Open};
 use crate::sweep::{Prefilter, RESERVED_HITS, Sweep};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
@@ -46,7 +47,11 @@ impl Scanner {
 
     /// Memory of the engine's scratch space.
     pub fn scratch_bytes(&self) -> usize {
-        self.prefilter.session.scratch_bytes()
+        self.prefilter
+            .sessions
+            .iter()
+            .map(|(_, session)| session.scratch_bytes())
+            .sum()
     }
 
     /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
@@ -73,15 +78,19 @@ impl Scanner {
 
 /// Asks Vectorscan which patterns occur.
 struct Vectorscan {
-    session: Session,
+    sessions: Vec<(Gate, Session)>,
     /// Invariant: room for every pattern, so that the callback never allocates.
     hits: Vec<RawMatch>,
 }
 
 impl Vectorscan {
     fn new(database: &Database) -> Result<Self, EngineError> {
+        let sessions = database
+            .groups()
+            .iter()
+            .map(|group| Ok((group.gate, Session::new(Arc::clone(&group.engine))?)));
         Ok(Self {
-            session: Session::new(Arc::clone(database.engine()))?,
+            sessions: sessions.collect::<Result<_, EngineError>>()?,
             hits: Vec::with_capacity(database.patterns().len() + RESERVED_HITS),
         })
     }
@@ -90,7 +99,12 @@ impl Vectorscan {
 impl Prefilter for Vectorscan {
     fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
         self.hits.clear();
-        self.session.scan(text, &mut self.hits)?;
+        let open = Open::of(text);
+        for (gate, session) in &mut self.sessions {
+            if open.passes(*gate) {
+                session.scan(text, &mut self.hits)?;
+            }
+        }
         for pattern in database.unindexed() {
             self.hits.push(RawMatch {
                 pattern: *pattern,

@@ -5,8 +5,9 @@
 
 use oktsec_rules::Surface;
 
+use crate::compile::Lookup;
 use crate::confirm::{self, Caches, Next};
-use crate::database::{Database, Lookup};
+use crate::database::Database;
 use crate::engine::{EngineError, RawMatch};
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;

@@ -131,6 +131,7 @@ fn measure(options: &Options) -> Result<Vec<Outcome>, String> {
             .into_iter()
             .take(2)
             .collect(),
+        rules_cache: tempfile::tempdir().map_err(|error| error.to_string())?,
         note: if options.verbose {
             |text| eprintln!("{text}")
         } else {

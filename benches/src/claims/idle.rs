@@ -10,7 +10,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) fn memory(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
     // First with an empty cache, then from it: that is what operators run.
-    let stand = bench.oktsec(1, &[])?;
+    let stand = bench.fresh_oktsec(1)?;
     std::thread::sleep(SETTLE);
     let first = process::memory(stand.server.pid)?;
     let stand = stand.restart(bench, "serve")?;

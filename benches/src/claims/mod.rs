@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How claims are measured.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Bench {
     /// The `oktsec` binary.
     pub oktsec: PathBuf,
@@ -34,6 +34,8 @@ pub struct Bench {
     pub content_bytes: usize,
     /// CPUs to use; the server gets the first, the generator the second.
     pub cpus: Vec<usize>,
+    /// Compiled patterns of the first server, for those after it: compiling takes a while.
+    pub rules_cache: TempDir,
     /// Says what is being done.
     pub note: fn(fmt::Arguments<'_>),
 }
@@ -164,15 +166,37 @@ impl Bench {
     fn oktsec(&self, workers: usize, cpus: &[usize]) -> Result<Stand, BenchError> {
         let dir = tempfile::tempdir()?;
         let site = Site::lay_out(dir.path(), free_port()?, workers, false)?;
-        (self.note)(format_args!(
-            "starting oktsec serve ({workers} workers, CPUs {cpus:?})"
-        ));
-        let server = Server::oktsec(&self.oktsec, "serve", &site, cpus)?;
+        if std::fs::read_dir(self.rules_cache.path())?.next().is_none() {
+            // On all CPUs, and away from what is measured.
+            drop(self.fresh_oktsec(workers)?);
+        }
+        site.adopt_rules(self.rules_cache.path())?;
+        let server = self.start(&site, cpus)?;
         Ok(Stand {
             server,
             site,
             _dir: dir,
         })
+    }
+
+    /// A server that has never compiled its patterns.
+    fn fresh_oktsec(&self, workers: usize) -> Result<Stand, BenchError> {
+        let dir = tempfile::tempdir()?;
+        let site = Site::lay_out(dir.path(), free_port()?, workers, false)?;
+        let server = self.start(&site, &[])?;
+        site.leave_rules(self.rules_cache.path())?;
+        Ok(Stand {
+            server,
+            site,
+            _dir: dir,
+        })
+    }
+
+    fn start(&self, site: &Site, cpus: &[usize]) -> Result<Server, BenchError> {
+        (self.note)(format_args!(
+            "starting oktsec serve on CPUs {cpus:?} (none: all)"
+        ));
+        Ok(Server::oktsec(&self.oktsec, "serve", site, cpus)?)
     }
 
     fn null(&self, cores: usize, cpus: &[usize]) -> Result<Server, BenchError> {

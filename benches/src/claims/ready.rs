@@ -6,7 +6,7 @@ const MILLIS_MAX: f64 = 300.0;
 const STARTS: usize = 7;
 
 pub(super) fn cached(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
-    let mut stand = bench.oktsec(1, &[])?;
+    let mut stand = bench.fresh_oktsec(1)?;
     let millis = |stand: &super::Stand| stand.server.ready_after.as_secs_f64() * 1e3;
     let first = millis(&stand);
     // The data plane by itself, from its last snapshot and the cached database, as after a crash.

@@ -37,7 +37,7 @@ impl Answers {
     ///
     /// # Errors
     /// [`Malformed`]: nothing behind it can be understood.
-    pub fn next(&mut self) -> Result<Option<Answer<'_>>, Malformed> {
+    pub fn take(&mut self) -> Result<Option<Answer<'_>>, Malformed> {
         let bytes = &self.pending[self.taken..];
         let Some(head_end) = memmem::find(bytes, b"\r\n\r\n") else {
             return Ok(None);
@@ -91,7 +91,7 @@ mod tests {
             let mut found = Vec::new();
             for bytes in TWO.chunks(piece) {
                 answers.push(bytes);
-                while let Ok(Some(answer)) = answers.next() {
+                while let Ok(Some(answer)) = answers.take() {
                     found.push((answer.status, answer.body.to_vec()));
                 }
             }
@@ -115,17 +115,17 @@ mod tests {
         for (bytes, cause) in cases {
             let mut answers = Answers::default();
             answers.push(bytes);
-            assert_eq!(answers.next(), Err(Malformed(cause)));
+            assert_eq!(answers.take(), Err(Malformed(cause)));
         }
         let mut answers = Answers::default();
         answers.push(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(
-            answers.next(),
+            answers.take(),
             Ok(Some(Answer {
                 status: 204,
                 body: b""
             }))
         );
-        assert_eq!(answers.next(), Ok(None));
+        assert_eq!(answers.take(), Ok(None));
     }
 }

@@ -102,7 +102,7 @@ impl Line {
             loop {
                 if let Some(answer) = self
                     .answers
-                    .next()
+                    .take()
                     .map_err(|malformed| malformed.0.to_owned())?
                 {
                     let mut tally = core.tally.borrow_mut();

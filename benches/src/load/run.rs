@@ -249,6 +249,8 @@ fn thread(
         pacer,
         depth,
     });
+    // Nothing is sent before the watcher counts.
+    std::thread::sleep(core.control.begin.saturating_duration_since(Instant::now()));
     let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new()
         .with_entries(4_096)
         .build()?;

@@ -1,8 +1,10 @@
 //! A configuration and keys for benches: no rate limits, replay protection on, everything else as delivered.
 
 use oktsec_contract::keys::KeyPair;
+use oktsec_contract::paths::StatePaths;
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Agents that send.
@@ -52,6 +54,44 @@ impl Site {
         }
         Ok(Self { config, keys, port })
     }
+
+    /// Where a server on this site keeps its compiled patterns.
+    pub fn rules_cache(&self) -> PathBuf {
+        let folder = self.config.parent().unwrap_or_else(|| Path::new("/"));
+        StatePaths::beside(&folder.join(DB), &std::env::temp_dir()).rules_cache
+    }
+
+    /// Takes over the compiled patterns of another site.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn adopt_rules(&self, cache: &Path) -> io::Result<()> {
+        let own = self.rules_cache();
+        // For their owner only, as the server would make them.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&own)?;
+        copy_files(cache, &own)
+    }
+
+    /// Leaves its compiled patterns for other sites.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn leave_rules(&self, cache: &Path) -> io::Result<()> {
+        copy_files(&self.rules_cache(), cache)
+    }
+}
+
+const DB: &str = "oktsec.db";
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 fn text(dir: &Path, keys: &Path, port: u16, workers: usize, require_signature: bool) -> String {
@@ -67,7 +107,7 @@ fn text(dir: &Path, keys: &Path, port: u16, workers: usize, require_signature: b
          db_path: {}\n\
          agents:\n  {RECIPIENT}: {{can_message: [sender-00]}}\n",
         quoted(keys),
-        quoted(&dir.join("oktsec.db")),
+        quoted(&dir.join(DB)),
     );
     for number in 0..SENDERS {
         let _ = writeln!(

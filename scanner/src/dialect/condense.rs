@@ -1,36 +1,44 @@
-//! Cuts a large expression down to the part of it that says most.
+//! Cuts an expression down to the part of it that is cheapest to look for.
 //!
-//! Whatever matches `A B C` contains a match of `B C`, so the engine may be asked for `B C` alone.
-//! Compile time and memory of the engine grow faster than the size of an expression; above
-//! [`STATES_MAX`] the run of neighbouring parts is kept that is rarest in texts and still fits.
-//! What is kept ends where the whole ends or before, and the confirm searches the whole.
+//! Whatever matches `A B C` contains a match of `B C`, so the engine may be asked for `B C` alone;
+//! the confirm searches the whole. What is kept ends where the whole ends, or before.
+//!
+//! What is cheap follows from how the engine works: it looks for literals, runs an automaton where
+//! it finds one, and what it then suspects costs a confirm. So each run of neighbouring units is
+//! priced by the rarity of its literals and of itself in ordinary text, and the cheapest is kept.
 
-use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+mod rarity;
 
-/// States above which an expression is cut.
-static STATES_MAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-    std::env::var("SM")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(120)
-});
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+
+/// States above which an expression is cut even if a part of it costs more.
+const STATES_MAX: usize = 120;
 
 /// Bytes kept of each branch of an alternation at the edge of what is kept.
-const EDGE_BYTES: usize = 8;
+const EDGE_BYTES: usize = 10;
 
-/// Edge parts that may be empty say nothing; above this size they are left out.
-const OPTIONAL_STATES_MAX: usize = 6;
+/// Shortest literal the engine finds fast.
+const LITERAL_BYTES_MIN: usize = 3;
+
+/// Literals from here on do not slow the search for others down.
+const LONG_LITERAL_BYTES_MIN: usize = 4;
+
+/// Occurrences for each byte of text up to which a literal counts as rare.
+const LONG_LITERAL_RATE_MAX: f64 = 1.0 / 1024.0;
+
+/// Nanoseconds for a literal found, for each state of the automaton it starts, for a confirm, and
+/// for each KiB an automaton without a literal runs over.
+const LITERAL_NS: f64 = 20.0;
+const STATE_NS: f64 = 1.0;
+const CONFIRM_NS: f64 = 1500.0;
+const NO_LITERAL_NS: f64 = 1500.0;
+
+const KIB: f64 = 1024.0;
 
 pub(super) fn condense(hir: &Hir) -> Hir {
     match hir.kind() {
         HirKind::Alternation(branches) => Hir::alternation(branches.iter().map(condense).collect()),
-        HirKind::Concat(parts) => {
-            let parts = trim(parts);
-            if parts.iter().map(states).sum::<usize>() <= *STATES_MAX {
-                return Hir::concat(parts.to_vec());
-            }
-            window(parts)
-        }
+        HirKind::Concat(parts) => cheapest(&units(parts)),
         HirKind::Empty
         | HirKind::Literal(_)
         | HirKind::Class(_)
@@ -40,67 +48,125 @@ pub(super) fn condense(hir: &Hir) -> Hir {
     }
 }
 
-/// Leaves out large optional parts at both ends, and the assertions outside of them.
-fn trim(parts: &[Hir]) -> &[Hir] {
-    let says_nothing = |part: &Hir| {
-        part.properties().minimum_len() == Some(0) && states(part) > OPTIONAL_STATES_MAX
-    };
-    let needed = |part: &Hir| part.properties().minimum_len() != Some(0);
-    let Some(first) = parts.iter().position(needed) else {
-        return parts;
-    };
-    let Some(last) = parts.iter().rposition(needed) else {
-        return parts;
-    };
-    let start = parts[..first]
-        .iter()
-        .rposition(says_nothing)
-        .map_or(0, |at| at + 1);
-    let end = parts[last..]
-        .iter()
-        .position(says_nothing)
-        .map_or(parts.len(), |at| last + at);
-    &parts[start..end]
+/// What [`condense`] expects of its own result.
+pub(super) fn price_of(kept: &Hir) -> f64 {
+    match kept.kind() {
+        HirKind::Alternation(branches) => branches.iter().map(price_of).sum(),
+        HirKind::Concat(parts) => price(&units(parts), states(kept)),
+        _ => price(std::slice::from_ref(kept), states(kept)),
+    }
 }
 
-/// The rarest run of neighbours that fits.
-fn window(parts: &[Hir]) -> Hir {
-    let mut best: Option<(f64, usize, Hir)> = None;
-    for start in 0..parts.len() {
-        let mut inner = Vec::new();
-        let mut inner_states = 0;
-        for end in start..parts.len() {
-            let kept: Vec<Hir> = if start == end {
-                vec![edge(&parts[start], Edge::Last)]
-            } else {
-                let first = edge(&parts[start], Edge::First);
-                let last = edge(&parts[end], Edge::Last);
-                std::iter::once(first)
-                    .chain(inner.iter().cloned())
-                    .chain([last])
-                    .collect()
-            };
-            let total: usize = kept.iter().map(states).sum();
-            let rarity: f64 = kept.iter().map(bits).sum();
-            let fits = total <= *STATES_MAX || start == end;
-            let kept = Hir::concat(kept);
-            let matches_something = kept.properties().minimum_len().is_some_and(|len| len > 0);
-            let better = best.as_ref().is_none_or(|(most, size, _)| {
-                rarity > *most + 0.5 || (rarity > *most - 0.5 && total < *size)
-            });
-            if fits && matches_something && better {
-                best = Some((rarity, total, kept));
+/// Whether every match contains a literal that is long and rare enough to be found fast.
+pub(super) fn has_long_literal(kept: &Hir) -> bool {
+    literal_rate(kept, LONG_LITERAL_BYTES_MIN).is_some_and(|rate| rate < LONG_LITERAL_RATE_MAX)
+}
+
+/// Neighbouring letters, in whatever case, become one unit.
+fn units(parts: &[Hir]) -> Vec<Hir> {
+    let mut units = Vec::new();
+    for run in parts.chunk_by(|a, b| is_letter(a) && is_letter(b)) {
+        if is_letter(&run[0]) {
+            units.push(Hir::concat(run.to_vec()));
+        } else {
+            units.extend_from_slice(run);
+        }
+    }
+    units
+}
+
+/// A literal, or one byte in few spellings.
+fn is_letter(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Literal(_) => true,
+        HirKind::Class(Class::Bytes(class)) => {
+            class
+                .ranges()
+                .iter()
+                .map(|range| range.len())
+                .sum::<usize>()
+                <= 3
+        }
+        _ => false,
+    }
+}
+
+fn cheapest(units: &[Hir]) -> Hir {
+    let mut best: Option<(f64, Hir)> = None;
+    for start in 0..units.len() {
+        for end in start..units.len() {
+            let mut kept: Vec<Hir> = units[start..=end].to_vec();
+            let last = kept.len() - 1;
+            if last > 0 {
+                kept[0] = edge(&kept[0], Edge::First);
             }
-            if end > start {
-                inner_states += states(&parts[end]);
-                inner.push(parts[end].clone());
-            }
-            if inner_states > *STATES_MAX {
+            kept[last] = edge(&kept[last], Edge::Last);
+            let states: usize = kept.iter().map(states).sum();
+            if states > STATES_MAX && start != end {
                 break;
+            }
+            let price = price(&kept, states);
+            let kept = Hir::concat(kept);
+            if kept.properties().minimum_len().is_none_or(|len| len == 0) {
+                continue;
+            }
+            if best.as_ref().is_none_or(|(least, _)| price < *least) {
+                best = Some((price, kept));
             }
         }
     }
-    best.map_or_else(|| Hir::concat(parts.to_vec()), |(_, _, kept)| kept)
+    best.map_or_else(|| Hir::concat(units.to_vec()), |(_, kept)| kept)
+}
+
+/// Nanoseconds for each KiB of ordinary text.
+fn price(kept: &[Hir], states: usize) -> f64 {
+    let suspected = (-rarity::bits_of(kept)).exp2();
+    let automaton = if kept.len() == 1 {
+        0.0
+    } else {
+        STATE_NS * states as f64
+    };
+    let found = match kept
+        .iter()
+        .filter_map(|unit| literal_rate(unit, LITERAL_BYTES_MIN))
+        .min_by(f64::total_cmp)
+    {
+        Some(rate) => KIB * rate * (LITERAL_NS + automaton),
+        None => NO_LITERAL_NS,
+    };
+    found + KIB * suspected * CONFIRM_NS + states as f64 * 0.05
+}
+
+/// How often one of the literals every match must contain occurs; `None` if there are none.
+fn literal_rate(hir: &Hir, bytes_min: usize) -> Option<f64> {
+    match hir.kind() {
+        HirKind::Literal(literal) if literal.0.len() >= bytes_min => {
+            Some((-rarity::bits(hir)).exp2())
+        }
+        HirKind::Concat(parts) => units(parts)
+            .iter()
+            .filter_map(|unit| match unit.kind() {
+                HirKind::Concat(letters) => {
+                    let bytes: usize = letters.iter().map(states).sum();
+                    (bytes >= bytes_min).then(|| (-rarity::bits(unit)).exp2())
+                }
+                _ => literal_rate(unit, bytes_min),
+            })
+            .min_by(f64::total_cmp),
+        HirKind::Alternation(branches) => branches
+            .iter()
+            .map(|branch| literal_rate(branch, bytes_min))
+            .sum(),
+        HirKind::Repetition(repetition) if repetition.min > 0 => {
+            literal_rate(&repetition.sub, bytes_min)
+        }
+        HirKind::Capture(capture) => literal_rate(&capture.sub, bytes_min),
+        HirKind::Empty
+        | HirKind::Literal(_)
+        | HirKind::Class(_)
+        | HirKind::Look(_)
+        | HirKind::Repetition(_) => None,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,41 +231,5 @@ fn states(hir: &Hir) -> usize {
         }
         HirKind::Capture(capture) => states(&capture.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(states).sum(),
-    }
-}
-
-/// How rare a match is, roughly, in bits: letters count five, wide classes little.
-fn bits(hir: &Hir) -> f64 {
-    match hir.kind() {
-        HirKind::Empty => 0.0,
-        HirKind::Literal(literal) => literal.0.len() as f64 * 5.0,
-        HirKind::Class(Class::Unicode(_)) => 0.0,
-        HirKind::Class(Class::Bytes(class)) => {
-            let size: usize = class.ranges().iter().map(|range| range.len()).sum();
-            let space = class
-                .ranges()
-                .iter()
-                .any(|range| range.start() <= b' ' && b' ' <= range.end());
-            if space {
-                1.0_f64.min((256.0 / size as f64).log2())
-            } else {
-                (256.0 / size as f64).log2().clamp(0.0, 5.0)
-            }
-        }
-        HirKind::Look(look) => match look {
-            Look::WordAscii => 1.0,
-            _ => 3.0,
-        },
-        HirKind::Repetition(Repetition { min, max, sub, .. }) => {
-            let spread = max.map_or(64, |max| max - min + 1).clamp(1, 256);
-            f64::from(*min).min(20.0) * bits(sub) - f64::from(spread).log2() / 2.0
-        }
-        HirKind::Capture(capture) => bits(&capture.sub),
-        HirKind::Concat(parts) => parts.iter().map(bits).sum(),
-        HirKind::Alternation(parts) => -parts
-            .iter()
-            .map(|part| (-bits(part).min(60.0)).exp2())
-            .sum::<f64>()
-            .log2(),
     }
 }

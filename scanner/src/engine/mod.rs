@@ -8,6 +8,8 @@
 //!   panic and never allocates;
 //! * every pointer from C has exactly one owner, whose `Drop` gives it back.
 
+mod accel;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -120,6 +122,7 @@ impl Drop for Engine {
 impl Engine {
     /// Compiles all sources into one database for this CPU.
     pub(crate) fn compile(sources: &[Source]) -> Result<Self, Refused> {
+        accel::keep();
         let whole = |message: String| Refused {
             index: None,
             message,
@@ -193,6 +196,7 @@ impl Engine {
     /// Reads bytes of [`Engine::serialize`]. The caller has checked where they come from: the
     /// library verifies version, platform and a CRC, but is no validator of hostile bytes.
     pub(crate) fn deserialize(bytes: &[u8]) -> Result<Self, EngineError> {
+        accel::keep();
         let mut database = ptr::null_mut();
         // SAFETY: pointer and length are of one slice; the out-pointer is a local.
         check(unsafe {
@@ -352,6 +356,27 @@ mod tests {
         let mut session = Session::new(engine).unwrap();
         let mut hits = Vec::new();
         assert!(session.scan(b"ab", &mut hits).is_err());
+    }
+
+    /// See [`accel`]: the library's own search wrote the content over its stack.
+    #[test]
+    fn a_search_from_the_end_survives_long_content() {
+        let engine = Engine::compile(&[source(r"(?:\\x[0-9a-f]{2}){200}", 0)]).unwrap();
+        let mut session = Session::new(Arc::new(engine)).unwrap();
+        let mut hits = Vec::with_capacity(1);
+        for len in [300, 5_000, 100_000] {
+            session
+                .scan(
+                    "some text without a zero byte ".repeat(len / 30).as_bytes(),
+                    &mut hits,
+                )
+                .unwrap();
+            assert!(hits.is_empty());
+        }
+        session
+            .scan(r"\x41".repeat(200).as_bytes(), &mut hits)
+            .unwrap();
+        assert_eq!(hits.len(), 1);
     }
 
     #[test]
