@@ -1,7 +1,7 @@
 //! The configuration file: what its keys mean, and reading it with every mistake named at once.
 //!
 //! The keys are those of the Go version (compat §5) and a few of ours. Each section is declared once, in
-//! `server.rs`, `identity.rs`, `agents.rs` or `tools.rs`, with defaults and documentation; `validate.rs` holds
+//! `server.rs`, `identity.rs`, `agents.rs`, `egress.rs` or `tools.rs`, with defaults and documentation; `validate.rs` holds
 //! what spans several keys.
 //!
 //! ```
@@ -17,6 +17,7 @@ mod diff;
 mod dotenv;
 mod edit;
 mod effects;
+mod egress;
 mod env;
 pub(crate) mod field;
 mod identity;
@@ -33,11 +34,16 @@ mod validate;
 pub(crate) mod yaml;
 
 pub use agents::{
-    AclEntry, Agent, Constraint, DENY_ALL_TOOLS, Egress, ParameterConstraint, RuleAction,
-    RuleOverride, ScanProfile, ToolChainRule, ToolConstraint, ToolPolicy,
+    AclEntry, Agent, Constraint, DENY_ALL_TOOLS, ParameterConstraint, RuleAction, RuleOverride,
+    ScanProfile, ToolChainRule, ToolConstraint, ToolPolicy,
 };
 pub use diff::{Change, diff};
 pub use edit::{EditError, Editor};
+pub use egress::{
+    CertificateBinding, Egress, EgressAction, EgressLimits, EgressListener, EgressRule,
+    EgressTimeouts, ForwardProxy, Interception, NameResolution, OnQuarantine, PrivateTarget,
+    Redact, SourceBinding, UpstreamProxy,
+};
 pub use env::Env;
 pub use identity::{
     Deployment, Ephemeral, Identity, Principal, PrincipalContext, PrincipalToken, Profile,
@@ -52,8 +58,8 @@ pub use server::{
     RateBackend, RateLimit, Server, SurfaceConfig, Surfaces, Tls, Webhook,
 };
 pub use tools::{
-    ForwardProxy, Gateway, Guard, Hooks, Llm, LlmBudget, LlmEscalation, LlmFallback, LlmIntent,
-    LlmRulegen, LlmTriage, LlmWebhook, McpServer, RequireAuth, Telemetry, Tracing,
+    Gateway, Guard, Hooks, Llm, LlmBudget, LlmEscalation, LlmFallback, LlmIntent, LlmRulegen,
+    LlmTriage, LlmWebhook, McpServer, RequireAuth, Telemetry, Tracing,
 };
 
 use crate::files::{self, FileError};
@@ -61,6 +67,7 @@ use crate::limits::CONFIG_BYTES_MAX;
 use crate::verdict::Mode;
 use field::Field;
 use reader::Reader;
+pub(crate) use reader::nearest_of;
 use section::{section, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

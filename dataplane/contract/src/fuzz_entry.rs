@@ -52,6 +52,35 @@ pub fn timestamp(bytes: &[u8]) {
     }
 }
 
+/// A host, and a host pattern.
+pub fn host(bytes: &[u8]) {
+    use crate::host::{Bracketed, Host, HostPattern, special};
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(host) = Host::parse(text) {
+        let written = host.to_string();
+        assert_eq!(
+            Host::parse(&written).as_ref(),
+            Ok(&host),
+            "one host, one spelling"
+        );
+        assert_eq!(
+            Host::parse(&Bracketed(&host).to_string()).as_ref(),
+            Ok(&host)
+        );
+        let _ = host.address().and_then(special::special);
+    }
+    if let Ok(pattern) = HostPattern::parse(text) {
+        assert_eq!(
+            HostPattern::parse(&pattern.to_string()).as_ref(),
+            Ok(&pattern)
+        );
+        assert!(pattern.covers(&pattern) && pattern.overlaps(&pattern));
+    }
+    let _ = HostPattern::parse_host_of(text);
+}
+
 /// An encoded record.
 pub fn record(bytes: &[u8]) {
     let mut findings = Vec::new();
@@ -87,6 +116,7 @@ mod tests {
         fn every_entry_point_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             super::config(&bytes);
             super::keys(&bytes);
+            super::host(&bytes);
             super::timestamp(&bytes);
             super::record(&bytes);
             super::frames(&bytes);

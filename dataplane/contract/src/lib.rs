@@ -20,6 +20,7 @@ pub mod verdict;
 pub mod config;
 pub mod files;
 pub mod fuzz_entry;
+pub mod host;
 pub mod keys;
 pub mod paths;
 pub mod snapshot;

@@ -40,6 +40,8 @@ pub const WINDOW_AGE_SECS_MAX: u64 = 3_600;
 pub const SENDERS_MAX: usize = 65_536;
 /// Peers whose rates are kept.
 pub const PEERS_MAX: usize = 65_536;
+/// Agents and addresses whose outbound use is counted; the longest idle goes first, one in use never.
+pub const EGRESS_USERS_MAX: usize = 65_536;
 /// Seconds after which an automatic session ends (compat §2.2).
 pub const SESSION_IDLE_SECS_MAX: u64 = 1_800;
 /// Seconds of history that escalates verdicts (compat §4.10).

@@ -32,7 +32,7 @@ macro_rules! reasons {
                 match self { $( Self::$name => Status::$status, )* }
             }
 
-            /// The HTTP status of the message surface.
+            /// The HTTP status of the surface it belongs to.
             pub const fn http_status(self) -> u16 {
                 match self { $( Self::$name => $http, )* }
             }
@@ -140,6 +140,90 @@ reasons! {
     QuarantineExpired = 64, "quarantine_expired", "quarantine_expired", System, 200;
     /// The chain could not be continued; a new segment starts here.
     ChainBroken = 65, "chain_broken", "chain_broken", System, 200;
+
+    // Outbound requests. A request that cannot wait for an operator is never quarantined.
+    /// What should be reached is no host and port, or is written so that two readers would disagree.
+    EgressTargetInvalid = 70, "egress_target_invalid", "bad_request", Rejected, 400;
+    /// SNI, `Host` or `:authority` names another host than the tunnel or request was permitted for.
+    EgressNameMismatch = 71, "egress_name_mismatch", "proxy_blocked_domain", Blocked, 403;
+    /// Nobody proved who asks, and the surface wants to know.
+    EgressAuthRequired = 72, "egress_auth_required", "identity_rejected", Rejected, 407;
+    /// A token is unknown, expired, revoked or not for this surface.
+    EgressTokenInvalid = 73, "egress_token_invalid", "identity_rejected", Rejected, 407;
+    /// Two proofs name two agents.
+    EgressIdentityConflict = 74, "egress_identity_conflict", "identity_rejected", Rejected, 403;
+    /// An operator stopped everything outbound.
+    EgressStopped = 75, "egress_stopped", "proxy_stopped", Blocked, 403;
+    /// The host is on a block list.
+    EgressHostBlocked = 76, "egress_host_blocked", "proxy_blocked_domain", Blocked, 403;
+    /// There is an allow list and the host is not on it.
+    EgressHostNotAllowed = 77, "egress_host_not_allowed", "proxy_blocked_domain", Blocked, 403;
+    /// The port is not one that may be reached.
+    EgressPortNotAllowed = 78, "egress_port_not_allowed", "proxy_blocked_domain", Blocked, 403;
+    /// A rule blocks it.
+    EgressRuleBlocked = 79, "egress_rule_blocked", "proxy_blocked_domain", Blocked, 403;
+    /// The agent's scope names nothing, so it may reach nothing.
+    EgressScopeEmpty = 80, "egress_scope_empty", "proxy_blocked_domain", Blocked, 403;
+    /// A rule about methods or paths applies, and an opaque tunnel shows neither.
+    EgressNotInspectable = 81, "egress_not_inspectable", "proxy_blocked_domain", Blocked, 403;
+    /// More requests than the agent's rate.
+    EgressRateLimited = 82, "egress_rate_limited", "rate_limited", Rejected, 429;
+    /// The requests or bytes of this window are used up.
+    EgressBudgetSpent = 83, "egress_budget_spent", "rate_limited", Rejected, 429;
+    /// Too many connections at the same time.
+    EgressConnectionsFull = 84, "egress_connections_full", "rate_limited", Rejected, 429;
+    /// The host name itself says what must not leave.
+    EgressNameContent = 85, "egress_name_content", "proxy_blocked_content", Blocked, 403;
+    /// The address is not on the public internet.
+    EgressAddressSpecial = 86, "egress_address_special", "proxy_ssrf_blocked", Blocked, 403;
+    /// The name does not resolve.
+    EgressNameUnresolved = 87, "egress_name_unresolved", "proxy_upstream_failed", Error, 502;
+    /// No connection to any of the addresses.
+    EgressUpstreamUnreachable = 88, "egress_upstream_unreachable", "proxy_upstream_failed", Error, 502;
+    /// The upstream server, or the proxy before it, did not answer in time.
+    EgressUpstreamTimeout = 89, "egress_upstream_timeout", "proxy_upstream_failed", Error, 504;
+    /// The upstream server's certificate or handshake does not hold.
+    EgressUpstreamTls = 90, "egress_upstream_tls", "proxy_upstream_failed", Error, 502;
+    /// The upstream server does not speak HTTP as it should.
+    EgressUpstreamInvalid = 91, "egress_upstream_invalid", "proxy_upstream_failed", Error, 502;
+    /// The request says what must not leave.
+    EgressRequestContent = 92, "egress_request_content", "proxy_blocked_content", Blocked, 403;
+    /// The response says what must not come in.
+    EgressResponseContent = 93, "egress_response_content", "proxy_blocked_response", Blocked, 403;
+    /// A content encoding cannot be decoded within bounds, so the content cannot be seen whole.
+    EgressUndecodable = 94, "egress_undecodable", "proxy_blocked_content", Blocked, 403;
+    /// The request is no HTTP that every reader understands alike.
+    EgressProtocolInvalid = 95, "egress_protocol_invalid", "bad_request", Rejected, 400;
+    /// The request did not arrive in time, or nothing moved for too long.
+    EgressIdle = 96, "egress_idle", "proxy_idle", Error, 504;
+    /// Nothing against it; an opaque tunnel was opened.
+    EgressTunneled = 97, "egress_tunneled", "proxy_allowed", Tunneled, 200;
+    /// Nothing against it; the request went through.
+    EgressForwarded = 98, "egress_forwarded", "proxy_allowed", Forwarded, 200;
+    /// It went through, and an operator may want to look.
+    EgressFlagged = 99, "egress_flagged", "proxy_allowed", Forwarded, 200;
+}
+
+/// Whether it helps to ask again: `X-Oktsec-Retry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// Never as it is: the request itself must change.
+    None,
+    /// Later, as it is.
+    Transient,
+    /// When an operator has changed the configuration.
+    Policy,
+}
+
+impl Retry {
+    /// The word of the header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Transient => "transient",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 impl Reason {
@@ -151,6 +235,91 @@ impl Reason {
     /// Reads [`Self::as_str`].
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|r| r.as_str() == word)
+    }
+
+    /// Whether it is about an outbound request.
+    pub const fn is_egress(self) -> bool {
+        self.code() >= Self::EgressTargetInvalid.code()
+    }
+
+    /// Whether it helps to send the same again.
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::PeerRateLimited
+            | Self::BodyTimeout
+            | Self::TimestampAhead
+            | Self::ReplayCacheFull
+            | Self::AgentRateLimited
+            | Self::ScanFailed
+            | Self::AuditUnavailable
+            | Self::AuditOverloaded
+            | Self::SnapshotMissing
+            | Self::EgressStopped
+            | Self::EgressRateLimited
+            | Self::EgressBudgetSpent
+            | Self::EgressConnectionsFull
+            | Self::EgressNameUnresolved
+            | Self::EgressUpstreamUnreachable
+            | Self::EgressUpstreamTimeout
+            | Self::EgressIdle => Retry::Transient,
+            Self::KeyUnknown
+            | Self::KeyRevoked
+            | Self::AgentSuspended
+            | Self::RecipientSuspended
+            | Self::GrantMissing
+            | Self::GrantConstraint
+            | Self::SenderUnknown
+            | Self::EgressHostBlocked
+            | Self::EgressHostNotAllowed
+            | Self::EgressPortNotAllowed
+            | Self::EgressRuleBlocked
+            | Self::EgressScopeEmpty
+            | Self::EgressNotInspectable
+            | Self::EgressAddressSpecial => Retry::Policy,
+            Self::RequestInvalid
+            | Self::BodyTooLarge
+            | Self::JsonInvalid
+            | Self::JsonDuplicateKey
+            | Self::JsonTooDeep
+            | Self::FieldTypeInvalid
+            | Self::FieldMissing
+            | Self::NameInvalid
+            | Self::TimestampInvalid
+            | Self::TimestampTooOld
+            | Self::HeaderInvalid
+            | Self::SignatureRequired
+            | Self::KeyVersionMismatch
+            | Self::SignatureInvalid
+            | Self::ReplayRejected
+            | Self::DelegationRequired
+            | Self::DelegationInvalid
+            | Self::ScanLimit
+            | Self::ContentBlocked
+            | Self::ContentQuarantined
+            | Self::ContentFlagged
+            | Self::Allowed
+            | Self::Started
+            | Self::SnapshotApplied
+            | Self::QuarantineApproved
+            | Self::QuarantineRejected
+            | Self::QuarantineExpired
+            | Self::ChainBroken
+            | Self::EgressTargetInvalid
+            | Self::EgressNameMismatch
+            | Self::EgressAuthRequired
+            | Self::EgressTokenInvalid
+            | Self::EgressIdentityConflict
+            | Self::EgressNameContent
+            | Self::EgressUpstreamTls
+            | Self::EgressUpstreamInvalid
+            | Self::EgressRequestContent
+            | Self::EgressResponseContent
+            | Self::EgressUndecodable
+            | Self::EgressProtocolInvalid
+            | Self::EgressTunneled
+            | Self::EgressForwarded
+            | Self::EgressFlagged => Retry::None,
+        }
     }
 
     /// Whether a refusal for this reason leaves a record (compat §2.2: rates and parse errors do not).

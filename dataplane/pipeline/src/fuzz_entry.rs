@@ -27,3 +27,28 @@ pub fn message(bytes: &[u8]) {
         }
     }
 }
+
+/// The target of an outbound request: what is read must be written and read the same, in every form.
+pub fn target(bytes: &[u8]) {
+    use crate::egress::{Absolute, Requested, Scheme, Target, names_agree, sni_agrees};
+    if let Ok(target) = Target::from_authority(bytes) {
+        let written = target.to_string();
+        assert_eq!(Target::from_authority(&written).as_ref(), Ok(&target));
+        assert!(names_agree(&target, written.as_bytes(), Scheme::Https).is_ok());
+        if let Some(name) = target.host().name() {
+            assert!(sni_agrees(&target, Some(name.as_bytes())).is_ok());
+        }
+        let requested = Requested::connect(bytes, None).expect("the same reading");
+        assert_eq!(requested.target(), &target);
+    }
+    if let Ok(absolute) = Absolute::parse(bytes) {
+        let origin = absolute.origin_form();
+        assert!(origin.starts_with('/'));
+        let again = format!("{}://{}{origin}", absolute.scheme.as_str(), absolute.target);
+        let again = Absolute::parse(again.as_bytes()).expect("our own writing");
+        assert_eq!(again.target, absolute.target);
+        assert_eq!(again.origin_form(), origin);
+        let requested = Requested::absolute("GET", bytes, None).expect("the same reading");
+        assert_eq!(requested.target(), &absolute.target);
+    }
+}

@@ -4,6 +4,7 @@
 //! Why not owned by a core: connections land on any core, so a limit, a replay or a split attack would be seen
 //! by halves. The architecture's rule is "no lock between accept and deliver"; this is its one exception.
 
+pub(crate) mod egress;
 pub(crate) mod gcra;
 pub(crate) mod peers;
 pub(crate) mod replay;
@@ -12,6 +13,7 @@ pub(crate) mod senders;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::record::{RecordRef, SignatureState};
 use oktsec_contract::verdict::Verdict;
+use std::sync::Arc;
 
 /// State shared by all cores of a data plane.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Shared {
     pub(crate) replay: replay::ReplayCache,
     pub(crate) senders: senders::Senders,
     pub(crate) peers: peers::Peers,
+    egress: Arc<egress::EgressUsage>,
 }
 
 impl Shared {
@@ -28,7 +31,13 @@ impl Shared {
             replay: replay::ReplayCache::new(replay_signatures_max),
             senders: senders::Senders::new(),
             peers: peers::Peers::new(),
+            egress: Arc::new(egress::EgressUsage::new()),
         }
+    }
+
+    /// What outbound requests have used.
+    pub const fn egress(&self) -> &Arc<egress::EgressUsage> {
+        &self.egress
     }
 
     /// Forgets that a signature was seen: its message was refused only because it could not be recorded, so the

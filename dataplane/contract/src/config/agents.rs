@@ -1,5 +1,6 @@
 //! Agents, their grants and their tools.
 
+use super::egress::Egress;
 use super::read;
 use super::section::{section, words};
 use std::collections::BTreeMap;
@@ -136,32 +137,6 @@ section! {
         then: Vec<String> = Vec::new();
         /// … so many seconds.
         cooldown_secs: u64 = 0;
-    }
-}
-
-section! {
-    /// Outbound requests of one agent.
-    pub struct Egress {
-        /// Domains it may reach.
-        allowed_domains: Vec<String> = Vec::new();
-        /// Domains it may not reach.
-        blocked_domains: Vec<String> = Vec::new();
-        /// `internal`, or `internal+` and more domains.
-        scope: String = String::new();
-        /// Domains by tool.
-        tool_restrictions: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        /// Scan what it sends; absent follows `forward_proxy`.
-        scan_requests: Option<bool> = None;
-        /// Scan what comes back; absent follows `forward_proxy`.
-        scan_responses: Option<bool> = None;
-        /// Categories of findings that block its requests.
-        blocked_categories: Vec<String> = Vec::new();
-        /// Requests in a window; 0 is unlimited.
-        rate_limit: u64 = 0;
-        /// Seconds of the window; 0 means 60.
-        rate_window: u64 = 0;
-        /// Named sets of domains.
-        integrations: Vec<String> = Vec::new();
     }
 }
 

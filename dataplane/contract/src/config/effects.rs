@@ -14,6 +14,10 @@ const BY_DESIGN: &[(&str, &str)] = &[
     ("llm.intent", "it never had one"),
     ("quarantine.enabled", "held messages are always kept"),
     (
+        "forward_proxy.max_body_size",
+        "bodies are scanned as they stream, whatever their size",
+    ),
+    (
         "rules[].severity",
         "the action of an override decides, the severity of the rule stays",
     ),
@@ -26,12 +30,7 @@ const BY_DESIGN: &[(&str, &str)] = &[
 /// Keys whose surface or feature is not part of this version.
 const NOT_YET: &[&str] = &[
     "identity.ephemeral",
-    "identity.principals",
-    "trust_boundaries",
-    "deployment.profile",
-    "deployment.require_surface_auth",
     "anomaly",
-    "forward_proxy",
     "gateway",
     "hooks",
     "mcp_servers",
@@ -52,7 +51,7 @@ const NOT_YET: &[&str] = &[
     "agents.*.tool_constraints",
     "agents.*.tool_chain_rules",
     "agents.*.scan_profile",
-    "agents.*.egress",
+    "agents.*.egress.tool_restrictions",
     "agents.*.max_concurrent_calls",
     "agents.*.max_delegation_depth",
 ];

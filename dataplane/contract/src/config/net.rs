@@ -1,6 +1,7 @@
 //! Networks in CIDR notation (RFC 4632, RFC 4291 §2.3).
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A network: an address and the number of leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,48 @@ impl Cidr {
     /// Whether the address lies in it; IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         number(address) & self.mask == self.network
+    }
+
+    /// Whether every address of `other` lies in it.
+    pub const fn covers(&self, other: &Self) -> bool {
+        other.network & self.mask == self.network && self.mask & other.mask == self.mask
+    }
+
+    /// Whether there is an address in both: networks nest or are apart.
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// How many leading bits count, of the 128 that IPv4 networks have here, too: the more, the narrower.
+    pub const fn bits(&self) -> u32 {
+        self.mask.leading_ones()
+    }
+
+    /// The one address it holds, if it holds one.
+    pub fn single(&self) -> Option<IpAddr> {
+        (self.mask == u128::MAX).then(|| self.first())
+    }
+
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        address(self.network)
+    }
+
+    /// Its last address.
+    pub fn last(&self) -> IpAddr {
+        address(self.network | !self.mask)
+    }
+}
+
+fn address(number: u128) -> IpAddr {
+    crate::host::canonical(IpAddr::V6(Ipv6Addr::from_bits(number)))
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.first();
+        let bits = self.mask.leading_ones() - if first.is_ipv4() { 96 } else { 0 };
+        write!(f, "{first}/{bits}")
     }
 }
 

@@ -136,6 +136,59 @@ pub(super) fn max_body_size(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
     })
 }
 
+/// Ports, each once.
+pub(super) fn ports(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<u16>> {
+    let mut ports = cx.list(node, |item, cx| any_port(item, cx, "invalid port"))?;
+    let mut seen = std::collections::HashSet::new();
+    ports.retain(|port| seen.insert(*port));
+    Some(ports)
+}
+
+/// HTTP methods (RFC 9110 §9.1), in capitals as they travel.
+pub(super) fn methods(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<String>> {
+    cx.list(node, |item, cx| {
+        let text = String::read(item, cx)?;
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if text.is_empty() || !text.bytes().all(is_token) {
+            return cx.refuse(
+                item,
+                format!("expected an HTTP method, found {text:?}"),
+                "write e.g. GET",
+            );
+        }
+        Some(text.to_ascii_uppercase())
+    })
+}
+
+/// Beginnings of paths. They are compared with decoded paths, so they are written decoded.
+pub(super) fn path_prefixes(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<String>> {
+    cx.list(node, |item, cx| {
+        let text = String::read(item, cx)?;
+        let dots = text.split('/').any(|segment| matches!(segment, "." | ".."));
+        if !text.starts_with('/') || dots || text.contains(['%', '?', '#', '\\', ';']) {
+            let message = format!(
+                "expected the beginning of a path, decoded and without . and .. segments, found {text:?}"
+            );
+            return cx.refuse(item, message, "write e.g. /v1/");
+        }
+        Some(text)
+    })
+}
+
+/// A span of time that may not be endless.
+pub(super) fn period_above_zero(node: &Node, cx: &mut Reader<'_>) -> Option<super::Period> {
+    let period = super::Period::read(node, cx)?;
+    if period.0 == 0 {
+        return cx.refuse(node, "this wait needs an end", "write e.g. 10s");
+    }
+    Some(period)
+}
+
+pub(super) fn certificates_max(node: &Node, cx: &mut Reader<'_>) -> Option<usize> {
+    cx.whole(node, 100, 1_000_000)
+        .and_then(|n| usize::try_from(n).ok())
+}
+
 /// `auto`, or a boolean with or without quotes.
 pub(super) fn require_auth(node: &Node, cx: &mut Reader<'_>) -> Option<RequireAuth> {
     cx.word(node, RequireAuth::WORDS, |word| {

@@ -106,7 +106,6 @@ fn the_mistakes_of_the_example_file_of_the_go_version_are_warnings() {
         "alerting.cooldown: a span of time has a unit; read as 300 seconds; write 300s",
         "agents.reporting-agent.source: ignored: a note of `oktsec init`",
         "rules[0].severity: has no effect",
-        "agents.researcher.egress: has no effect",
         "mcp_servers: has no effect",
     ] {
         assert!(
@@ -169,8 +168,8 @@ mcp_servers:
             "oktsec.yaml:17:5: rules[3]: expected keys with values, found a list; write key: value lines below it",
             "oktsec.yaml:18:1: warning: gateway: has no effect: this version does not do that yet",
             "oktsec.yaml:18:17: gateway.port: invalid gateway port: 70000; write a port from 1 to 65535",
-            "oktsec.yaml:19:1: warning: forward_proxy: has no effect: this version does not do that yet",
             "oktsec.yaml:19:1: forward_proxy: forward_proxy is enabled without allowed_domains, blocked_domains, or scanning; configure at least one; write scan_requests: true",
+            "oktsec.yaml:19:32: warning: forward_proxy.max_body_size: has no effect: bodies are scanned as they stream, whatever their size",
             "oktsec.yaml:19:47: forward_proxy.max_body_size: forward_proxy.max_body_size must be non-negative; write 0 for 1 MiB",
             "oktsec.yaml:20:1: warning: mcp_servers: has no effect: this version does not do that yet",
             "oktsec.yaml:21:3: mcp_servers.s: mcp_server \"s\": stdio transport requires command; write command: …",

@@ -1,5 +1,4 @@
-//! Sections of the surfaces around tools and the internet: forward proxy, gateway, hooks, MCP servers, and
-//! what watches them.
+//! Sections of the surfaces around tools: gateway, hooks, MCP servers, and what watches them.
 
 use super::period::Period;
 use super::read;
@@ -18,34 +17,6 @@ words! {
         Yes = "true",
         /// No.
         No = "false",
-    }
-}
-
-section! {
-    /// `forward_proxy:` outbound requests.
-    pub struct ForwardProxy {
-        /// Whether it listens.
-        enabled: bool = false;
-        /// Its port.
-        port: u16 = 8083, via read::proxy_port;
-        /// Its address.
-        bind: String = String::from("127.0.0.1"), via read::bind;
-        /// Domains that may be reached; empty means all.
-        allowed_domains: Vec<String> = Vec::new();
-        /// Domains that may not be reached.
-        blocked_domains: Vec<String> = Vec::new();
-        /// Scan what is sent.
-        scan_requests: bool = false;
-        /// Scan what comes back.
-        scan_responses: bool = false;
-        /// Bytes of a body; 0 means 1 MiB.
-        max_body_size: u64 = 0, via read::max_body_size;
-        /// Whether callers prove who they are.
-        require_auth: RequireAuth = RequireAuth::Auto, via read::require_auth;
-        /// Accepted proofs.
-        auth_methods: Vec<String> = Vec::new();
-        /// Believe `X-Oktsec-Agent` from this machine.
-        trusted_loopback_headers: Option<bool> = None;
     }
 }
 

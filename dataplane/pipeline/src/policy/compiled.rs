@@ -1,6 +1,7 @@
 //! A snapshot, ready to decide by: names to agents and keys, rules to effects. Built off the hot path, immutable.
 
 use super::grants::Grants;
+use crate::egress::EgressPolicy;
 use crate::state::gcra::Rate;
 use ahash::RandomState;
 use ed25519_dalek::VerifyingKey;
@@ -24,6 +25,7 @@ pub struct Policy {
     effects: Vec<RuleEffect>,
     agent_rate: Option<Rate>,
     peer_rate: Option<Rate>,
+    egress: EgressPolicy,
     warnings: Vec<String>,
 }
 
@@ -34,6 +36,8 @@ pub(crate) struct AgentPolicy {
     pub(crate) grants: Grants,
     /// By rule index: whether a finding blocks whatever its severity (`blocked_content`).
     pub(crate) blocked: Option<Box<[bool]>>,
+    /// The same for what it sends out (`egress.blocked_categories`).
+    egress_blocked: Option<Box<[bool]>>,
 }
 
 /// A public key that may sign.
@@ -133,6 +137,7 @@ impl Policy {
         let agent_rate = Rate::new(limit.per_agent, limit.window);
         let peer_rate = Rate::new(per_peer, limit.window);
         Ok(Self {
+            egress: EgressPolicy::build(config, snapshot.revision),
             agents,
             keys,
             effects,
@@ -174,6 +179,25 @@ impl Policy {
             Surface::Stdio => surfaces.stdio.mode,
             Surface::Hook => surfaces.hook.mode,
         }
+    }
+
+    /// What the egress surface decides by.
+    pub const fn egress(&self) -> &EgressPolicy {
+        &self.egress
+    }
+
+    /// What a finding in an outbound request of this agent, or in its answer, raises the verdict to; `None` if it is
+    /// neither acted on nor reported.
+    pub fn egress_verdict(&self, agent: Option<&str>, rule: u32) -> Option<Verdict> {
+        let RuleEffect::Raise(verdict) = self.effect(rule) else {
+            return None;
+        };
+        let blocked = agent
+            .and_then(|name| self.agent(name))
+            .and_then(|agent| agent.egress_blocked.as_deref());
+        let index = usize::try_from(rule).unwrap_or(usize::MAX);
+        let blocks = blocked.is_some_and(|rules| rules.get(index).copied().unwrap_or(true));
+        Some(if blocks { Verdict::Block } else { verdict })
     }
 
     pub(crate) fn agent(&self, name: &str) -> Option<&AgentPolicy> {
@@ -247,28 +271,33 @@ impl AgentPolicy {
                 ));
             }
         }
-        let blocked = (!agent.blocked_content.is_empty()).then(|| {
-            rules
-                .iter()
-                .map(|rule| {
-                    agent
-                        .blocked_content
-                        .iter()
-                        .any(|c| category_covers(c, rule))
-                })
-                .collect()
-        });
+        let blocked_by = |categories: &[String]| -> Option<Box<[bool]>> {
+            let covered = |rule| categories.iter().any(|c| category_covers(c, rule));
+            (!categories.is_empty()).then(|| rules.iter().map(covered).collect())
+        };
+        let outbound = agent
+            .egress
+            .as_ref()
+            .map(|egress| &*egress.blocked_categories);
+        for category in outbound.unwrap_or_default() {
+            if !rules.iter().any(|rule| category_covers(category, rule)) {
+                warnings.push(format!(
+                    "agents.{name}.egress.blocked_categories: no rule has the category {category:?}"
+                ));
+            }
+        }
         Self {
             suspended: agent.suspended,
             grants: Grants::new(agent, config.compat.is_some()),
-            blocked,
+            blocked: blocked_by(&agent.blocked_content),
+            egress_blocked: outbound.and_then(blocked_by),
         }
     }
 }
 
 /// `credentials` and `pii` are what the Go version's own example says and no rule there was called.
 fn category_covers(category: &str, rule: &Rule) -> bool {
-    match category {
+    match category.to_ascii_lowercase().as_str() {
         "credentials" => {
             rule.category == "credential-leak" || matches!(rule.id.as_str(), "IAP-003" | "TC-006")
         }

@@ -24,7 +24,7 @@ pub const fn outcome(reason: Reason, mode: Mode) -> Outcome {
     match mode {
         Mode::Observe if !stops_observing(reason) => Outcome {
             verdict,
-            status: Status::Delivered,
+            status: observed(reason),
             http_status: 200,
         },
         Mode::Observe | Mode::Enforce => Outcome {
@@ -41,19 +41,44 @@ const fn verdict_of(reason: Reason) -> Verdict {
             Reason::ContentFlagged => Verdict::Flag,
             _ => Verdict::Allow,
         },
+        Status::Forwarded => match reason {
+            Reason::EgressFlagged => Verdict::Flag,
+            _ => Verdict::Allow,
+        },
         Status::Quarantined => Verdict::Quarantine,
         Status::Blocked | Status::Rejected | Status::Error => Verdict::Block,
-        Status::Tunneled | Status::Forwarded | Status::System => Verdict::Allow,
+        Status::Tunneled | Status::System => Verdict::Allow,
     }
 }
 
-/// Reasons for which there is nothing to let through, or no way to record it.
+/// What becomes of what is let through while observing.
+const fn observed(reason: Reason) -> Status {
+    match reason {
+        Reason::EgressTunneled => Status::Tunneled,
+        _ if reason.is_egress() => Status::Forwarded,
+        _ => Status::Delivered,
+    }
+}
+
+/// Reasons for which there is nothing to let through, or no way to record it. The kill switch is one: whoever
+/// pulls it wants nothing to go out.
 const fn stops_observing(reason: Reason) -> bool {
     // Parse failures are codes 2 to 14; see `reason.rs`.
     matches!(reason.code(), 2..=14)
         || matches!(
             reason,
-            Reason::AuditUnavailable | Reason::AuditOverloaded | Reason::SnapshotMissing
+            Reason::AuditUnavailable
+                | Reason::AuditOverloaded
+                | Reason::SnapshotMissing
+                | Reason::EgressTargetInvalid
+                | Reason::EgressStopped
+                | Reason::EgressNameUnresolved
+                | Reason::EgressUpstreamUnreachable
+                | Reason::EgressUpstreamTimeout
+                | Reason::EgressUpstreamTls
+                | Reason::EgressUpstreamInvalid
+                | Reason::EgressProtocolInvalid
+                | Reason::EgressIdle
         )
 }
 
@@ -100,7 +125,9 @@ mod tests {
             assert_eq!(enforced.verdict, observed.verdict, "{reason:?}");
             let unreadable = matches!(reason.code(), 2..=14);
             let unrecorded = matches!(reason.code(), 50..=52);
-            if unreadable || unrecorded {
+            // No target, no upstream server, or the kill switch.
+            let nowhere = matches!(reason.code(), 70 | 75 | 87..=91 | 95 | 96);
+            if unreadable || unrecorded || nowhere {
                 assert_eq!(enforced, observed, "{reason:?}");
             } else {
                 assert_eq!(observed.http_status, 200, "{reason:?}");

@@ -67,7 +67,65 @@ pub const fn suggestion(reason: Reason) -> &'static str {
             "The decision could not be recorded: send again later."
         }
         Reason::SnapshotMissing => "The gateway is starting: send again in a moment.",
+        Reason::EgressTargetInvalid => {
+            "Name one host and port, without user name, zone or percent-encoding."
+        }
+        Reason::EgressNameMismatch => {
+            "Send the same host in the request, the Host header and the TLS server name."
+        }
+        Reason::EgressAuthRequired => {
+            "Put the agent's token into the proxy URL: http://agent:okt_proxy_…@host:port."
+        }
+        Reason::EgressTokenInvalid => "Use a current token of type proxy_basic for this agent.",
+        Reason::EgressIdentityConflict => {
+            "Token, certificate, listener and address must belong to the same agent."
+        }
+        Reason::EgressStopped => "An operator stopped all outbound traffic: try again later.",
+        Reason::EgressHostBlocked => "This host is blocked for good: use another service.",
+        Reason::EgressHostNotAllowed => {
+            "This host is not allowed: an operator can add it to allowed_domains."
+        }
+        Reason::EgressPortNotAllowed => {
+            "This port is not allowed: an operator can add it to forward_proxy.ports or a rule."
+        }
+        Reason::EgressRuleBlocked => "A rule refuses this request: `oktsec explain` names it.",
+        Reason::EgressScopeEmpty => {
+            "This agent's scope names no host: an operator can fill trust_boundaries.internal."
+        }
+        Reason::EgressNotInspectable => {
+            "A rule about methods or paths applies to this host, so its TLS must be intercepted, or the request sent as plain HTTP."
+        }
+        Reason::EgressRateLimited | Reason::EgressBudgetSpent => {
+            "Slow down: wait for the time in Retry-After, then ask again."
+        }
+        Reason::EgressConnectionsFull => "Close a connection before opening another one.",
+        Reason::EgressNameContent => "Take what the findings name out of the host name.",
+        Reason::EgressAddressSpecial => {
+            "The host is not on the public internet: an operator can add it to forward_proxy.private_targets."
+        }
+        Reason::EgressNameUnresolved => "The name does not resolve: check it, or try again later.",
+        Reason::EgressUpstreamUnreachable | Reason::EgressUpstreamTimeout => {
+            "The server does not answer: try again later."
+        }
+        Reason::EgressUpstreamTls => {
+            "The server's certificate does not hold: an operator can add its authority to forward_proxy.interception.extra_roots."
+        }
+        Reason::EgressUpstreamInvalid => "The server's answer is no valid HTTP.",
+        Reason::EgressRequestContent => "Take what the findings name out of the request.",
+        Reason::EgressResponseContent => {
+            "The response holds what must not come in: do not fetch it."
+        }
+        Reason::EgressUndecodable => {
+            "Send the content without compression, or compressed once by gzip, deflate, br or zstd."
+        }
+        Reason::EgressProtocolInvalid => {
+            "Send HTTP with one length and no ambiguous header or line ending."
+        }
+        Reason::EgressIdle => "Nothing arrived for too long: open a new connection.",
         Reason::ContentFlagged
+        | Reason::EgressTunneled
+        | Reason::EgressForwarded
+        | Reason::EgressFlagged
         | Reason::Allowed
         | Reason::Started
         | Reason::SnapshotApplied

@@ -1,0 +1,468 @@
+//! Who asks: the agent a connection is proven to belong to, by token, certificate, listener, address or, on one's own
+//! machine, by what it says (compat §2.7). Two proofs that name two agents prove nothing.
+
+use super::compiled::EgressPolicy;
+use super::refusal::Refusal;
+use ahash::RandomState;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::{
+    Cidr, Config, Principal as ConfiguredPrincipal, PrincipalToken, Profile, RequireAuth,
+};
+use oktsec_contract::keys::check_agent_name;
+use oktsec_contract::reason::Reason;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// What a connection brings along to prove who it is.
+#[derive(Clone, Copy, Default)]
+pub struct Presented<'a> {
+    /// Its address; behind the PROXY protocol the one that protocol names.
+    pub peer: Option<IpAddr>,
+    /// Index into `forward_proxy.listeners` of the listener it came to; `None` is the main one.
+    pub listener: Option<usize>,
+    /// DNS, URI and common names of its client certificate. Its chain has been verified.
+    pub certificate_names: &'a [&'a str],
+    /// The value of `Proxy-Authorization`.
+    pub authorization: Option<&'a [u8]>,
+    /// The value of `X-Oktsec-Agent`.
+    pub agent_header: Option<&'a [u8]>,
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("peer", &self.peer)
+            .field("listener", &self.listener)
+            .field("authorization_bytes", &self.authorization.map(<[u8]>::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who asks. Only [`Requested::identify`](super::Requested::identify) makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    agent: Option<Arc<str>>,
+    method: AuthMethod,
+    peer: Option<IpAddr>,
+}
+
+/// How a principal was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthMethod {
+    /// Not at all.
+    Anonymous,
+    /// By a token in `Proxy-Authorization`.
+    Token,
+    /// By a client certificate.
+    Certificate,
+    /// By the listener it came to.
+    Listener,
+    /// By the address it came from.
+    Source,
+    /// By what it says, on its own machine.
+    LoopbackHeader,
+}
+
+impl AuthMethod {
+    /// The `auth_method` of records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "",
+            Self::Token => "proxy_token",
+            Self::Certificate => "mtls",
+            Self::Listener => "listener",
+            Self::Source => "source",
+            Self::LoopbackHeader => "trusted_loopback",
+        }
+    }
+}
+
+impl Principal {
+    /// The agent, if it is known.
+    pub fn agent(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+
+    /// How it was proven.
+    pub const fn method(&self) -> AuthMethod {
+        self.method
+    }
+
+    /// Its address.
+    pub const fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Under which its use is counted: its name, or its address if it has none.
+    pub(crate) fn usage_key(&self) -> String {
+        match (&self.agent, self.peer) {
+            (Some(agent), _) => String::from(&**agent),
+            (None, Some(peer)) => format!("\0{peer}"),
+            (None, None) => String::from("\0"),
+        }
+    }
+}
+
+/// Tokens a core has seen and found good, so a token costs one hash and not one for each that is configured.
+#[derive(Default)]
+pub struct TokenCache {
+    revision: u64,
+    known: HashMap<[u8; 32], usize, RandomState>,
+}
+
+/// Tokens a core remembers.
+const TOKENS_CACHED_MAX: usize = 4_096;
+/// Bytes of `Proxy-Authorization`: a token has 74.
+const AUTHORIZATION_BYTES_MAX: usize = 4_096;
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("known", &self.known.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What proves an agent, compiled from the configuration.
+#[derive(Debug)]
+pub(crate) struct Proofs {
+    required: bool,
+    /// Whether tokens are looked at: accepted, and there are any.
+    tokens_count: bool,
+    certificates_count: bool,
+    header_counts: bool,
+    tokens: Vec<Token>,
+    listeners: Vec<Option<Arc<str>>>,
+    /// The narrowest network first.
+    sources: Vec<(Cidr, Arc<str>)>,
+    certificates: HashMap<Box<str>, Arc<str>, RandomState>,
+}
+
+struct Token {
+    agent: Arc<str>,
+    salt: Box<[u8]>,
+    digest: [u8; 32],
+    good_until: GoodUntil,
+    revoked_at: Option<Timestamp>,
+    /// Whether its type and its principal's surfaces are ours.
+    is_for_egress: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GoodUntil {
+    Always,
+    Until(Timestamp),
+    /// An end that can't be read has passed.
+    Never,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("agent", &self.agent)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Proofs {
+    pub(crate) fn new(config: &Config) -> Self {
+        let proxy = &config.forward_proxy;
+        let enterprise = config.deployment.profile == Profile::Enterprise;
+        let required = match proxy.require_auth {
+            RequireAuth::Yes => true,
+            RequireAuth::No => false,
+            RequireAuth::Auto => config.deployment.require_surface_auth || enterprise,
+        };
+        let accepts = |words: &[&str]| {
+            proxy.auth_methods.is_empty()
+                || proxy
+                    .auth_methods
+                    .iter()
+                    .any(|method| words.contains(&method.as_str()))
+        };
+        let header_counts = !enterprise
+            && proxy
+                .trusted_loopback_headers
+                .unwrap_or_else(|| accepts(&["trusted_loopback_header"]));
+        let tokens: Vec<_> = config
+            .identity
+            .principals
+            .iter()
+            .flat_map(|principal| {
+                principal
+                    .tokens
+                    .iter()
+                    .filter_map(|token| Token::new(principal, token))
+            })
+            .collect();
+        let mut sources: Vec<(Cidr, Arc<str>)> = proxy
+            .sources
+            .iter()
+            .filter_map(|source| {
+                Some((Cidr::parse(&source.network)?, source.agent.as_str().into()))
+            })
+            .collect();
+        sources.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits()));
+        Self {
+            required,
+            tokens_count: !tokens.is_empty()
+                && accepts(&["bearer_token", "proxy_basic_token", "hook_token"]),
+            certificates_count: accepts(&["mtls"]),
+            header_counts,
+            tokens,
+            listeners: proxy
+                .listeners
+                .iter()
+                .map(|listener| {
+                    (!listener.agent.is_empty()).then(|| listener.agent.as_str().into())
+                })
+                .collect(),
+            sources,
+            certificates: proxy
+                .certificates
+                .iter()
+                .map(|binding| (binding.name.as_str().into(), binding.agent.as_str().into()))
+                .collect(),
+        }
+    }
+}
+
+impl Token {
+    fn new(principal: &ConfiguredPrincipal, token: &PrincipalToken) -> Option<Self> {
+        let (salt, digest) = token
+            .hash
+            .expose()
+            .strip_prefix("sha256:")?
+            .split_once(':')?;
+        let surfaces = &principal.allowed_surfaces;
+        let ours =
+            |word: &String| matches!(word.as_str(), "egress" | "forward_proxy" | "proxy" | "*");
+        Some(Self {
+            agent: principal.id.as_str().into(),
+            salt: hex::decode(salt).ok()?.into(),
+            digest: hex::decode(digest).ok()?.try_into().ok()?,
+            good_until: match token.expires_at.as_str() {
+                "" => GoodUntil::Always,
+                text => Timestamp::parse_rfc3339(text).map_or(GoodUntil::Never, GoodUntil::Until),
+            },
+            revoked_at: match token.revoked_at.as_str() {
+                "" => None,
+                text => Some(Timestamp::parse_rfc3339(text).unwrap_or_default()),
+            },
+            is_for_egress: token.kind == "proxy_basic"
+                && (surfaces.is_empty() || surfaces.iter().any(ours)),
+        })
+    }
+
+    fn is_good(&self, now: Timestamp) -> bool {
+        let expired = match self.good_until {
+            GoodUntil::Always => false,
+            GoodUntil::Until(end) => now >= end,
+            GoodUntil::Never => true,
+        };
+        self.is_for_egress && !expired && self.revoked_at.is_none_or(|at| now < at)
+    }
+}
+
+/// Proves who asks. A refusal comes with the principal as far as it is known, for the record and for observing.
+pub(super) fn identify(
+    presented: &Presented<'_>,
+    policy: &EgressPolicy,
+    cache: &mut TokenCache,
+    now: Timestamp,
+) -> (Principal, Option<Refusal>) {
+    let proofs = policy.proofs();
+    let mut principal = Principal {
+        agent: None,
+        method: AuthMethod::Anonymous,
+        peer: presented.peer,
+    };
+    let token = match token(presented, proofs, policy.revision(), cache, now) {
+        Ok(token) => token,
+        Err(refusal) => return (principal, Some(refusal)),
+    };
+    let found = [
+        (token, AuthMethod::Token),
+        (certificate(presented, proofs), AuthMethod::Certificate),
+        (listener(presented, proofs), AuthMethod::Listener),
+        (source(presented, proofs), AuthMethod::Source),
+    ];
+    for (agent, method) in found {
+        let Some(agent) = agent else { continue };
+        match &principal.agent {
+            None => {
+                principal.agent = Some(agent);
+                principal.method = method;
+            }
+            Some(before) if *before == agent => {}
+            Some(before) => {
+                let detail = format!(
+                    "{} says {before}, {} says {agent}",
+                    principal.method.as_str(),
+                    method.as_str()
+                );
+                let refusal = Refusal::new(Reason::EgressIdentityConflict).because(detail);
+                principal.agent = None;
+                principal.method = AuthMethod::Anonymous;
+                return (principal, Some(refusal));
+            }
+        }
+    }
+    if principal.agent.is_none() {
+        principal.agent = header(presented, proofs);
+        if principal.agent.is_some() {
+            principal.method = AuthMethod::LoopbackHeader;
+        }
+    }
+    let refusal = (proofs.required && principal.agent.is_none())
+        .then(|| Refusal::new(Reason::EgressAuthRequired).at(policy.auth_line()));
+    (principal, refusal)
+}
+
+/// The agent of the token. One that is there and not good is refused: whoever mistypes a token must not silently go
+/// on without a name, under another policy.
+fn token(
+    presented: &Presented<'_>,
+    proofs: &Proofs,
+    revision: u64,
+    cache: &mut TokenCache,
+    now: Timestamp,
+) -> Result<Option<Arc<str>>, Refusal> {
+    let Some(value) = presented.authorization.filter(|_| proofs.tokens_count) else {
+        return Ok(None);
+    };
+    let invalid = |detail: &'static str| Refusal::new(Reason::EgressTokenInvalid).because(detail);
+    let Credentials { name, token } =
+        Credentials::read(value).ok_or_else(|| invalid("Proxy-Authorization can't be read"))?;
+    let index = proofs
+        .look_up(token.as_bytes(), revision, cache)
+        .ok_or_else(|| invalid("the token is unknown"))?;
+    let token = &proofs.tokens[index];
+    if !token.is_good(now) {
+        return Err(invalid(
+            "the token is expired, revoked or for another surface",
+        ));
+    }
+    if let Some(name) = name
+        && *name != *token.agent
+        && !matches!(name.as_str(), "" | "token" | "x-access-token" | "oktsec")
+    {
+        return Err(
+            Refusal::new(Reason::EgressIdentityConflict).because(format!(
+                "the token belongs to {}, not to the user name beside it",
+                token.agent
+            )),
+        );
+    }
+    Ok(Some(Arc::clone(&token.agent)))
+}
+
+impl Proofs {
+    fn look_up(&self, raw: &[u8], revision: u64, cache: &mut TokenCache) -> Option<usize> {
+        if cache.revision != revision {
+            cache.known.clear();
+            cache.revision = revision;
+        }
+        let key: [u8; 32] = Sha256::digest(raw).into();
+        if let Some(&index) = cache.known.get(&key) {
+            return Some(index);
+        }
+        let fits = |token: &Token| {
+            let digest: [u8; 32] = Sha256::new()
+                .chain_update(&token.salt)
+                .chain_update(raw)
+                .finalize()
+                .into();
+            bool::from(digest.ct_eq(&token.digest))
+        };
+        let index = self.tokens.iter().position(fits)?;
+        if cache.known.len() < TOKENS_CACHED_MAX {
+            cache.known.insert(key, index);
+        }
+        Some(index)
+    }
+}
+
+/// What `Proxy-Authorization` holds.
+struct Credentials {
+    /// The user name, if the token is the password.
+    name: Option<String>,
+    token: String,
+}
+
+impl Credentials {
+    /// Reads `Bearer TOKEN`, `Basic base64(TOKEN:)` as the Go version has it, and `Basic base64(AGENT:TOKEN)`.
+    fn read(value: &[u8]) -> Option<Self> {
+        if value.len() > AUTHORIZATION_BYTES_MAX {
+            return None;
+        }
+        let value = std::str::from_utf8(value).ok()?.trim_matches(' ');
+        let (scheme, rest) = value.split_once(' ')?;
+        let rest = rest.trim_start_matches(' ');
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Self {
+                name: None,
+                token: rest.to_owned(),
+            });
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+        let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
+        if password.starts_with(TOKEN_PREFIX) {
+            return Some(Self {
+                name: Some(user.to_owned()),
+                token: password.to_owned(),
+            });
+        }
+        Some(Self {
+            name: None,
+            token: user.to_owned(),
+        })
+    }
+}
+
+/// Tokens of this surface begin like this (compat §2.7).
+const TOKEN_PREFIX: &str = "okt_proxy_";
+
+fn certificate(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
+    let mut names = presented
+        .certificate_names
+        .iter()
+        .filter(|_| proofs.certificates_count);
+    names
+        .find_map(|name| proofs.certificates.get(*name))
+        .cloned()
+}
+
+fn listener(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
+    proofs.listeners.get(presented.listener?)?.clone()
+}
+
+fn source(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
+    let peer = presented.peer?;
+    let (_, agent) = proofs
+        .sources
+        .iter()
+        .find(|(network, _)| network.contains(peer))?;
+    Some(Arc::clone(agent))
+}
+
+fn header(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
+    let local = presented
+        .peer
+        .is_some_and(|peer| oktsec_contract::host::canonical(peer).is_loopback());
+    let name = presented
+        .agent_header
+        .filter(|_| proofs.header_counts && local)?;
+    let name = std::str::from_utf8(name).ok()?;
+    check_agent_name(name).ok()?;
+    Some(name.into())
+}
