@@ -31,39 +31,40 @@ const METADATA: Special = Special {
 };
 
 macro_rules! v4 {
-    ($a:literal . $b:literal . $c:literal . $d:literal / $bits:literal, $special:expr) => {
-        V4(Ipv4Addr::new($a, $b, $c, $d), $bits, $special)
-    };
+    ($address:expr, $bits:literal, $special:expr) => {{
+        let [a, b, c, d] = $address;
+        V4(Ipv4Addr::new(a, b, c, d), $bits, $special)
+    }};
 }
 
 /// The most telling first: the first that contains an address names it.
 const IPV4: &[V4] = &[
-    v4!(169.254.169.254 / 32, METADATA),
-    v4!(169.254.169.253 / 32, METADATA),
-    v4!(169.254.170.2 / 32, METADATA),
-    v4!(169.254.170.23 / 32, METADATA),
-    v4!(168.63.129.16 / 32, METADATA),
-    v4!(100.100.100.200 / 32, METADATA),
-    v4!(192.0.0.192 / 32, METADATA),
-    v4!(0.0.0.0 / 8, range("this network")),
-    v4!(10.0.0.0 / 8, range("private")),
-    v4!(100.64.0.0 / 10, range("carrier-grade NAT")),
-    v4!(127.0.0.0 / 8, range("loopback")),
-    v4!(169.254.0.0 / 16, range("link-local")),
-    v4!(172.16.0.0 / 12, range("private")),
-    v4!(192.0.0.0 / 24, range("IETF protocol assignments")),
-    v4!(192.0.2.0 / 24, range("documentation")),
-    v4!(192.31.196.0 / 24, range("AS112")),
-    v4!(192.52.193.0 / 24, range("AMT")),
-    v4!(192.88.99.0 / 24, range("6to4 relay")),
-    v4!(192.168.0.0 / 16, range("private")),
-    v4!(192.175.48.0 / 24, range("AS112")),
-    v4!(198.18.0.0 / 15, range("benchmarking")),
-    v4!(198.51.100.0 / 24, range("documentation")),
-    v4!(203.0.113.0 / 24, range("documentation")),
-    v4!(224.0.0.0 / 4, range("multicast")),
-    v4!(255.255.255.255 / 32, range("broadcast")),
-    v4!(240.0.0.0 / 4, range("reserved")),
+    v4!([169, 254, 169, 254], 32, METADATA),
+    v4!([169, 254, 169, 253], 32, METADATA),
+    v4!([169, 254, 170, 2], 32, METADATA),
+    v4!([169, 254, 170, 23], 32, METADATA),
+    v4!([168, 63, 129, 16], 32, METADATA),
+    v4!([100, 100, 100, 200], 32, METADATA),
+    v4!([192, 0, 0, 192], 32, METADATA),
+    v4!([0, 0, 0, 0], 8, range("this network")),
+    v4!([10, 0, 0, 0], 8, range("private")),
+    v4!([100, 64, 0, 0], 10, range("carrier-grade NAT")),
+    v4!([127, 0, 0, 0], 8, range("loopback")),
+    v4!([169, 254, 0, 0], 16, range("link-local")),
+    v4!([172, 16, 0, 0], 12, range("private")),
+    v4!([192, 0, 0, 0], 24, range("IETF protocol assignments")),
+    v4!([192, 0, 2, 0], 24, range("documentation")),
+    v4!([192, 31, 196, 0], 24, range("AS112")),
+    v4!([192, 52, 193, 0], 24, range("AMT")),
+    v4!([192, 88, 99, 0], 24, range("6to4 relay")),
+    v4!([192, 168, 0, 0], 16, range("private")),
+    v4!([192, 175, 48, 0], 24, range("AS112")),
+    v4!([198, 18, 0, 0], 15, range("benchmarking")),
+    v4!([198, 51, 100, 0], 24, range("documentation")),
+    v4!([203, 0, 113, 0], 24, range("documentation")),
+    v4!([224, 0, 0, 0], 4, range("multicast")),
+    v4!([255, 255, 255, 255], 32, range("broadcast")),
+    v4!([240, 0, 0, 0], 4, range("reserved")),
 ];
 
 macro_rules! v6 {
