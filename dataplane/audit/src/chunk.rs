@@ -10,6 +10,7 @@
 //! but the first record is the hash before it, and so is not stored twice.
 
 use crate::layout::{RECORDS, sequence_of};
+use crate::limits::CHUNK_RECORDS_MAX;
 use crate::store::{ReadError, Store};
 use rocksdb::{DBRawIterator, ReadOptions};
 
@@ -155,6 +156,11 @@ impl<'s> Records<'s> {
             });
         if !here {
             self.chunks.seek_for_prev(sequence.to_be_bytes());
+            if let Err(error) = item(&self.chunks)
+                && !(error.is_damage() && self.seek_forward(sequence)?)
+            {
+                return Err(error);
+            }
         }
         let Some((first, value)) = item(&self.chunks)? else {
             return Ok(None);
@@ -162,10 +168,10 @@ impl<'s> Records<'s> {
         let mut found = None;
         for entry in Entries::new(first, value) {
             let entry = entry?;
-            if entry.sequence > sequence {
+            found = Some(entry);
+            if entry.sequence == sequence {
                 break;
             }
-            found = Some(entry);
         }
         Ok(found)
     }
@@ -201,45 +207,153 @@ impl<'s> Records<'s> {
         Ok(None)
     }
 
-    /// All chunks from the one that holds this number on, as they lie in the store.
-    pub(crate) fn chunks_from(mut self, sequence: u64) -> Result<Chunks<'s>, ReadError> {
-        self.chunks.seek_for_prev(sequence.to_be_bytes());
-        if item(&self.chunks)?.is_none() {
-            self.chunks.seek_to_first();
+    /// Stands in the chunk that holds this number, if it can be read. RocksDB goes backwards by looking at the
+    /// key before, so a chunk behind a damaged block is only reached from its front.
+    fn seek_forward(&mut self, sequence: u64) -> Result<bool, ReadError> {
+        let mut probe = sequence.saturating_sub(CHUNK_RECORDS_MAX - 1);
+        while probe <= sequence {
+            self.chunks.seek(probe.to_be_bytes());
+            match item(&self.chunks) {
+                Ok(Some((first, value))) => {
+                    if first > sequence || last_of(first, Some(value)) >= Some(sequence) {
+                        return Ok(first <= sequence);
+                    }
+                    probe = first + 1;
+                }
+                Ok(None) => return Ok(false),
+                Err(error) if error.is_damage() => probe += 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Chunks {
-            chunks: self.chunks,
-            started: false,
-        })
+        Ok(false)
     }
 
-    /// The number of the last record.
-    pub(crate) fn last(mut self) -> Result<u64, ReadError> {
+    /// All chunks as they lie in the store, from the one that holds this number on; up to
+    /// `CHUNK_RECORDS_MAX` records before it can come first.
+    pub(crate) fn chunks_from(mut self, sequence: u64) -> Chunks<'s> {
+        let next = sequence.saturating_sub(CHUNK_RECORDS_MAX - 1);
+        self.chunks.seek(next.to_be_bytes());
+        Chunks {
+            chunks: self.chunks,
+            started: false,
+            next,
+            ended: false,
+        }
+    }
+
+    /// The number of the last record that can be read, and the highest number that one behind it can have
+    /// had: the same unless the last chunk is damaged.
+    pub(crate) fn last(mut self) -> Result<(u64, u64), ReadError> {
         self.chunks.seek_to_last();
-        let last = item(&self.chunks)?.map(|(first, value)| {
-            Entries::new(first, value)
-                .map_while(Result::ok)
-                .last()
-                .map_or(first, |e| e.sequence)
-        });
-        Ok(last.unwrap_or(0))
+        let Some((first, value)) = item(&self.chunks)? else {
+            return Ok((0, 0));
+        };
+        let mut last = None;
+        for entry in Entries::new(first, value) {
+            match entry {
+                Ok(entry) => last = Some(entry.sequence),
+                Err(_) => {
+                    let possible = first.saturating_add(CHUNK_RECORDS_MAX - 1);
+                    return Ok((last.unwrap_or(first.saturating_sub(1)), possible));
+                }
+            }
+        }
+        let last = last.unwrap_or(first);
+        Ok((last, last))
     }
 }
 
-/// Chunks one after the other.
+/// Chunks one after the other, also past what cannot be read.
 pub(crate) struct Chunks<'s> {
     chunks: DBRawIterator<'s>,
     started: bool,
+    /// Everything before this number was given out or lies in a gap that was.
+    next: u64,
+    ended: bool,
+}
+
+/// What comes next in the store.
+pub(crate) enum Chunk<'c> {
+    /// The number of the first record, and the records.
+    Read(u64, Entries<'c>),
+    /// Something that cannot be read; what can be read behind it comes next.
+    Gap(ReadError),
 }
 
 impl Chunks<'_> {
-    /// The next chunk: the number of its first record, and its records.
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, Entries<'_>)>, ReadError> {
-        if self.started {
+    /// The next chunk or gap; `None` at the end.
+    ///
+    /// # Errors
+    /// Only what may be over at the next try; damage is a [`Chunk::Gap`].
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk<'_>>, ReadError> {
+        if self.ended {
+            return Ok(None);
+        }
+        if self.started && self.chunks.valid() {
             self.chunks.next();
         }
         self.started = true;
-        Ok(item(&self.chunks)?.map(|(first, value)| (first, Entries::new(first, value))))
+        if !self.chunks.valid() {
+            let Err(error) = self.chunks.status() else {
+                return Ok(None);
+            };
+            let error = ReadError::from(error);
+            if !error.is_damage() {
+                return Err(error);
+            }
+            self.leap()?;
+            // The next call must give out what the leap found.
+            self.started = false;
+            return Ok(Some(Chunk::Gap(error)));
+        }
+        match item(&self.chunks) {
+            Ok(Some((first, value))) => {
+                self.next = first.saturating_add(1);
+                Ok(Some(Chunk::Read(first, Entries::new(first, value))))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Ok(Some(Chunk::Gap(error))),
+        }
+    }
+
+    /// Finds the first chunk behind the damage. A block that cannot be read does not tell which keys lie in
+    /// it, so numbers are tried: twice as far each time until one can be sought, then halfway back.
+    fn leap(&mut self) -> Result<(), ReadError> {
+        let (mut damaged, mut step) = (self.next, 1u64);
+        let mut readable = loop {
+            let probe = damaged.saturating_add(step);
+            if self.can_seek(probe)? {
+                break probe;
+            }
+            if probe == u64::MAX {
+                self.ended = true;
+                return Ok(());
+            }
+            damaged = probe;
+            step = step.saturating_mul(2);
+        };
+        while readable - damaged > 1 {
+            let probe = damaged + (readable - damaged) / 2;
+            if self.can_seek(probe)? {
+                readable = probe;
+            } else {
+                damaged = probe;
+            }
+        }
+        self.next = readable;
+        self.can_seek(readable)?;
+        Ok(())
+    }
+
+    fn can_seek(&mut self, sequence: u64) -> Result<bool, ReadError> {
+        self.chunks.seek(sequence.to_be_bytes());
+        match self.chunks.status() {
+            Ok(()) => Ok(true),
+            Err(error) => match ReadError::from(error) {
+                error if error.is_damage() => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 }
 

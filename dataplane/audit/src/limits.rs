@@ -10,12 +10,22 @@ pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
 pub(crate) const TERM_BYTES_MAX: usize = 512;
 /// Bytes after which a chunk of records is full: about what RocksDB reads at once anyway.
 pub(crate) const CHUNK_BYTES: usize = 8 << 10;
+/// Records a chunk can hold at most: it is full at [`CHUNK_BYTES`], and none is shorter than
+/// [`ENTRY_BYTES_MIN`].
+pub(crate) const CHUNK_RECORDS_MAX: u64 = 64;
+/// Bytes of the shortest record in a chunk, its length and hash included.
+pub(crate) const ENTRY_BYTES_MIN: usize = 150;
 /// Records after which their ids and signatures are written as a sorted run.
 pub(crate) const RUN_RECORDS: usize = 16_384;
+/// Records that are worth a run of their own when the log is closed; fewer are read back in a moment.
+pub(crate) const CLOSING_RUN_RECORDS: usize = 512;
 /// Entries of a run that share a key.
 pub(crate) const LOOKUP_BLOCK_ENTRIES: usize = 340;
 /// Records after which a checkpoint is kept for good. In between only the newest is kept.
 pub(crate) const CHECKPOINT_RECORDS: u64 = 1_024;
+/// Records before the end that are checked when a store is opened that RocksDB found damaged: as many as can
+/// lie in its log files.
+pub(crate) const DAMAGE_RECORDS: u64 = 1 << 19;
 /// Microseconds between two time marks.
 pub(crate) const TIME_MARK_MICROS: u64 = 1_000_000;
 /// Microseconds a record may be older than the newest one before it counts as late.
@@ -39,4 +49,5 @@ const _: () = assert!(
     TERM_BYTES_MAX <= u16::MAX as usize,
     "a term's length is written as u16"
 );
+const _: () = assert!(CHUNK_BYTES / ENTRY_BYTES_MIN + 1 <= CHUNK_RECORDS_MAX as usize);
 const _: () = assert!(LATE_MICROS > TIME_MARK_MICROS);

@@ -134,6 +134,9 @@ pub struct Health {
     pub held_pending: u64,
     /// What went wrong, while it does.
     pub last_error: Option<Arc<str>>,
+    /// What of the log cannot be read any more, if anything is known not to be. It is appended to all the
+    /// same, but no longer merged: move it away and begin a new one when that suits.
+    pub damage: Option<Arc<str>>,
 }
 
 /// Work for the writer.
@@ -170,6 +173,7 @@ pub(crate) struct Shared {
     pub(crate) held_pending: AtomicU64,
     pub(crate) closed: AtomicBool,
     pub(crate) last_error: Mutex<Option<Arc<str>>>,
+    pub(crate) damage: Mutex<Option<Arc<str>>>,
     /// The store, unless it is being opened again.
     pub(crate) store: RwLock<Option<Arc<Store>>>,
     pub(crate) spare: Mutex<Vec<Batch>>,
@@ -321,6 +325,7 @@ impl Log {
             signed_sequence: shared.signed.load(Ordering::Relaxed),
             held_pending: shared.held_pending.load(Ordering::Relaxed),
             last_error: shared.last_error.lock().clone(),
+            damage: shared.damage.lock().clone(),
         }
     }
 

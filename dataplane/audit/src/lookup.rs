@@ -13,11 +13,12 @@
 
 use crate::StoredRecord;
 use crate::batch::first_use;
-use crate::chunk::Records;
+use crate::chunk::{Chunk, Records};
 use crate::layout::{Head, LOOKUP};
-use crate::limits::{LOOKUP_BLOCK_ENTRIES, RUN_RECORDS};
+use crate::limits::{CLOSING_RUN_RECORDS, LOOKUP_BLOCK_ENTRIES, RUN_RECORDS};
 use crate::store::{ReadError, Store};
 use oktsec_contract::id::MessageId;
+use oktsec_contract::record::RecordRef;
 use rocksdb::WriteBatch;
 
 const ID: u8 = b'i';
@@ -55,16 +56,20 @@ impl Tail {
             sealed: head.sealed,
             ..Self::default()
         };
-        let mut records = Records::scan(store);
-        let mut next = head.sealed + 1;
-        while let Some(entry) = records.at_or_after(next)? {
-            next = entry.sequence + 1;
-            let stored = StoredRecord::new(store.node.clone(), &entry);
-            let mut findings = Vec::new();
-            // A damaged record cannot be looked up; verify_chain tells of it.
-            if let Ok(record) = stored.record(&mut findings) {
-                let signature = first_use(&record).map(signature_prefix);
-                tail.push(entry.sequence, id_prefix(record.id), signature);
+        let mut chunks = Records::scan(store).chunks_from(head.sealed + 1);
+        while let Some(chunk) = chunks.next()? {
+            // What is damaged cannot be looked up; verify_chain tells of it.
+            let Chunk::Read(_, entries) = chunk else {
+                continue;
+            };
+            for entry in entries.map_while(Result::ok) {
+                let mut findings = Vec::new();
+                if entry.sequence > head.sealed
+                    && let Ok(record) = RecordRef::decode(entry.bytes, &mut findings)
+                {
+                    let signature = first_use(&record).map(signature_prefix);
+                    tail.push(entry.sequence, id_prefix(record.id), signature);
+                }
             }
         }
         Ok(tail)
@@ -84,6 +89,11 @@ impl Tail {
     /// Whether it is time for a run.
     pub(crate) fn is_full(&self) -> bool {
         self.ids.len() >= RUN_RECORDS
+    }
+
+    /// Whether a run spares the next start more than it costs every lookup after it.
+    pub(crate) fn is_worth_a_run(&self) -> bool {
+        self.ids.len() >= CLOSING_RUN_RECORDS
     }
 
     /// Puts everything into a run. The caller clears it with [`Self::sealed_at`] once that is written.
@@ -131,15 +141,19 @@ pub(crate) fn by_id(store: &Store, id: MessageId) -> Result<Option<StoredRecord>
     if let Some(found) = in_runs(store, ID, id_prefix(id), fits)? {
         return Ok(Some(found));
     }
-    let mut records = Records::scan(store);
-    let mut next = store.head()?.unwrap_or_default().sealed + 1;
-    while let Some(entry) = records.at_or_after(next)? {
-        next = entry.sequence + 1;
-        // The id lies behind the format byte; only what looks right is decoded.
-        if entry.bytes.get(1..17) == Some(&id.0) {
-            let record = StoredRecord::new(store.node.clone(), &entry);
-            if fits(&record) {
-                return Ok(Some(record));
+    let sealed = store.head()?.unwrap_or_default().sealed;
+    let mut chunks = Records::scan(store).chunks_from(sealed + 1);
+    while let Some(chunk) = chunks.next()? {
+        let Chunk::Read(_, entries) = chunk else {
+            continue;
+        };
+        for entry in entries.map_while(Result::ok) {
+            // The id lies behind the format byte; only what looks right is decoded.
+            if entry.sequence > sealed && entry.bytes.get(1..17) == Some(&id.0) {
+                let record = StoredRecord::new(store.node.clone(), &entry);
+                if fits(&record) {
+                    return Ok(Some(record));
+                }
             }
         }
     }

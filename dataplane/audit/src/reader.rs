@@ -1,21 +1,24 @@
 //! Reads a log beside its writer, in another process or without one: a RocksDB secondary.
 //!
-//! It shows the state of its last [`Reader::refresh`], whole turns of the writer only.
+//! It shows the state of its last [`Reader::refresh`], whole turns of the writer only. Of a store that misses
+//! files a secondary would show an old state as if it were the newest; such a one is opened anew each time.
 
 mod held;
 mod query;
 mod stream;
 
 use crate::layout::HeldStatus;
-use crate::store::{OpenError, ReadError, Store};
+use crate::store::{OpenError, ReadError, Store, is_damage_noted};
 use crate::writer::Anchor;
 use crate::{ChainReport, StoredRecord, lookup, verify};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::keys::PublicKey;
 use oktsec_contract::verdict::Status;
+use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use held::{HeldItem, HeldStats};
 
@@ -54,7 +57,10 @@ pub struct Filter {
 
 /// A log opened for reading.
 pub struct Reader {
-    store: Store,
+    store: RwLock<Arc<Store>>,
+    /// Not followed but opened anew.
+    damaged: AtomicBool,
+    node: Arc<str>,
     dir: PathBuf,
     /// This reader's own folder; RocksDB keeps its own log there.
     own: PathBuf,
@@ -70,14 +76,33 @@ impl Reader {
         remove_abandoned(secondary_dir);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let own = secondary_dir.join(format!("reader-{}-{number}", std::process::id()));
-        let result = Store::open_secondary(dir, &own);
-        if result.is_err() {
+        let opened = Self::open_own(dir, &own);
+        if opened.is_err() {
             let _ = std::fs::remove_dir_all(&own);
         }
+        opened
+    }
+
+    fn open_own(dir: &Path, own: &Path) -> Result<Self, OpenError> {
+        let signed = Anchor::read(dir).map_or(0, |anchor| anchor.sequence);
+        let followed = match Store::open_secondary(dir, own) {
+            Ok(store) if is_whole(dir, &store, signed) => Some(store),
+            Ok(_) | Err(OpenError::Damaged { .. }) => None,
+            // Whoever wrote that this is a log is among what a secondary leaves out.
+            Err(OpenError::Missing(_)) if signed != 0 => None,
+            Err(error) => return Err(error),
+        };
+        let damaged = followed.is_none();
+        let store = match followed {
+            Some(store) => store,
+            None => Store::open_read_only(dir, own)?,
+        };
         Ok(Self {
-            store: result?,
+            node: Arc::clone(&store.node),
+            store: RwLock::new(Arc::new(store)),
+            damaged: AtomicBool::new(damaged),
             dir: dir.to_owned(),
-            own,
+            own: own.to_owned(),
         })
     }
 
@@ -86,22 +111,41 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn refresh(&self) -> Result<(), ReadError> {
-        // The writer may delete a log file between our listing and opening it; then the next try sees the
-        // table it became.
-        let mut result = self.store.db.try_catch_up_with_primary();
-        for _ in 0..3 {
-            if result.is_ok() {
-                break;
+        if !self.damaged.load(Ordering::Relaxed) {
+            // Read before catching up: it may then be old, but never ahead of a whole log.
+            let signed = Anchor::read(&self.dir).map_or(0, |anchor| anchor.sequence);
+            let store = self.store();
+            // The writer may delete a log file between our listing and opening it; then the next try sees
+            // the table it became.
+            let mut result = store.db.try_catch_up_with_primary();
+            for _ in 0..3 {
+                if result.is_ok() {
+                    break;
+                }
+                result = store.db.try_catch_up_with_primary();
             }
-            result = self.store.db.try_catch_up_with_primary();
+            match result.map_err(ReadError::from) {
+                Ok(()) if is_whole(&self.dir, &store, signed) => return Ok(()),
+                Ok(()) => {}
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(result?)
+        let store = Store::open_read_only(&self.dir, &self.own)
+            .map_err(|error| ReadError::Store(error.to_string()))?;
+        *self.store.write() = Arc::new(store);
+        self.damaged.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.read())
     }
 
     /// The node that writes this log.
     #[must_use]
     pub fn node(&self) -> &str {
-        &self.store.node
+        &self.node
     }
 
     /// The number of the last record; 0 if there is none.
@@ -109,7 +153,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn last_sequence(&self) -> Result<u64, ReadError> {
-        Ok(self.store.head()?.unwrap_or_default().sequence)
+        Ok(self.store().head()?.unwrap_or_default().sequence)
     }
 
     /// How many records have each status.
@@ -117,7 +161,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn status_counts(&self) -> Result<Vec<(Status, u64)>, ReadError> {
-        let head = self.store.head()?.unwrap_or_default();
+        let head = self.store().head()?.unwrap_or_default();
         Ok(Status::ALL.into_iter().zip(head.statuses).collect())
     }
 
@@ -126,7 +170,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn get(&self, id: MessageId) -> Result<Option<StoredRecord>, ReadError> {
-        lookup::by_id(&self.store, id)
+        lookup::by_id(&self.store(), id)
     }
 
     /// The record with this number.
@@ -134,7 +178,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn get_sequence(&self, sequence: u64) -> Result<Option<StoredRecord>, ReadError> {
-        self.store.record(sequence)
+        self.store().record(sequence)
     }
 
     /// Records that fit, newest first, or oldest first if `after` is set.
@@ -142,7 +186,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn query(&self, filter: &Filter) -> Result<Vec<StoredRecord>, ReadError> {
-        query::run(&self.store, filter)
+        query::run(&self.store(), filter)
     }
 
     /// A held message with its content.
@@ -150,10 +194,11 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn held(&self, id: MessageId) -> Result<Option<HeldItem>, ReadError> {
-        let Some(meta) = self.store.held_meta(id)? else {
+        let store = self.store();
+        let Some(meta) = store.held_meta(id)? else {
             return Ok(None);
         };
-        HeldItem::load(&self.store, id, meta, true).map(Some)
+        HeldItem::load(&store, id, meta, true).map(Some)
     }
 
     /// Held messages without their contents, newest first, of one status or of all.
@@ -165,7 +210,7 @@ impl Reader {
         status: Option<HeldStatus>,
         limit: usize,
     ) -> Result<Vec<HeldItem>, ReadError> {
-        held::list(&self.store, status, limit)
+        held::list(&self.store(), status, limit)
     }
 
     /// How many held messages have each status.
@@ -173,7 +218,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
     pub fn held_stats(&self) -> Result<HeldStats, ReadError> {
-        Ok(HeldStats::of(&self.store.head()?.unwrap_or_default()))
+        Ok(HeldStats::of(&self.store().head()?.unwrap_or_default()))
     }
 
     /// Reads the whole log, in constant memory, and checks every hash and every checkpoint. Catches up with
@@ -189,7 +234,7 @@ impl Reader {
         // Read before catching up: an anchor may then be old, but never ahead of an intact log.
         let anchor = Anchor::read(&self.dir);
         self.refresh()?;
-        verify::run(&self.store, anchor, public_key, progress)
+        verify::run(&self.store(), anchor, public_key, progress)
     }
 }
 
@@ -206,6 +251,13 @@ impl std::fmt::Debug for Reader {
             .field("dir", &self.dir)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a secondary shows all there is: the writer knows of no damage, and what it signed and synced before
+/// is there.
+fn is_whole(dir: &Path, store: &Store, signed: u64) -> bool {
+    let head = store.head().ok().flatten().unwrap_or_default();
+    !is_damage_noted(dir) && head.sequence >= signed
 }
 
 /// Removes the folders of readers whose process is gone. Only where the system can tell.

@@ -1,9 +1,10 @@
 //! The RocksDB store, opened for writing or as a secondary, and the reads both sides need.
 
 mod options;
+mod recount;
 mod recover;
 
-use crate::chunk::{Entry, Records};
+use crate::chunk::{Chunk, Entry, Records};
 use crate::layout::{
     FAMILIES, HELD, Head, HeldMeta, META, META_CHECKPOINT, META_HEAD, META_NODE, POSTINGS,
     TIME_TAG, held_key, sequence_of, time_key,
@@ -12,11 +13,12 @@ use crate::limits::RECENT_PAGE_RECORDS;
 use crate::{Checkpoint, StoredRecord};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
-use rocksdb::{ColumnFamily, DB};
+use rocksdb::{ColumnFamily, DB, ErrorKind};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use options::Care;
 pub(crate) use recover::Recovered;
 
 /// Why a log cannot be opened.
@@ -39,6 +41,14 @@ pub enum OpenError {
         /// Why.
         error: std::io::Error,
     },
+    /// Files of the store are not what RocksDB wrote, and too few are left to go on.
+    #[error("{}: damaged: {message}; move the folder away and keep it, a new log begins without it", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What RocksDB says.
+        message: String,
+    },
     /// RocksDB refuses.
     #[error("{}: {message}", path.display())]
     Store {
@@ -55,9 +65,12 @@ pub enum OpenError {
 /// Why a read failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// RocksDB refuses: a disk error or a checksum that does not fit.
+    /// The disk or RocksDB refuses; that may be over at the next try.
     #[error("cannot read the audit log: {0}")]
     Store(String),
+    /// A file is gone or a checksum of RocksDB does not fit.
+    #[error("a part of the audit log cannot be read: {0}")]
+    Unreadable(String),
     /// A value is not what a writer writes.
     #[error("the audit log holds a damaged {0}")]
     Damaged(&'static str),
@@ -66,10 +79,29 @@ pub enum ReadError {
     NotOpen,
 }
 
+impl ReadError {
+    /// Whether what was written is gone for good.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Unreadable(_) | Self::Damaged(_) => true,
+            Self::Store(_) | Self::NotOpen => false,
+        }
+    }
+}
+
 impl From<rocksdb::Error> for ReadError {
     fn from(error: rocksdb::Error) -> Self {
-        Self::Store(error.into_string())
+        if is_damage(&error) {
+            Self::Unreadable(error.into_string())
+        } else {
+            Self::Store(error.into_string())
+        }
     }
+}
+
+fn is_damage(error: &rocksdb::Error) -> bool {
+    // RocksDB has no kind of its own for a file that should be there.
+    error.kind() == ErrorKind::Corruption || error.as_ref().contains("No such file or directory")
 }
 
 /// An open store.
@@ -186,13 +218,21 @@ impl Recent {
     }
 
     fn read_page(&mut self) -> Result<(), ReadError> {
-        let mut records = Records::scan(&self.store);
+        let mut chunks = Records::scan(&self.store).chunks_from(self.next);
         while self.page.len() < RECENT_PAGE_RECORDS {
-            let Some(entry) = records.at_or_after(self.next)? else {
-                break;
-            };
-            self.next = entry.sequence + 1;
-            self.page.push_back(self.store.stored(&entry));
+            match chunks.next()? {
+                Some(Chunk::Read(_, entries)) => {
+                    let next = self.next;
+                    for entry in entries.map_while(Result::ok).filter(|e| e.sequence >= next) {
+                        self.next = entry.sequence + 1;
+                        self.page.push_back(self.store.stored(&entry));
+                    }
+                }
+                Some(Chunk::Gap(error)) => {
+                    tracing::warn!(%error, from = self.next, "records are left out");
+                }
+                None => break,
+            }
         }
         if self.page.is_empty() {
             self.next = self.last + 1;
@@ -243,28 +283,51 @@ fn check_not_symlink(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn store_error(path: &Path, error: impl std::fmt::Display) -> OpenError {
-    let message = error.to_string();
+fn store_error(path: &Path, error: &rocksdb::Error) -> OpenError {
+    let (path, message) = (path.to_owned(), String::from(error.as_ref()));
     if message.contains("lock hold by") || message.contains("LOCK: Resource temporarily") {
-        return OpenError::Locked(path.to_owned());
+        OpenError::Locked(path)
+    } else if is_damage(error) {
+        OpenError::Damaged { path, message }
+    } else {
+        OpenError::Store { path, message }
     }
-    OpenError::Store {
-        path: path.to_owned(),
-        message,
+}
+
+fn read_error(path: &Path, error: &ReadError) -> OpenError {
+    let (path, message) = (path.to_owned(), error.to_string());
+    if error.is_damage() {
+        OpenError::Damaged { path, message }
+    } else {
+        OpenError::Store { path, message }
     }
 }
 
 impl Store {
     /// Opens it for writing; creates it if it is not there.
-    pub(crate) fn open_primary(dir: &Path, node: &str) -> Result<Self, OpenError> {
+    pub(crate) fn open_primary(dir: &Path, node: &str, care: Care) -> Result<Self, OpenError> {
         check_not_symlink(dir)?;
         create_private(dir).map_err(|error| OpenError::Io {
             path: dir.to_owned(),
             error,
         })?;
-        let db = DB::open_cf_descriptors(&options::database(), dir, options::families())
-            .map_err(|error| store_error(dir, error))?;
-        let stored = Self::read_node(&db).map_err(|error| store_error(dir, error))?;
+        let db = match care {
+            Care::Strict => open_db(dir, care),
+            Care::Damaged => open_db(dir, care)
+                .and_then(|db| reachable(&db).map(|()| db))
+                .or_else(|error| {
+                    tracing::error!(%error, "rebuilding the audit log's list of files");
+                    DB::repair(&options::database(care), dir).and_then(|()| open_db(dir, care))
+                }),
+        };
+        let db = db.map_err(|error| store_error(dir, &error))?;
+        let stored = match Self::read_node(&db) {
+            Err(error) if error.is_damage() && care == Care::Damaged => {
+                tracing::error!(%error, node, "the log's node name is lost; the configured one is used");
+                None
+            }
+            stored => stored.map_err(|error| read_error(dir, &error))?,
+        };
         let node = match stored {
             Some(stored) => {
                 if *stored != *node {
@@ -274,32 +337,34 @@ impl Store {
             }
             None => {
                 db.put(META_NODE, node)
-                    .map_err(|error| store_error(dir, error))?;
+                    .map_err(|error| store_error(dir, &error))?;
                 Arc::from(node)
             }
         };
         Ok(Self { db, node })
     }
 
-    /// Opens it for reading, beside a writer or without one. `secondary` is this reader's own folder.
-    pub(crate) fn open_secondary(dir: &Path, secondary: &Path) -> Result<Self, OpenError> {
-        check_not_symlink(dir)?;
-        if !dir.join("CURRENT").exists() {
-            return Err(OpenError::Missing(dir.to_owned()));
-        }
-        create_private(secondary).map_err(|error| OpenError::Io {
-            path: secondary.to_owned(),
-            error,
-        })?;
-        let db = DB::open_cf_descriptors_as_secondary(
-            &options::secondary(),
-            dir,
-            secondary,
-            options::families(),
-        )
-        .map_err(|error| store_error(dir, error))?;
+    /// Opens it for reading, beside a writer or without one. `own` is this reader's own folder.
+    pub(crate) fn open_secondary(dir: &Path, own: &Path) -> Result<Self, OpenError> {
+        prepare_reading(dir, own)?;
+        let families = options::families(Care::Strict);
+        let db = DB::open_cf_descriptors_as_secondary(&options::secondary(), dir, own, families);
+        Self::reading(db, dir)
+    }
+
+    /// Opens it for reading as it is now. What [`Self::open_secondary`] makes of a store that misses a file is
+    /// the state of before that file was written.
+    pub(crate) fn open_read_only(dir: &Path, own: &Path) -> Result<Self, OpenError> {
+        prepare_reading(dir, own)?;
+        let families = options::families(Care::Damaged);
+        let db = DB::open_cf_descriptors_read_only(&options::read_only(own), dir, families, false);
+        Self::reading(db, dir)
+    }
+
+    fn reading(db: Result<DB, rocksdb::Error>, dir: &Path) -> Result<Self, OpenError> {
+        let db = db.map_err(|error| store_error(dir, &error))?;
         let node = Self::read_node(&db)
-            .map_err(|error| store_error(dir, error))?
+            .map_err(|error| read_error(dir, &error))?
             .ok_or_else(|| OpenError::Missing(dir.to_owned()))?;
         Ok(Self { db, node })
     }
@@ -311,6 +376,57 @@ impl Store {
             let _ = self.db.flush_cf(self.cf(family));
         }
     }
+}
+
+fn open_db(dir: &Path, care: Care) -> Result<DB, rocksdb::Error> {
+    DB::open_cf_descriptors(&options::database(care), dir, options::families(care))
+}
+
+/// Whether RocksDB can walk through every family. Where a whole file of the youngest level is gone it cannot,
+/// not even to keys of other files, until its list of files is rebuilt from what is there. What it cannot use
+/// it moves to a folder `lost`.
+fn reachable(db: &DB) -> Result<(), rocksdb::Error> {
+    for family in FAMILIES {
+        let family = db
+            .cf_handle(family)
+            .expect("a store is opened with every family");
+        let mut rows = db.raw_iterator_cf(family);
+        rows.seek([u8::MAX; 32]);
+        rows.status()?;
+    }
+    Ok(())
+}
+
+fn prepare_reading(dir: &Path, own: &Path) -> Result<(), OpenError> {
+    check_not_symlink(dir)?;
+    if !dir.join("CURRENT").exists() {
+        return Err(OpenError::Missing(dir.to_owned()));
+    }
+    create_private(own).map_err(|error| OpenError::Io {
+        path: own.to_owned(),
+        error,
+    })
+}
+
+/// Name of the file that says what of the store cannot be read.
+const DAMAGE: &str = "damage";
+
+/// Notes beside the store what of it cannot be read, for readers and operators; or that nothing is known.
+pub(crate) fn note_damage(dir: &Path, damage: Option<&str>) {
+    let file = dir.join(DAMAGE);
+    let noted = match damage {
+        Some(damage) => oktsec_contract::files::replace(&file, damage.as_bytes(), 0o600),
+        None if file.exists() => std::fs::remove_file(&file),
+        None => Ok(()),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(%error, "the damage of the audit log could not be noted");
+    }
+}
+
+/// Whether [`note_damage`] noted any.
+pub(crate) fn is_damage_noted(dir: &Path) -> bool {
+    dir.join(DAMAGE).exists()
 }
 
 fn create_private(dir: &Path) -> std::io::Result<()> {

@@ -7,7 +7,7 @@
 
 use crate::Checkpoint;
 use crate::chain::{Chain, NO_HASH};
-use crate::chunk::{Entry, Records};
+use crate::chunk::{Chunk, Entry, Records};
 use crate::layout::{CHECKPOINTS, sequence_of};
 use crate::store::{ReadError, Store};
 use oktsec_contract::keys::PublicKey;
@@ -70,8 +70,8 @@ pub(crate) fn run(
     let mut check = Check::new(store, key);
     let mut kept = Kept::new(store);
     let newest = match store.checkpoint() {
-        Err(ReadError::Damaged(_)) => {
-            check.broken(0, None, "the newest checkpoint is damaged");
+        Err(error) if error.is_damage() => {
+            check.broken(0, None, &format!("the newest checkpoint: {error}"));
             None
         }
         other => other?,
@@ -81,16 +81,14 @@ pub(crate) fn run(
     loose.sort_by_key(|checkpoint| checkpoint.map_or(0, |c| c.sequence));
     let mut loose = loose.into_iter().flatten().peekable();
 
-    let mut chunks = Records::scan(store).chunks_from(0)?;
-    loop {
-        let (first, entries) = match chunks.next() {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            Err(ReadError::Damaged(what)) => {
-                check.broken(check.expected, None, &format!("a {what} is damaged"));
+    let mut chunks = Records::scan(store).chunks_from(0);
+    while let Some(chunk) = chunks.next()? {
+        let (first, entries) = match chunk {
+            Chunk::Read(first, entries) => (first, entries),
+            Chunk::Gap(error) => {
+                check.broken(check.expected, None, &error.to_string());
                 continue;
             }
-            Err(error) => return Err(error),
         };
         let mut sequence = first;
         for entry in entries {
@@ -179,7 +177,15 @@ impl<'a> Check<'a> {
             self.report.segments += 1;
             let detail = decoded.as_ref().map_or("", |record| record.detail);
             let reason = format!("the writer found the chain broken before this record: {detail}");
-            self.broken(sequence, id(), &reason);
+            if sequence == self.expected {
+                self.broken(sequence, id(), &reason);
+            } else {
+                let reason = format!(
+                    "record {} is missing, {sequence} comes next: {reason}",
+                    self.expected
+                );
+                self.broken(self.expected, None, &reason);
+            }
         } else if sequence != self.expected {
             let reason = format!("record {} is missing, {sequence} comes next", self.expected);
             self.broken(self.expected, None, &reason);
@@ -256,7 +262,9 @@ impl<'a> Check<'a> {
     fn finish(mut self, store: &Store) -> Result<ChainReport, ReadError> {
         let last = self.expected - 1;
         match store.head() {
-            Err(ReadError::Damaged(_)) => self.broken(last, None, "the log's head is damaged"),
+            Err(error) if error.is_damage() => {
+                self.broken(last, None, &format!("the log's head: {error}"));
+            }
             head => {
                 let head = head?.unwrap_or_default();
                 if head.sequence != last {
@@ -304,7 +312,13 @@ impl<'s> Kept<'s> {
     ) -> Result<Option<Checkpoint>, ReadError> {
         loop {
             let Some((key, value)) = self.rows.item() else {
-                self.rows.status()?;
+                match self.rows.status().map_err(ReadError::from) {
+                    Err(error) if error.is_damage() => {
+                        let reason = format!("the checkpoints from here on: {error}");
+                        check.broken(check.expected, None, &reason);
+                    }
+                    ended => ended?,
+                }
                 return Ok(None);
             };
             let number = sequence_of(key);

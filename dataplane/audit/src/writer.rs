@@ -39,7 +39,7 @@ use turn::Turn;
 /// # Errors
 /// [`OpenError`] if the folder cannot be used, another process writes to it, or RocksDB refuses.
 pub fn open(options: WriterOptions) -> Result<(Log, WriterThread), OpenError> {
-    let recovered = recovery::recover(&options)?;
+    let recovered = recovery::recover(&options, None)?;
     let (jobs, queue) = channel();
     let log = Log {
         shared: Arc::new(Shared::default()),
@@ -297,6 +297,9 @@ impl Writer {
         let State::Open(opened) = &mut self.state else {
             return;
         };
+        if let Err(error) = opened.seal(&self.shared) {
+            tracing::warn!(%error, "the newest ids will be read back at the next start");
+        }
         let mut checkpoint = None;
         if opened.head.sequence > opened.kept {
             match opened.sign(&self.options, Instant::now(), true) {

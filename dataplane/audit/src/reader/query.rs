@@ -3,7 +3,7 @@
 use super::Filter;
 use super::stream::{Direction, Union, intersect};
 use crate::StoredRecord;
-use crate::chunk::Records;
+use crate::chunk::{Chunk, Entry, Records};
 use crate::layout::Tag;
 use crate::store::{ReadError, Store};
 use oktsec_contract::record::{RecordRef, SignatureState};
@@ -18,17 +18,32 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
         search: filter.search.as_ref().map(|s| s.to_lowercase()),
     };
     let mut streams = streams(store, filter.filter);
-    if streams.is_empty() {
-        scan(store, &filter, &range, &mut found)?;
-        return Ok(found);
+    if !streams.is_empty() {
+        match leap(store, &filter, &range, &mut streams, &mut found) {
+            // Without its index a record is still found by looking at all of them.
+            Err(error) if error.is_damage() => found.clear(),
+            other => return other.map(|()| found),
+        }
     }
+    scan(store, &filter, &range, &mut found)?;
+    Ok(found)
+}
+
+/// From one record that every index names to the next.
+fn leap(
+    store: &Store,
+    filter: &Checked<'_>,
+    range: &Range,
+    streams: &mut [Union<'_>],
+    found: &mut Vec<StoredRecord>,
+) -> Result<(), ReadError> {
     let mut records = Records::new(store);
     let mut bound = Some(range.start());
     while found.len() < filter.filter.limit {
         let Some(from) = bound.filter(|&b| range.contains(b)) else {
             break;
         };
-        let Some(sequence) = intersect(&mut streams, from, range.direction)? else {
+        let Some(sequence) = intersect(streams, from, range.direction)? else {
             break;
         };
         if !range.contains(sequence) {
@@ -41,7 +56,7 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
         }
         bound = range.direction.beyond(sequence);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The numbers that can fit at all.
@@ -121,6 +136,7 @@ fn streams<'s>(store: &'s Store, filter: &Filter) -> Vec<Union<'s>> {
     streams
 }
 
+/// From one record to the next. What cannot be read is left out: verify_chain tells of it.
 fn scan(
     store: &Store,
     filter: &Checked<'_>,
@@ -134,8 +150,14 @@ fn scan(
             break;
         };
         let entry = match range.direction {
-            Direction::NewestFirst => records.at_or_before(from)?,
-            Direction::OldestFirst => records.at_or_after(from)?,
+            Direction::NewestFirst => records.at_or_before(from),
+            Direction::OldestFirst => records.at_or_after(from),
+        };
+        let entry = match entry {
+            Err(error) if error.is_damage() => {
+                return scan_damaged(store, filter, range, from, found);
+            }
+            entry => entry?,
         };
         let Some(entry) = entry.filter(|entry| range.contains(entry.sequence)) else {
             break;
@@ -144,6 +166,50 @@ fn scan(
             found.push(store.stored(&entry));
         }
         bound = range.direction.beyond(entry.sequence);
+    }
+    Ok(())
+}
+
+/// [`scan`] from here on, over whatever cannot be read: always forward, some thousand numbers at a time.
+fn scan_damaged(
+    store: &Store,
+    filter: &Checked<'_>,
+    range: &Range,
+    from: u64,
+    found: &mut Vec<StoredRecord>,
+) -> Result<(), ReadError> {
+    const WINDOW: u64 = 4_096;
+    let mut bound = Some(from);
+    while found.len() < filter.filter.limit {
+        let Some(from) = bound.filter(|&bound| range.contains(bound)) else {
+            break;
+        };
+        let (first, last) = match range.direction {
+            Direction::NewestFirst => (from.saturating_sub(WINDOW - 1).max(range.first), from),
+            Direction::OldestFirst => (from, from.saturating_add(WINDOW - 1).min(range.last)),
+        };
+        let mut window = Vec::new();
+        let mut chunks = Records::scan(store).chunks_from(first);
+        while let Some(chunk) = chunks.next()? {
+            let Chunk::Read(start, entries) = chunk else {
+                continue;
+            };
+            if start > last {
+                break;
+            }
+            let entries = entries.map_while(Result::ok);
+            let fits = |e: &Entry<'_>| (first..=last).contains(&e.sequence) && filter.fits(e.bytes);
+            window.extend(entries.filter(fits).map(|entry| store.stored(&entry)));
+        }
+        bound = match range.direction {
+            Direction::NewestFirst => {
+                window.reverse();
+                range.direction.beyond(first)
+            }
+            Direction::OldestFirst => range.direction.beyond(last),
+        };
+        window.truncate(filter.filter.limit - found.len());
+        found.append(&mut window);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompressionType,
     DBRecoveryMode, LogLevel, Options,
 };
+use std::path::Path;
 
 /// Bytes of blocks kept in memory, for all families together.
 const BLOCK_CACHE_BYTES: usize = 16 << 20;
@@ -12,8 +13,18 @@ const BLOCK_CACHE_BYTES: usize = 16 << 20;
 /// replays at most.
 const WAL_BYTES_MAX: u64 = 64 << 20;
 
+/// How a store is opened for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// Anything but a torn end is an error.
+    Strict,
+    /// Some of it is known to be damaged: what can be read is read, new records are appended, and nothing is
+    /// merged any more, since merging would have to read what cannot be read.
+    Damaged,
+}
+
 /// Options of the whole store, for the writer.
-pub(super) fn database() -> Options {
+pub(super) fn database(care: Care) -> Options {
     let mut options = common();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -23,8 +34,11 @@ pub(super) fn database() -> Options {
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_max_background_jobs(2);
     options.set_bytes_per_sync(1 << 20);
-    // A torn tail is what a crash leaves; anything else must not be cut away silently.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    match care {
+        // A torn tail is what a crash leaves; anything else must not be cut away silently.
+        Care::Strict => options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords),
+        Care::Damaged => keep_on_reading(&mut options),
+    }
     options
 }
 
@@ -33,7 +47,23 @@ pub(super) fn secondary() -> Options {
     let mut options = common();
     // A secondary keeps files open: the writer may delete them at any time.
     options.set_max_open_files(-1);
+    keep_on_reading(&mut options);
     options
+}
+
+/// Options of the whole store, for a reader of a damaged one, who does not follow the writer; `own` is the
+/// folder for what RocksDB notes.
+pub(super) fn read_only(own: &Path) -> Options {
+    let mut options = common();
+    options.set_db_log_dir(own);
+    keep_on_reading(&mut options);
+    options
+}
+
+/// A reader shows what is left of a damaged log, and verify_chain where the damage is.
+fn keep_on_reading(options: &mut Options) {
+    options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    options.set_paranoid_checks(false);
 }
 
 fn common() -> Options {
@@ -50,7 +80,7 @@ fn common() -> Options {
 }
 
 /// Every family with its own options.
-pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn families(care: Care) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     FAMILIES
         .into_iter()
@@ -67,6 +97,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
             options.set_max_write_buffer_number(3);
             options.set_arena_block_size((buffer / 16).min(256 << 10));
             options.set_target_file_size_base(64 << 20);
+            options.set_disable_auto_compactions(care == Care::Damaged);
             options.set_compression_type(match name {
                 LOOKUP => DBCompressionType::None, // hashes do not shrink
                 _ => DBCompressionType::Lz4,

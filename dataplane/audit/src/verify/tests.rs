@@ -5,7 +5,7 @@
 use super::{ChainReport, SignatureReport, run};
 use crate::chunk::{Builder, Entry};
 use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, RECORDS};
-use crate::store::Store;
+use crate::store::{Care, Store};
 use crate::writer::Anchor;
 use crate::{Checkpoint, Log, WriterOptions, WriterThread, open};
 use oktsec_contract::Severity;
@@ -107,7 +107,7 @@ fn check(store: &Store, dir: &Path, with_key: bool) -> ChainReport {
 fn an_untouched_log_is_valid_with_and_without_a_key() {
     let dir = tempfile::tempdir().unwrap();
     log_of(dir.path(), 5);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let report = check(&store, dir.path(), true);
     assert!(report.valid, "{report:?}");
     assert_eq!(
@@ -125,7 +125,7 @@ fn an_untouched_log_is_valid_with_and_without_a_key() {
 fn every_byte_of_stored_records_is_protected() {
     let dir = tempfile::tempdir().unwrap();
     log_of(dir.path(), 3);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let records = store.cf(RECORDS);
     let place = 1u64.to_be_bytes();
     let value = store.db.get_cf(records, place).unwrap().unwrap();
@@ -156,7 +156,7 @@ fn every_byte_of_stored_records_is_protected() {
 fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
     let dir = tempfile::tempdir().unwrap();
     log_of(dir.path(), 3);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let chain = crate::chain::Chain::new("n");
     let mut hash = crate::chain::NO_HASH;
     let mut chunk = Builder::default();
@@ -210,7 +210,7 @@ fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
     // The writer does not go on from there silently either.
     let (_log, writer) = start(dir.path());
     writer.shutdown();
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     assert_eq!(check(&store, dir.path(), true).segments, 2);
 }
 
@@ -218,7 +218,7 @@ fn a_record_with_recomputed_hashes_is_found_by_the_signature() {
 fn removed_swapped_and_inserted_records_are_found() {
     let dir = tempfile::tempdir().unwrap();
     log_of_lone(dir.path(), 5);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let records = store.cf(RECORDS);
     let key = |sequence: u64| sequence.to_be_bytes();
     let value = |sequence: u64| store.db.get_cf(records, key(sequence)).unwrap().unwrap();
@@ -255,7 +255,7 @@ fn removed_swapped_and_inserted_records_are_found() {
 
 /// Cuts the log back to `sequence`, head and all, as whoever has the disk can; `signed` is an old checkpoint.
 fn cut_back(dir: &Path, sequence: u64, signed: Checkpoint) {
-    let store = Store::open_primary(dir, "n").unwrap();
+    let store = Store::open_primary(dir, "n", Care::Strict).unwrap();
     let last = store.head().unwrap().unwrap().sequence;
     for gone in sequence + 1..=last {
         store
@@ -287,7 +287,7 @@ fn cut_back(dir: &Path, sequence: u64, signed: Checkpoint) {
 fn a_cut_off_tail_is_found_also_behind_an_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     log_of(dir.path(), 3);
-    let old = Store::open_primary(dir.path(), "n")
+    let old = Store::open_primary(dir.path(), "n", Care::Strict)
         .unwrap()
         .checkpoint()
         .unwrap()
@@ -295,7 +295,7 @@ fn a_cut_off_tail_is_found_also_behind_an_older_checkpoint() {
     assert_eq!(old.sequence, 3);
     log_of(dir.path(), 4);
     cut_back(dir.path(), 3, old);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let report = check(&store, dir.path(), true);
     assert_eq!(
         (report.valid, report.broken_at),
@@ -308,7 +308,7 @@ fn a_cut_off_tail_is_found_also_behind_an_older_checkpoint() {
     let (log, writer) = start(dir.path());
     assert_eq!(log.health().sequence, 8);
     writer.shutdown();
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let record = store.record(8).unwrap().unwrap();
     let mut findings = Vec::new();
     let record = record.record(&mut findings).unwrap();
@@ -325,7 +325,7 @@ fn a_cut_off_tail_is_found_also_behind_an_older_checkpoint() {
 fn the_head_and_the_checkpoints_are_protected_too() {
     let dir = tempfile::tempdir().unwrap();
     log_of(dir.path(), 3);
-    let store = Store::open_primary(dir.path(), "n").unwrap();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
     let meta = store.cf(META);
     for (key, protected) in [(META_HEAD, 40), (META_CHECKPOINT, Checkpoint::BYTES)] {
         let value = store.db.get_cf(meta, key).unwrap().unwrap();

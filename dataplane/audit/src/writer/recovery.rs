@@ -5,7 +5,7 @@ use crate::chain::Chain;
 use crate::limits::{REOPEN_WAIT, REOPEN_WAIT_MAX};
 use crate::log::WriterOptions;
 use crate::lookup::Tail;
-use crate::store::{OpenError, Recovered};
+use crate::store::{OpenError, Recovered, note_damage};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
 use oktsec_contract::keys::PublicKey;
@@ -14,12 +14,15 @@ use oktsec_contract::record::RecordRef;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-pub(super) fn recover(options: &WriterOptions) -> Result<Recovered, OpenError> {
+pub(super) fn recover(
+    options: &WriterOptions,
+    damage: Option<&str>,
+) -> Result<Recovered, OpenError> {
     let anchor = Anchor::read(&options.dir);
     let key = PublicKey {
         bytes: options.key.public_key(),
     };
-    Recovered::open(&options.dir, &options.node, &key, anchor)
+    Recovered::open(&options.dir, &options.node, &key, anchor, damage)
 }
 
 impl Writer {
@@ -30,6 +33,7 @@ impl Writer {
             head,
             checkpoint,
             broken,
+            damage,
         } = recovered;
         let store = Arc::new(store);
         let anchor = Anchor::open(&self.options.dir).map_err(|error| error.to_string())?;
@@ -75,6 +79,8 @@ impl Writer {
             self.syncer = Some(syncer);
         }
         self.publish(&opened);
+        note_damage(&self.options.dir, damage.as_deref());
+        *self.shared.damage.lock() = damage.map(Arc::from);
         *self.shared.store.write() = Some(Arc::clone(&opened.store));
         *self.shared.last_error.lock() = None;
         self.state = State::Open(Box::new(opened));
@@ -85,6 +91,10 @@ impl Writer {
     pub(super) fn fail(&mut self, error: String) {
         tracing::error!(%error, "the audit log cannot be written; messages are refused until it can");
         let error: Arc<str> = Arc::from(error);
+        if error.starts_with("Corruption") {
+            // Merging met a damaged file, and would meet it again.
+            *self.shared.damage.lock() = Some(Arc::clone(&error));
+        }
         *self.shared.last_error.lock() = Some(Arc::clone(&error));
         *self.shared.store.write() = None;
         self.syncer = None;
@@ -117,7 +127,8 @@ impl Writer {
         if old.strong_count() != 0 {
             return;
         }
-        let failed = match recover(&self.options) {
+        let damage = self.shared.damage.lock().clone();
+        let failed = match recover(&self.options, damage.as_deref()) {
             Ok(recovered) => match self.install(recovered) {
                 Ok(()) => {
                     tracing::warn!("the audit log can be written again");

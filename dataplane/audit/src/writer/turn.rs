@@ -318,6 +318,30 @@ impl Opened {
         Ok(checkpoint)
     }
 
+    /// Writes the ids and signatures of the newest records as a run, if they are many, before the log is
+    /// closed: the next start then need not read them back.
+    pub(super) fn seal(&mut self, shared: &Shared) -> Result<(), String> {
+        let mut tail = shared.tail.lock();
+        if !tail.is_worth_a_run() {
+            return Ok(());
+        }
+        let mut write = WriteBatch::default();
+        tail.write_run(&self.store, &mut write);
+        let sealed = self.head.sequence;
+        let head = Head {
+            sealed,
+            ..self.head.clone()
+        };
+        write.put_cf(self.store.cf(META), META_HEAD, head.encode());
+        self.store
+            .db
+            .write(write)
+            .map_err(rocksdb::Error::into_string)?;
+        tail.sealed_at(sealed);
+        self.head = head;
+        Ok(())
+    }
+
     fn checkpoint_of(&self, head: &Head, options: &WriterOptions) -> Checkpoint {
         let node = &self.store.node;
         Checkpoint::sign(
