@@ -9,6 +9,7 @@ use crate::database::Database;
 use crate::finding::LimitsReached;
 use crate::naive::NaiveScanner;
 use crate::scanner::Scanner;
+use crate::stream::StreamState;
 use crate::view::{View, Views};
 
 static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
@@ -37,6 +38,49 @@ pub fn scan(content: &[u8]) {
             assert!(finding.span.start < finding.span.end);
             assert!(finding.span.end as usize <= content.len());
         }
+    });
+}
+
+/// However these bytes are cut, no rule that finds something in the whole is missed.
+pub fn stream(content: &[u8]) {
+    SCANNERS.with_borrow_mut(|(scanner, _)| {
+        let rules = |findings: &[crate::Finding]| {
+            findings
+                .iter()
+                .map(|finding| finding.rule)
+                .collect::<Vec<_>>()
+        };
+        let whole = rules(
+            scanner
+                .scan(content, Surface::Egress)
+                .expect("short content")
+                .findings,
+        );
+        let mut state = StreamState::new(Surface::Egress);
+        let mut found = Vec::new();
+        let mut rest = content;
+        while !rest.is_empty() {
+            // The bytes themselves say where they are cut.
+            let (now, later) = rest.split_at((usize::from(rest[0]) + 1).min(rest.len()));
+            rest = later;
+            let mut clear = state.clear();
+            let fed = scanner.feed(&mut state, now).expect("short content");
+            assert!(fed.clear >= clear);
+            clear = fed.clear;
+            found.extend(fed.findings.iter().map(|finding| finding.rule));
+            if now[0] & 1 == 0 {
+                let paused = scanner.pause(&mut state).expect("short content");
+                assert!(paused.clear >= clear);
+                found.extend(paused.findings.iter().map(|finding| finding.rule));
+            }
+        }
+        let end = scanner.finish(&mut state).expect("short content");
+        assert_eq!(end.clear, content.len() as u64);
+        found.extend(end.findings.iter().map(|finding| finding.rule));
+        assert!(
+            whole.iter().all(|rule| found.contains(rule)),
+            "{whole:?} {found:?}"
+        );
     });
 }
 

@@ -23,6 +23,9 @@
 //! assert_eq!(database.rules()[finding.rule as usize].id, "ACME-001");
 //! assert_eq!(finding.span, 11..30);
 //! ```
+//!
+//! A body of any length is scanned as it passes with a [`StreamState`]; what that promises
+//! for a rule is its [`guarantee`].
 
 mod cache;
 mod compile;
@@ -40,6 +43,7 @@ pub mod fuzz_entry;
 mod gate;
 pub mod naive;
 mod scanner;
+mod stream;
 mod sweep;
 mod view;
 
@@ -52,4 +56,8 @@ pub use excerpt::{EXCERPT_BYTES_MAX, excerpt, redact};
 pub use finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 pub use naive::NaiveScanner;
 pub use scanner::{CONTENT_BYTES_MAX, Scanner};
+pub use stream::{
+    Guarantee, HOLD_BYTES, OVERLAP_BYTES, StreamFinding, StreamScanned, StreamState, WINDOW_BYTES,
+    guarantee,
+};
 pub use view::View;

@@ -1,0 +1,379 @@
+//! A body is found to say the same, however it is cut.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use oktsec_rules::{RuleSet, load_text};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Database;
+
+const RULES: &str = r"
+rules:
+  - {id: T-KEY, name: n, severity: critical, category: x, sensitive: true, patterns: [{regex: '\bAK[0-9A-Z]{16}\b'}]}
+  - {id: T-OPEN, name: n, severity: high, category: x, patterns: [{regex: 'sk-[a-z0-9]{20,}'}]}
+  - {id: T-PHRASE, name: n, severity: high, category: x, patterns: [{contains: open sesame now}]}
+  - {id: T-EXCEPT, name: n, severity: high, category: x, patterns: [{contains: drop the table}], exclude: ['(?i)only an example']}
+  - {id: T-NEAR, name: n, severity: high, category: x, patterns: [{regex: '\b[0-9a-f]{32}\b', near: '(?i)secret'}]}
+  - {id: T-WIDE, name: n, severity: high, category: x, patterns: [{regex: 'begin:[^\n]{0,2000}:end'}]}
+  - {id: T-START, name: n, severity: high, category: x, patterns: [{regex: '^zeroth word'}]}
+  - {id: T-LINE, name: n, severity: high, category: x, patterns: [{regex: '(?m)^first of line$'}]}
+";
+
+static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
+    let loaded = load_text("t.yaml", RULES);
+    assert_eq!(loaded.rules.len(), 8, "{:?}", loaded.problems);
+    Arc::new(Database::compile(&RuleSet::new(loaded.rules)).unwrap())
+});
+
+thread_local! {
+    static SCANNER: RefCell<Scanner> = RefCell::new(Scanner::new(Arc::clone(&DATABASE)).unwrap());
+}
+
+const KEY: &str = "AK0123456789ABCDEF";
+
+/// What to do after a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Feed,
+    Pause,
+    Boundary,
+}
+
+/// Findings of a body fed in these pieces, as (rule, span), and what must hold on the way.
+fn streamed(pieces: &[(&[u8], Then)]) -> Vec<(u32, Range<u64>)> {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        let mut found = Vec::new();
+        let mut clear = 0;
+        let mut whole = true;
+        let mut note = |scanned: &StreamScanned<'_>, total: u64, last: bool| {
+            assert!(clear <= scanned.clear && scanned.clear <= total);
+            for finding in scanned.findings {
+                assert!(finding.span.start < finding.span.end && finding.span.end <= total);
+                // Nothing of it has left before, unless a unit had to. An encoded form is wider than its pattern.
+                if whole
+                    && finding.view == View::Raw
+                    && guarantee(&DATABASE.rules()[finding.rule as usize]) == Guarantee::HeldBack
+                {
+                    assert!(clear <= finding.span.start, "{finding:?} {clear}");
+                }
+                found.push((finding.rule, finding.span.clone()));
+            }
+            clear = scanned.clear;
+            whole &= !last;
+        };
+        for (bytes, then) in pieces {
+            let fed = scanner.feed(&mut state, bytes).unwrap();
+            let (clear, findings) = (fed.clear, fed.findings.to_vec());
+            let fed = StreamScanned {
+                findings: &findings,
+                clear,
+                limits: fed.limits,
+            };
+            note(&fed, state.total(), false);
+            assert!(state.memory_bytes() <= StreamState::MEMORY_BYTES_MAX);
+            let after = match then {
+                Then::Feed => continue,
+                Then::Pause => scanner.pause(&mut state).unwrap(),
+                Then::Boundary => scanner.boundary(&mut state).unwrap(),
+            };
+            let findings = after.findings.to_vec();
+            let after = StreamScanned {
+                findings: &findings,
+                clear: after.clear,
+                limits: after.limits,
+            };
+            note(&after, state.total(), *then == Then::Boundary);
+            assert_eq!(state.scanned(), state.total());
+        }
+        let end = scanner.finish(&mut state).unwrap();
+        assert!(end.limits.is_empty());
+        let findings = end.findings.to_vec();
+        let end = StreamScanned {
+            findings: &findings,
+            clear: end.clear,
+            limits: end.limits,
+        };
+        note(&end, state.total(), true);
+        assert_eq!(state.clear(), state.total());
+        found
+    })
+}
+
+fn whole(text: &[u8]) -> Vec<(u32, Range<u64>)> {
+    SCANNER.with_borrow_mut(|scanner| {
+        let scanned = scanner.scan(text, Surface::Egress).unwrap();
+        let of = |finding: &Finding| {
+            (
+                finding.rule,
+                finding.span.start.into()..finding.span.end.into(),
+            )
+        };
+        scanned.findings.iter().map(of).collect()
+    })
+}
+
+fn rules_of(found: &[(u32, Range<u64>)]) -> BTreeSet<&str> {
+    let id = |rule: &u32| DATABASE.rules()[*rule as usize].id.as_str();
+    found.iter().map(|(rule, _)| id(rule)).collect()
+}
+
+fn filler(bytes: usize) -> Vec<u8> {
+    "The quick brown fox jumps over the lazy dog, and the report is due on Friday.\n"
+        .bytes()
+        .cycle()
+        .take(bytes)
+        .collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk
+            .iter()
+            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let digit = (word >> (18 - 6 * at)) & 63;
+            out.push(if at <= chunk.len() {
+                char::from(LETTERS[digit as usize])
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
+/// Texts that find, nearly find, and hide.
+fn piece() -> impl Strategy<Value = String> {
+    let fixed = prop::sample::select(vec![
+        KEY.to_owned(),
+        format!("x{KEY}"),
+        format!("{KEY}Z"),
+        format!("sk-{}", "a1".repeat(30)),
+        "open sesame now".to_owned(),
+        "open\u{200b} sesame now".to_owned(),
+        r"\u006fpen sesame now".to_owned(),
+        "drop the table".to_owned(),
+        "drop the table (only an example)".to_owned(),
+        "only an example: drop the table".to_owned(),
+        "the secret is 00112233445566778899aabbccddeeff".to_owned(),
+        "00112233445566778899aabbccddeeff".to_owned(),
+        format!("begin:{}:end", "m ".repeat(900)),
+        "zeroth word".to_owned(),
+        "first of line".to_owned(),
+        "\nfirst of line\n".to_owned(),
+        base64(b"please open sesame now, my friend"),
+        "\n".to_owned(),
+        " ".to_owned(),
+    ]);
+    prop_oneof![3 => fixed, 2 => (1_usize..3000).prop_map(|len| String::from_utf8(filler(len)).unwrap())]
+}
+
+fn cuts() -> impl Strategy<Value = Vec<(usize, bool)>> {
+    let len = prop_oneof![1_usize..8, 1_usize..300, 1_usize..6000];
+    prop::collection::vec((len, any::<bool>()), 1..200)
+}
+
+/// Cuts a text into chunks of these lengths, over and over.
+fn cut<'t>(mut text: &'t [u8], lens: &[(usize, bool)]) -> Vec<(&'t [u8], Then)> {
+    let mut pieces = Vec::new();
+    let mut lens = lens.iter().cycle();
+    while !text.is_empty() {
+        let (len, pause) = lens.next().unwrap();
+        let (now, later) = text.split_at((*len).min(text.len()));
+        pieces.push((now, if *pause { Then::Pause } else { Then::Feed }));
+        text = later;
+    }
+    pieces
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_split_finds_the_same_rules_as_the_whole(
+        parts in prop::collection::vec(piece(), 1..40),
+        lens in cuts(),
+    ) {
+        let text = parts.concat().into_bytes();
+        let (split, whole) = (streamed(&cut(&text, &lens)), whole(&text));
+        prop_assert_eq!(rules_of(&split), rules_of(&whole));
+    }
+
+    #[test]
+    fn units_that_leave_at_once_hide_nothing(
+        parts in prop::collection::vec(piece(), 1..30),
+        lens in cuts(),
+    ) {
+        let text = parts.concat().into_bytes();
+        let mut pieces = cut(&text, &lens);
+        for (_, then) in &mut pieces {
+            if *then == Then::Pause { *then = Then::Boundary; }
+        }
+        let (split, whole) = (streamed(&pieces), whole(&text));
+        // An exclusion that comes in a later unit is too late, so more is allowed.
+        prop_assert!(rules_of(&whole).is_subset(&rules_of(&split)));
+    }
+}
+
+#[test]
+fn each_finding_is_reported_once_and_in_its_place() {
+    let mut text = filler(200_000);
+    let places = [0_usize, 5_000, 65_530, 66_000, 131_060, 150_000, 199_900];
+    for at in places {
+        text[at..at + KEY.len() + 2].copy_from_slice(format!(" {KEY} ").as_bytes());
+    }
+    for len in [1_000, 4_096, 65_536, 200_000] {
+        for pause in [false, true] {
+            let mut found = streamed(&cut(&text, &[(len, pause)]));
+            found.sort_by_key(|(_, span)| span.start);
+            let expected = places.map(|at| (0, at as u64 + 1..at as u64 + 1 + KEY.len() as u64));
+            assert_eq!(found, expected, "{len} {pause}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_split_at_every_byte_is_found_and_nothing_of_it_leaves() {
+    for before in [0, 100, 4_090, 65_520] {
+        let mut text = filler(before);
+        text.extend_from_slice(format!(" {KEY} and more").as_bytes());
+        for at in 0..=text.len() - before {
+            let (a, b) = text.split_at(before + at);
+            for then in [Then::Feed, Then::Pause] {
+                let found = streamed(&[(a, then), (b, Then::Feed)]);
+                assert_eq!(found, [(0, before as u64 + 1..before as u64 + 19)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_byte_a_chunk_of_its_own_finds_the_same() {
+    let text = format!(
+        "{} {KEY} open sesame now {} begin:{}:end",
+        String::from_utf8(filler(500)).unwrap(),
+        base64(b"please open sesame now, my friend"),
+        "w".repeat(300)
+    );
+    let pieces: Vec<(&[u8], Then)> = text
+        .as_bytes()
+        .chunks(1)
+        .map(|byte| (byte, Then::Pause))
+        .collect();
+    assert_eq!(
+        rules_of(&streamed(&pieces)),
+        rules_of(&whole(text.as_bytes()))
+    );
+}
+
+#[test]
+fn a_match_the_next_byte_undoes_is_never_reported() {
+    let longer = format!("{KEY}Z and so on, for a while");
+    for at in 0..longer.len() {
+        let (a, b) = longer.as_bytes().split_at(at);
+        assert!(
+            streamed(&[(a, Then::Pause), (b, Then::Pause)]).is_empty(),
+            "{at}"
+        );
+    }
+    let text = "drop the table, which is only an example";
+    for at in 0..text.len() {
+        let (a, b) = text.as_bytes().split_at(at);
+        assert!(
+            streamed(&[(a, Then::Pause), (b, Then::Feed)]).is_empty(),
+            "{at}"
+        );
+    }
+}
+
+#[test]
+fn a_unit_leaves_whole_and_a_match_over_its_end_is_stopped() {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        scanner.feed(&mut state, b"data: open ses").unwrap();
+        assert_eq!(scanner.boundary(&mut state).unwrap().clear, 14);
+        scanner.feed(&mut state, b"ame now").unwrap();
+        let scanned = scanner.pause(&mut state).unwrap();
+        // Unsettled: it ends with the bytes at hand, and none of them leaves.
+        assert!(scanned.findings.is_empty() && scanned.clear == 14);
+        assert_eq!(
+            scanner.boundary(&mut state).unwrap().findings[0].span,
+            6..21
+        );
+    });
+}
+
+#[test]
+fn an_encoded_run_longer_than_many_windows_is_opened_in_each() {
+    for at in [100, 49_000, 90_000, 200_001, 299_900] {
+        let mut plain = filler(300_000);
+        plain[at..at + 15].copy_from_slice(b"open sesame now");
+        let one_line = base64(&plain);
+        let lines: Vec<&str> = one_line
+            .as_bytes()
+            .chunks(76)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        for text in [one_line.clone(), lines.join("\r\n")] {
+            let text = format!("{{\"file\": \"{text}\"}}");
+            for len in [7_777, 65_536, 1 << 20] {
+                let found = streamed(&cut(text.as_bytes(), &[(len, false)]));
+                assert_eq!(rules_of(&found).len(), 1, "{at} {len}: {found:?}");
+            }
+        }
+    }
+}
+
+/// A body of `bytes` with a key at its end, in chunks of 64 KiB that are never all in memory.
+fn far_away(bytes: u64) {
+    let chunk = filler(64 << 10);
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        while state.total() < bytes {
+            let fed = scanner.feed(&mut state, &chunk).unwrap();
+            assert!(fed.findings.is_empty());
+            assert!(state.memory_bytes() <= StreamState::MEMORY_BYTES_MAX);
+        }
+        let at = state.total();
+        scanner
+            .feed(&mut state, format!(" {KEY} ").as_bytes())
+            .unwrap();
+        let end = scanner.finish(&mut state).unwrap();
+        assert_eq!(end.findings[0].span, at + 1..at + 19);
+    });
+}
+
+#[test]
+fn a_secret_behind_every_boundary_is_found_in_constant_memory() {
+    for bytes in [64 << 10, 1 << 20, 10 << 20, 100 << 20] {
+        far_away(bytes);
+    }
+}
+
+#[test]
+#[ignore = "takes seconds: cargo test --release -p oktsec-scanner -- --ignored gibibyte"]
+fn a_secret_behind_a_gibibyte_is_found_in_constant_memory() {
+    far_away(1 << 30);
+}
+
+#[test]
+fn a_restarted_state_has_forgotten_everything() {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        scanner.feed(&mut state, b"open sesame").unwrap();
+        scanner.pause(&mut state).unwrap();
+        state.restart(Surface::Egress);
+        scanner.feed(&mut state, b" now").unwrap();
+        assert!(scanner.finish(&mut state).unwrap().findings.is_empty());
+        assert_eq!(state.total(), 4);
+    });
+}
