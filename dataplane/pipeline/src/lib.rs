@@ -3,6 +3,7 @@
 //! A core owns a [`Pipeline`] and a [`SignatureBatch`]; cores share a [`Policy`] (immutable, swapped whole) and
 //! [`Shared`] state. Read [`flow`] first: it is the map.
 
+pub mod content;
 pub mod egress;
 pub mod flow;
 pub mod fuzz_entry;

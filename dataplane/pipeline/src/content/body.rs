@@ -1,0 +1,287 @@
+//! One body on its way: decoded, scanned, and held until it is clear.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+use oktsec_scanner::{
+    LimitsReached, ScanError, Scanner, StreamFinding, StreamScanned, StreamState,
+};
+
+use super::held::Held;
+use super::kind::{Kind, Reader};
+use super::{Codings, ContentError, Piece, Stop};
+use oktsec_contract::Surface;
+
+/// Original bytes held at most. Honest bodies stay far below; one that says nothing for so long gives up its hold.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// One direction of one exchange. Owned by the task that moves the bytes; the scanner is its core's.
+///
+/// After each step look at [`Seen::findings`] first, and only then take what [`BodyScan::release`] gives: bytes are
+/// cleared by the same step that finds something in them.
+///
+/// ```no_run
+/// # use oktsec_pipeline::content::{BodyScan, Kind};
+/// # use oktsec_contract::Surface;
+/// # fn send(_: bytes::Bytes) {}
+/// # fn run(scanner: &mut oktsec_scanner::Scanner, chunk: bytes::Bytes) -> Result<(), oktsec_pipeline::content::ScanStop> {
+/// let mut body = BodyScan::new(Surface::Egress, Kind::plain());
+/// body.push(scanner, chunk)?;
+/// let seen = body.pause(scanner)?; // nothing more to read at the moment
+/// if seen.findings.is_empty() {
+///     while let Some(bytes) = body.release() {
+///         send(bytes);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct BodyScan {
+    stream: StreamState,
+    codings: Codings,
+    reader: Reader,
+    /// Whether a place in the text is the same place in the body.
+    plain: bool,
+    held: Held,
+    /// Where in the body what place of the text was complete. Not used for plain bodies. Ascending.
+    marks: VecDeque<Mark>,
+    /// The place in the text behind the last unit.
+    unit_end: u64,
+    /// Place in the body before which everything may leave.
+    clear: u64,
+    found: Vec<StreamFinding>,
+    limits: LimitsReached,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    body: u64,
+    text: u64,
+}
+
+/// What a step found.
+#[derive(Debug)]
+pub struct Seen<'b> {
+    /// New findings; their spans are places in the text.
+    pub findings: &'b [StreamFinding],
+    /// Bounds of the scan reached so far.
+    pub limits: LimitsReached,
+}
+
+/// Why a body cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScanStop {
+    /// It is not what it claims to be.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// It was not looked at.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
+impl BodyScan {
+    /// A body that has not begun.
+    pub fn new(surface: Surface, kind: Kind) -> Self {
+        let plain = kind.is_plain();
+        Self {
+            stream: StreamState::new(surface),
+            codings: kind.codings,
+            reader: kind.reader,
+            plain,
+            held: Held::default(),
+            marks: VecDeque::new(),
+            unit_end: 0,
+            clear: 0,
+            found: Vec::new(),
+            limits: LimitsReached::default(),
+        }
+    }
+
+    /// Takes the next bytes. They are decoded now, and scanned when they fill a window: a step that waits
+    /// for more bytes calls [`BodyScan::pause`] first.
+    ///
+    /// # Errors
+    /// [`ScanStop`]: none of what is held may leave.
+    pub fn push(&mut self, scanner: &mut Scanner, bytes: Bytes) -> Result<Seen<'_>, ScanStop> {
+        self.found.clear();
+        let start = self.held.end();
+        let unit_end = self.read(scanner, &bytes)?;
+        self.held.push(bytes);
+        if !self.plain {
+            if let Some(at) = unit_end {
+                self.mark(start + at as u64, self.unit_end);
+            }
+            self.mark(self.held.end(), self.stream.total());
+        }
+        self.advance();
+        if self.held.len() > HELD_BYTES_MAX {
+            self.step(scanner, Scanner::boundary)?;
+        }
+        Ok(self.seen())
+    }
+
+    /// No more bytes are there at the moment: scans everything. Whole units (events, lines, messages) are clear; of what
+    /// follows, or of a body without units, the last [`HOLD_BYTES`](oktsec_scanner::HOLD_BYTES) stay held.
+    ///
+    /// # Errors
+    /// [`ScanStop`]: none of what is held may leave.
+    pub fn pause(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
+        self.found.clear();
+        let unit_end = self.unit_end;
+        self.step(scanner, |scanner, stream| {
+            scanner.pause_after(stream, unit_end)
+        })?;
+        Ok(self.seen())
+    }
+
+    /// The body has stood still for so long that its receiver must get what is there: scans and clears everything.
+    ///
+    /// # Errors
+    /// [`ScanStop`]: none of what is held may leave.
+    pub fn boundary(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
+        self.found.clear();
+        self.step(scanner, Scanner::boundary)?;
+        Ok(self.seen())
+    }
+
+    /// The body has ended: scans and clears everything.
+    ///
+    /// # Errors
+    /// [`ScanStop`]: none of what is held may leave.
+    pub fn finish(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
+        self.found.clear();
+        self.step(scanner, Scanner::finish)?;
+        Ok(self.seen())
+    }
+
+    /// The next original bytes that may leave, in order.
+    pub fn release(&mut self) -> Option<Bytes> {
+        self.held.release(self.clear)
+    }
+
+    /// Puts `placeholder` in the place of a finding of the last step. Only where the text is the body as it is, and nothing
+    /// of the finding has left; the length of the body changes.
+    #[must_use = "if it could not be replaced, it must not leave"]
+    pub fn redact(&mut self, span: Range<u64>, placeholder: &str) -> bool {
+        self.plain
+            && self
+                .held
+                .replace(span, Bytes::copy_from_slice(placeholder.as_bytes()))
+    }
+
+    /// Bytes of the body that wait here.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Bytes of text that were decoded but not scanned yet: zero after a pause.
+    pub fn unscanned_bytes(&self) -> u64 {
+        self.stream.total() - self.stream.scanned()
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            findings: &self.found,
+            limits: self.limits,
+        }
+    }
+
+    /// Decodes and feeds. Gives the place in `bytes` behind the last unit that ended, if that is known.
+    fn read(&mut self, scanner: &mut Scanner, bytes: &[u8]) -> Result<Option<usize>, ScanStop> {
+        let Self {
+            stream,
+            codings,
+            reader,
+            found,
+            limits,
+            unit_end,
+            ..
+        } = self;
+        let mut feed = |piece: Piece<'_>| {
+            match piece {
+                Piece::Text(text) => note(&scanner.feed(stream, text)?, found, limits),
+                Piece::UnitEnd => *unit_end = stream.total(),
+            }
+            Ok(())
+        };
+        if codings.is_identity() {
+            return reader.push(bytes, &mut feed).map_err(ScanStop::from);
+        }
+        let mut decoded = |piece: Piece<'_>| match piece {
+            Piece::Text(text) => reader.push(text, &mut feed).map(drop),
+            Piece::UnitEnd => Ok(()),
+        };
+        codings
+            .push(bytes, &mut decoded)
+            .map(|()| None)
+            .map_err(|stop| match stop {
+                Stop::Content(error) => error.into(),
+                Stop::Sink(stop) => stop.into(),
+            })
+    }
+
+    fn step(
+        &mut self,
+        scanner: &mut Scanner,
+        step: impl for<'s> FnOnce(
+            &mut Scanner,
+            &'s mut StreamState,
+        ) -> Result<StreamScanned<'s>, ScanError>,
+    ) -> Result<(), ScanStop> {
+        note(
+            &step(scanner, &mut self.stream)?,
+            &mut self.found,
+            &mut self.limits,
+        );
+        self.advance();
+        Ok(())
+    }
+
+    fn mark(&mut self, body: u64, text: u64) {
+        match self.marks.back_mut() {
+            Some(last) if last.text == text => last.body = body,
+            _ => self.marks.push_back(Mark { body, text }),
+        }
+    }
+
+    /// Moves the border of what may leave.
+    fn advance(&mut self) {
+        let clear = self.stream.clear();
+        if self.plain {
+            self.clear = clear;
+            return;
+        }
+        while let Some(mark) = self.marks.front().filter(|mark| mark.text <= clear) {
+            self.clear = mark.body;
+            self.marks.pop_front();
+        }
+    }
+}
+
+fn note(scanned: &StreamScanned<'_>, found: &mut Vec<StreamFinding>, limits: &mut LimitsReached) {
+    found.extend_from_slice(scanned.findings);
+    *limits = scanned.limits;
+}
+
+impl From<Stop<ScanError>> for ScanStop {
+    fn from(stop: Stop<ScanError>) -> Self {
+        match stop {
+            Stop::Content(error) => Self::Content(error),
+            Stop::Sink(error) => Self::Scan(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for BodyScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyScan")
+            .field("stream", &self.stream)
+            .field("held", &self.held.len())
+            .field("clear", &self.clear)
+            .finish_non_exhaustive()
+    }
+}

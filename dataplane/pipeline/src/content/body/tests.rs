@@ -1,0 +1,282 @@
+//! Bodies pass unchanged, findings are found in what they say, and nothing leaves before it is clear.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use oktsec_rules::{RuleSet, load_text};
+use oktsec_scanner::{Database, HOLD_BYTES};
+
+use super::*;
+use crate::content::{DecodeLimits, PermessageDeflate, Side};
+
+const SECRET: &str = "AK0123456789ABCDEF";
+
+static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
+    let rules = r"
+rules:
+  - {id: T-KEY, name: n, severity: critical, category: x, sensitive: true, patterns: [{regex: '\bAK[0-9A-Z]{16}\b'}]}
+  - {id: T-PHRASE, name: n, severity: high, category: x, patterns: [{regex: 'open\s+sesame'}]}
+";
+    Arc::new(Database::compile(&RuleSet::new(load_text("t.yaml", rules).rules)).unwrap())
+});
+
+thread_local! {
+    static SCANNER: RefCell<Scanner> = RefCell::new(Scanner::new(Arc::clone(&DATABASE)).unwrap());
+}
+
+/// What a body did.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    rules: Vec<u32>,
+    /// Bytes that had left when the first finding came.
+    left_before: Option<usize>,
+    left: Vec<u8>,
+}
+
+/// Sends a body in these pieces, with a pause behind each.
+fn send(kind: Kind, pieces: &[&[u8]]) -> Result<Outcome, ScanStop> {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(Surface::Egress, kind);
+        let mut outcome = Outcome::default();
+        for piece in pieces {
+            for finding in body.push(scanner, Bytes::copy_from_slice(piece))?.findings {
+                outcome.rules.push(finding.rule);
+            }
+            for finding in body.pause(scanner)?.findings {
+                outcome.rules.push(finding.rule);
+            }
+            outcome.note(&mut body);
+            assert_eq!(body.unscanned_bytes(), 0);
+        }
+        let rules = body
+            .finish(scanner)?
+            .findings
+            .iter()
+            .map(|finding| finding.rule);
+        outcome.rules.extend(rules);
+        outcome.note(&mut body);
+        assert_eq!(body.held_bytes(), 0);
+        assert_eq!(outcome.left, pieces.concat());
+        Ok(outcome)
+    })
+}
+
+impl Outcome {
+    fn note(&mut self, body: &mut BodyScan) {
+        if !self.rules.is_empty() {
+            self.left_before.get_or_insert(self.left.len());
+        }
+        while let Some(bytes) = body.release() {
+            self.left.extend_from_slice(&bytes);
+        }
+    }
+}
+
+fn kind(content_type: &str, encoding: &str) -> Kind {
+    Kind::of_body(
+        Some(content_type),
+        Some(encoding),
+        None,
+        DecodeLimits::default(),
+    )
+    .unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_secret_in_a_plain_body_is_found_before_a_byte_of_it_left() {
+    let text = format!(
+        "{{\"pad\": \"{}\", \"key\": \"{SECRET}\"}}",
+        "x ".repeat(3_000)
+    );
+    let place = text.find(SECRET).unwrap();
+    for len in [1_usize, 7, 100, 4_096, 100_000] {
+        let pieces: Vec<&[u8]> = text.as_bytes().chunks(len).collect();
+        let outcome = send(kind("application/json", ""), &pieces).unwrap();
+        assert_eq!(outcome.rules, [0], "{len}");
+        assert!(outcome.left_before.unwrap() <= place);
+    }
+}
+
+#[test]
+fn a_secret_in_a_compressed_body_is_found_at_every_split() {
+    let text = format!("some text before it: {SECRET} and some behind");
+    let coded = gzip(text.as_bytes());
+    for at in 0..=coded.len() {
+        let (a, b) = coded.split_at(at);
+        let outcome = send(kind("text/plain", "gzip"), &[a, b]).unwrap();
+        assert_eq!(outcome.rules, [0], "{at}");
+        // At most the header of gzip and the beginning of a block, which say nothing.
+        assert!(outcome.left_before.unwrap() < 16);
+    }
+}
+
+#[test]
+fn only_the_last_bytes_of_a_body_wait() {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(Surface::Egress, kind("text/plain", ""));
+        body.push(scanner, Bytes::from(vec![b' '; 10_000])).unwrap();
+        assert_eq!(body.held_bytes(), 10_000);
+        body.pause(scanner).unwrap();
+        while body.release().is_some() {}
+        assert_eq!(body.held_bytes(), HOLD_BYTES);
+        body.boundary(scanner).unwrap();
+        while body.release().is_some() {}
+        assert_eq!(body.held_bytes(), 0);
+    });
+}
+
+#[test]
+fn events_leave_whole_and_their_data_is_joined() {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(
+            Surface::Egress,
+            kind("text/event-stream; charset=utf-8", ""),
+        );
+        let mut left = Vec::new();
+        for (event, expected) in [
+            ("data: one\n\n", "data: one\n\n"),
+            ("data: two\n\ndata: thr", "data: two\n\n"),
+            ("ee\n\n: ping\n\n", "data: three\n\n: ping\n\n"),
+        ] {
+            body.push(scanner, Bytes::from_static(event.as_bytes()))
+                .unwrap();
+            assert!(body.pause(scanner).unwrap().findings.is_empty());
+            left.clear();
+            while let Some(bytes) = body.release() {
+                left.extend_from_slice(&bytes);
+            }
+            assert_eq!(String::from_utf8_lossy(&left), expected);
+        }
+        body.push(scanner, Bytes::from_static(b"data: open\ndata: sesame\n\n"))
+            .unwrap();
+        assert_eq!(body.pause(scanner).unwrap().findings[0].rule, 1);
+    });
+}
+
+#[test]
+fn a_secret_over_two_events_is_found_before_the_second_leaves() {
+    let outcome = send(
+        kind("application/x-ndjson", ""),
+        &[b"{\"t\": \"open\n", b" sesame\"}\n"],
+    )
+    .unwrap();
+    assert_eq!((outcome.rules, outcome.left_before), (vec![1], Some(12)));
+}
+
+#[test]
+fn compressed_events_leave_with_the_chunk_that_completes_them() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(Surface::Egress, kind("text/event-stream", "gzip"));
+        for event in ["data: one\n\n", "data: two\n\n"] {
+            encoder.write_all(event.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            let chunk = Bytes::from(std::mem::take(encoder.get_mut()));
+            body.push(scanner, chunk.clone()).unwrap();
+            body.pause(scanner).unwrap();
+            assert_eq!(body.release(), Some(chunk));
+            assert_eq!(body.held_bytes(), 0);
+        }
+    });
+}
+
+#[test]
+fn web_socket_messages_are_scanned_over_their_fragments() {
+    // Text "open " and " sesame" in two masked fragments with a ping between.
+    let mask = [9, 8, 7, 6];
+    let frame = |first: u8, payload: &[u8]| {
+        let mut out = vec![first, 0x80 | payload.len() as u8];
+        out.extend_from_slice(&mask);
+        out.extend(
+            payload
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| byte ^ mask[at % 4]),
+        );
+        out
+    };
+    let stream = [
+        frame(0x01, b"open "),
+        frame(0x89, b"zzz"),
+        frame(0x80, b" sesame"),
+    ]
+    .concat();
+    for at in 0..=stream.len() {
+        let (a, b) = stream.split_at(at);
+        let kind = Kind::of_web_socket(Side::Client, None, DecodeLimits::default());
+        let outcome = send(kind, &[a, b]).unwrap();
+        assert_eq!(outcome.rules, [1], "{at}");
+        assert!(outcome.left_before.unwrap() < stream.len());
+    }
+}
+
+#[test]
+fn broken_content_stops_the_body() {
+    let stop = |kind, bytes: &[u8]| send(kind, &[bytes]).unwrap_err();
+    assert_eq!(
+        stop(kind("", "gzip"), b"no gzip"),
+        ContentError::Malformed.into()
+    );
+    let deflate = PermessageDeflate::parse("permessage-deflate").unwrap();
+    let socket = Kind::of_web_socket(Side::Server, deflate, DecodeLimits::default());
+    assert_eq!(
+        stop(socket, &[0xC1, 0x80, 0, 0, 0, 0]),
+        ContentError::FramingInvalid.into()
+    );
+}
+
+#[test]
+fn a_secret_is_replaced_while_it_waits() {
+    let text = format!("key={SECRET}&x=1");
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(
+            Surface::Egress,
+            kind("application/x-www-form-urlencoded", ""),
+        );
+        let mut left = Vec::new();
+        for piece in text.as_bytes().chunks(5) {
+            body.push(scanner, Bytes::copy_from_slice(piece)).unwrap();
+            body.pause(scanner).unwrap();
+        }
+        let findings = body.finish(scanner).unwrap().findings.to_vec();
+        for finding in findings {
+            assert!(body.redact(finding.span, &finding.excerpt));
+        }
+        while let Some(bytes) = body.release() {
+            left.extend_from_slice(&bytes);
+        }
+        assert_eq!(
+            String::from_utf8(left).unwrap(),
+            "key=[REDACTED:SECRET:len=18]&x=1"
+        );
+    });
+}
+
+#[test]
+fn a_body_that_says_nothing_cannot_fill_the_memory() {
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(Surface::Egress, kind("", "gzip"));
+        // A text that waits, and then stored blocks of no bytes.
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(b"waits").unwrap();
+        encoder.flush().unwrap();
+        body.push(scanner, Bytes::copy_from_slice(encoder.get_ref()))
+            .unwrap();
+        let nothing = Bytes::from([0, 0, 0, 0xFF, 0xFF].repeat(20_000));
+        for _ in 0..40 {
+            body.push(scanner, nothing.clone()).unwrap();
+            body.pause(scanner).unwrap();
+            while body.release().is_some() {}
+            assert!(body.held_bytes() <= HELD_BYTES_MAX + nothing.len());
+        }
+    });
+}

@@ -1,0 +1,119 @@
+//! What fuzzing calls: readers and decoders say the same however their bytes are cut.
+
+use super::{
+    Coding, Codings, ContentError, DecodeLimits, GrpcReader, PermessageDeflate, Piece, Side, Sink,
+    SseReader, Stop, WebSocketReader,
+};
+
+/// A header of content codings chosen by the first byte, and a body.
+pub fn codings(bytes: &[u8]) {
+    const HEADERS: &[&str] = &[
+        "gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "gzip, gzip",
+        "br, zstd",
+        "zstd, deflate",
+    ];
+    let Some((first, body)) = bytes.split_first() else {
+        return;
+    };
+    let header = HEADERS[usize::from(*first) % HEADERS.len()];
+    let limits = DecodeLimits {
+        free_bytes: 1 << 20,
+        ratio_max: 100,
+        bytes_max: 4 << 20,
+    };
+    cut_alike(body, || {
+        let mut codings = Codings::parse(header, limits).expect("the headers are good");
+        move |bytes: &[u8], sink: &mut Sink<'_, ()>| codings.push(bytes, sink)
+    });
+}
+
+/// An event stream.
+pub fn sse(bytes: &[u8]) {
+    cut_alike(bytes, || {
+        let mut reader = SseReader::default();
+        move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink).map(drop)
+    });
+}
+
+/// One direction of a WebSocket: side and compression chosen by the first byte.
+pub fn web_socket(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else {
+        return;
+    };
+    let side = if first & 1 == 0 {
+        Side::Client
+    } else {
+        Side::Server
+    };
+    let header = match first >> 1 & 3 {
+        0 => "",
+        1 => "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        _ => "permessage-deflate",
+    };
+    let deflate = PermessageDeflate::parse(header).expect("the headers are good");
+    let limits = DecodeLimits {
+        free_bytes: 1 << 20,
+        ..DecodeLimits::default()
+    };
+    cut_alike(body, || {
+        let mut reader = WebSocketReader::new(side, deflate, limits);
+        move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink).map(drop)
+    });
+}
+
+/// One direction of a gRPC call.
+pub fn grpc(bytes: &[u8]) {
+    let limits = DecodeLimits {
+        free_bytes: 1 << 20,
+        ..DecodeLimits::default()
+    };
+    cut_alike(bytes, || {
+        let mut reader = GrpcReader::new(Some(Coding::Gzip), limits);
+        move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink).map(drop)
+    });
+}
+
+/// However the bytes are cut, the same is read, and ends in the same way.
+fn cut_alike<R>(bytes: &[u8], reader: impl Fn() -> R)
+where
+    R: FnMut(&[u8], &mut Sink<'_, ()>) -> Result<(), Stop<()>>,
+{
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut push = reader();
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let mut failed: Option<ContentError> = None;
+        for piece in pieces {
+            let mut sink = |piece: Piece<'_>| {
+                match piece {
+                    Piece::Text(bytes) => text.extend_from_slice(bytes),
+                    Piece::UnitEnd => ends.push(text.len()),
+                }
+                Ok(())
+            };
+            match push(piece, &mut sink) {
+                Ok(()) => {}
+                Err(Stop::Content(error)) => {
+                    failed = Some(error);
+                    break;
+                }
+                Err(Stop::Sink(())) => unreachable!("the sink takes everything"),
+            }
+        }
+        (text, ends, failed)
+    };
+    let whole = read(&mut std::iter::once(bytes));
+    let middle = bytes.len() / 2;
+    let halves = read(&mut [&bytes[..middle], &bytes[middle..]].into_iter());
+    let single = read(&mut bytes.chunks(1));
+    // A bound may be noticed earlier or later, and a broken stream give a little more before it is noticed.
+    if whole.2.is_none() && halves.2.is_none() && single.2.is_none() {
+        assert_eq!(whole, halves);
+        assert_eq!(whole, single);
+    } else if whole.2 != Some(ContentError::Bomb) {
+        assert_eq!(whole.2.is_some(), single.2.is_some());
+    }
+}

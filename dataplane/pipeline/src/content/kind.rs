@@ -1,0 +1,105 @@
+//! How the bytes of a body are to be read: what its headers say.
+
+use super::coding::{Coding, Codings, DecodeLimits};
+use super::{
+    ContentError, GrpcReader, LineReader, PermessageDeflate, Piece, Side, Sink, SseReader, Stop,
+    WebSocketReader,
+};
+
+/// The codings of a body, and where its units end.
+#[derive(Debug)]
+pub struct Kind {
+    pub(super) codings: Codings,
+    pub(super) reader: Reader,
+}
+
+#[derive(Debug)]
+pub(super) enum Reader {
+    /// Without units: everything is scanned as it is.
+    Plain,
+    Lines(LineReader),
+    Sse(SseReader),
+    Grpc(GrpcReader),
+    WebSocket(WebSocketReader),
+}
+
+impl Kind {
+    /// Reads the values of `Content-Type`, `Content-Encoding` and `grpc-encoding`. JSON, forms, multipart and everything
+    /// unknown are plain: the scanner's views undo their escapes.
+    ///
+    /// # Errors
+    /// [`ContentError::CodingUnknown`], [`ContentError::CodingsTooMany`].
+    pub fn of_body(
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+        grpc_encoding: Option<&str>,
+        limits: DecodeLimits,
+    ) -> Result<Self, ContentError> {
+        let media = content_type
+            .and_then(|value| value.split(';').next())
+            .unwrap_or_default();
+        let media = media.trim().to_ascii_lowercase();
+        let reader = match media.as_str() {
+            "text/event-stream" => Reader::Sse(SseReader::default()),
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines"
+            | "application/stream+json" => Reader::Lines(LineReader::default()),
+            "application/grpc" => Reader::grpc(grpc_encoding, limits)?,
+            media if media.starts_with("application/grpc+") => Reader::grpc(grpc_encoding, limits)?,
+            _ => Reader::Plain,
+        };
+        Ok(Self {
+            codings: Codings::parse(content_encoding.unwrap_or_default(), limits)?,
+            reader,
+        })
+    }
+
+    /// One direction of a WebSocket.
+    pub fn of_web_socket(
+        side: Side,
+        deflate: Option<PermessageDeflate>,
+        limits: DecodeLimits,
+    ) -> Self {
+        Self {
+            codings: Codings::none(limits),
+            reader: Reader::WebSocket(WebSocketReader::new(side, deflate, limits)),
+        }
+    }
+
+    /// Bytes without a meaning we know.
+    pub fn plain() -> Self {
+        Self {
+            codings: Codings::none(DecodeLimits::default()),
+            reader: Reader::Plain,
+        }
+    }
+
+    /// Whether what is scanned are the bytes as they are, place by place.
+    pub(super) fn is_plain(&self) -> bool {
+        self.codings.is_identity() && matches!(self.reader, Reader::Plain | Reader::Lines(_))
+    }
+}
+
+impl Reader {
+    fn grpc(encoding: Option<&str>, limits: DecodeLimits) -> Result<Self, ContentError> {
+        let coding = Coding::parse(encoding.unwrap_or_default().trim())?;
+        Ok(Self::Grpc(GrpcReader::new(coding, limits)))
+    }
+
+    /// Reads the next bytes. Gives the place in `bytes` behind the last unit that ended.
+    pub(super) fn push<E>(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut Sink<'_, E>,
+    ) -> Result<Option<usize>, Stop<E>> {
+        match self {
+            Self::Plain => sink(Piece::Text(bytes)).map(|()| None).map_err(Stop::Sink),
+            Self::Lines(reader) => reader.push(bytes, sink),
+            Self::Sse(reader) => reader.push(bytes, sink),
+            Self::Grpc(reader) => reader.push(bytes, sink),
+            Self::WebSocket(reader) => reader.push(bytes, sink),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Fuzzes frames of a WebSocket.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oktsec_pipeline::fuzz_entry::web_socket(bytes));
