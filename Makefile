@@ -44,9 +44,9 @@ build: deps ## Build the oktsec binary
 run: build ## Build and start; writes a configuration and keys on the first start (ARGS="--port 8080")
 	./target/release/oktsec run $(ARGS)
 
-test: deps ## Run every test (the load generator's own timing tests run with: cargo test --release -p oktsec-benches)
+test: deps ## Run every test
 	@echo "test: building everything in the one release profile; the first build takes ten to thirty minutes"
-	$(CARGO) test --release --workspace --exclude oktsec-benches $(ARGS)
+	$(CARGO) test --release --workspace $(ARGS)
 
 lint: deps ## Formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const DELIVERED: &str = "{\"status\":\"delivered\",\"verified_sender\":true}\n";
 
@@ -86,7 +86,19 @@ fn pool(count: usize) -> Arc<Pool> {
     Arc::new(Pool::make(&recipe, count, false))
 }
 
+/// Far longer than any of these runs takes, however busy the machine: what ends them is what they are about.
+const NEVER: Duration = Duration::from_secs(600);
+
 fn send(manner: Manner, shape: Shape, messages: usize) -> Result<Report, LoadError> {
+    send_for(NEVER, manner, shape, messages)
+}
+
+fn send_for(
+    duration: Duration,
+    manner: Manner,
+    shape: Shape,
+    messages: usize,
+) -> Result<Report, LoadError> {
     let plan = Plan {
         address: serve(manner),
         threads: 2,
@@ -94,7 +106,7 @@ fn send(manner: Manner, shape: Shape, messages: usize) -> Result<Report, LoadErr
         connections: 4,
         shape,
         warmup: Duration::ZERO,
-        duration: Duration::from_millis(500),
+        duration,
         pid: Some(std::process::id()),
     };
     run(&plan, &pool(messages))
@@ -114,7 +126,7 @@ fn a_closed_loop_ends_with_its_messages_and_counts_every_answer() {
             (all - on_their_way..=all).contains(&report.answered),
             "{report}"
         );
-        assert!(report.seconds < 0.5 && report.rate > 0.0, "{report}");
+        assert!(report.rate > 0.0, "{report}");
         assert!(report.server_cpu_micros.is_some());
         assert_eq!(report.to_json()["statuses"]["200"], all);
     }
@@ -146,13 +158,14 @@ fn a_stall_is_felt_by_every_message_that_should_have_been_sent_meanwhile() {
         100..104 => Reply::Late(Duration::from_millis(200)),
         _ => Reply::Say(200, DELIVERED),
     };
-    let report = send(manner, Shape::Open { rate: 1_000.0 }, 1_000).unwrap();
+    let shape = Shape::Open { rate: 1_000.0 };
+    let report = send_for(Duration::from_millis(500), manner, shape, 1_000).unwrap();
     assert!(report.is_right(), "{report}");
     assert!(
         (495..=500).contains(&report.answered),
         "what is due is sent, late if need be: {report}"
     );
-    // About 200 of 500 messages waited, on average half of the stall.
+    // About 200 of 500 messages waited, on average half of the stall; a busy machine only adds to it.
     assert!(report.latency.p90 > 80_000.0, "{report}");
 }
 
@@ -200,9 +213,9 @@ fn nobody_there_is_an_error_that_says_so() {
 
 #[test]
 fn a_server_that_never_answers_does_not_hold_us_for_ever() {
-    let begun = Instant::now();
-    let manner: Manner = |_| Reply::Late(Duration::from_secs(600));
-    let error = send(manner, Shape::Closed { depth: 1 }, 100).unwrap_err();
+    // Its answers come long after this test would have been given up: that it ends is the proof.
+    let manner: Manner = |_| Reply::Late(24 * NEVER);
+    let duration = Duration::from_millis(200);
+    let error = send_for(duration, manner, Shape::Closed { depth: 1 }, 100).unwrap_err();
     assert!(matches!(error, LoadError::NoAnswers(_)), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(30));
 }
