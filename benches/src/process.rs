@@ -30,6 +30,42 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     ))
 }
 
+/// What all CPUs of this machine did so far, as far as it may have disturbed a measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// User and system time of everybody. Interrupts are left out: those of our own packets are among them.
+    pub busy: Duration,
+    /// What another guest of the same host took.
+    pub stolen: Duration,
+}
+
+/// See [`Machine`].
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn machine_time() -> io::Result<Machine> {
+    machine_of(&fs::read_to_string("/proc/stat")?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/stat has another form"))
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, …, in ticks.
+fn machine_of(stat: &str) -> Option<Machine> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = line
+        .split_ascii_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let time = |ticks: u64| Duration::from_micros(ticks * 1_000_000 / per_second);
+    match ticks[..] {
+        [user, nice, system, _, _, _, _, stolen, ..] => Some(Machine {
+            busy: time(user + nice + system),
+            stolen: time(stolen),
+        }),
+        _ => None,
+    }
+}
+
 /// Memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -113,7 +149,7 @@ fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-    use super::{cpu_time, listener, listening_inodes, memory};
+    use super::{cpu_time, listener, listening_inodes, machine_of, machine_time, memory};
     use std::net::TcpListener;
     use std::time::{Duration, Instant};
 
@@ -127,6 +163,17 @@ mod tests {
                 "no CPU time was counted"
             );
         }
+    }
+
+    #[test]
+    fn what_others_did_is_user_and_system_time_without_interrupts() {
+        let tick =
+            |n: u64| Duration::from_micros(n * 1_000_000 / rustix::param::clock_ticks_per_second());
+        let machine =
+            machine_of("cpu  10 1 5 900 7 70 700 3 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n").unwrap();
+        assert_eq!((machine.busy, machine.stolen), (tick(16), tick(3)));
+        assert_eq!(machine_of("intr 1 2 3"), None);
+        assert!(machine_time().unwrap().busy > Duration::ZERO);
     }
 
     #[test]

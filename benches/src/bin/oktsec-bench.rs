@@ -172,6 +172,12 @@ fn print(options: &Options, outcomes: &[Outcome]) {
             outcome.measured
         );
         println!("      {:<18} {}", "target", outcome.target);
+        if !outcome.undisturbed {
+            println!(
+                "      {:<18} others used this machine meanwhile; measure again when it is quiet",
+                "DISTURBED"
+            );
+        }
         outcome
             .details
             .iter()

@@ -22,6 +22,7 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
         measured: format!("{:.1} MB resident", megabytes(cached)),
         target: format!("<= {MEGABYTES_MAX:.0} MB"),
         holds: megabytes(cached) <= MEGABYTES_MAX,
+        undisturbed: true,
         details: vec![
             format!(
                 "anonymous {:.1} MB",

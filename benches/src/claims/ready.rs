@@ -24,6 +24,8 @@ pub(super) fn cached(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
         measured: format!("{ready:.0} ms, from starting the process to 200 on /readyz"),
         target: format!("<= {MILLIS_MAX:.0} ms"),
         holds: ready <= MILLIS_MAX,
+        // The median of several starts: one disturbed start says nothing, and a slow one only counts against us.
+        undisturbed: true,
         details: vec![
             format!(
                 "median of {STARTS} starts of `oktsec dataplane`; the slowest took {worst:.0} ms"

@@ -1,6 +1,6 @@
 //! How many messages a core does, beside how many requests a server does that decides nothing.
 
-use super::{Bench, BenchError, Outcome, median, row};
+use super::{Bench, BenchError, Outcome, Rounds, median, others, row};
 use crate::load::{Report, Shape};
 use crate::process;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) fn signed(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
         ),
         target: format!("<= {CPU_MICROS_MAX:.0} us CPU/msg"),
         holds: cpu <= CPU_MICROS_MAX,
+        undisturbed: pairs.undisturbed,
         details: Vec::new(),
     };
     Ok(vec![rate, pairs.ratio("signed_1k ratio", 0.40)])
@@ -43,6 +44,7 @@ pub(super) fn unsigned(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
 struct Pairs {
     /// Null server and ours, with the same messages.
     rounds: Vec<(Report, Report)>,
+    undisturbed: bool,
     details: Vec<String>,
 }
 
@@ -67,6 +69,7 @@ impl Pairs {
             ),
             target: format!(">= {at_least:.2} of null"),
             holds: ratio >= at_least,
+            undisturbed: self.undisturbed,
             details: self.details,
         }
     }
@@ -76,29 +79,35 @@ fn pairs(bench: &Bench, signed: bool) -> Result<Pairs, BenchError> {
     let (server, generator) = bench.two_cpus()?;
     let null = bench.null(1, &[server])?;
     let ours = bench.oktsec(1, &[server])?;
-    let mut pairs = Pairs {
-        rounds: Vec::new(),
-        details: Vec::new(),
-    };
-    for round in 0..bench.rounds {
+    let Rounds {
+        rounds,
+        undisturbed,
+    } = bench.quiet_rounds(|round| {
         let count = if signed {
             bench.messages_for(RATE_MAX)
         } else {
             UNSIGNED_MESSAGES
         };
-        let pool = bench.pool(ours.server.address, signed, count, round as u64);
+        let pool = bench.pool(ours.server.address, signed, count, round);
         let again = Arc::new(pool.to_reusable());
         let before = bench.send("null", &null, &again, &[generator], CLOSED)?;
         let after = bench.send("oktsec", &ours.server, &pool, &[generator], CLOSED)?;
-        pairs.details.push(row("null", &before));
-        pairs.details.push(row("oktsec", &after));
-        pairs.rounds.push((before, after));
-    }
+        let disturbed = others(&[&before, &after]);
+        Ok(((before, after), disturbed))
+    })?;
     let memory = process::memory(ours.server.pid)?;
-    pairs.details.push(format!(
+    let mut details: Vec<String> = rounds
+        .iter()
+        .flat_map(|(null, ours)| [row("null", null), row("oktsec", ours)])
+        .collect();
+    details.push(format!(
         "data plane after the load: {:.1} MB resident, {:.1} MB of it anonymous",
         memory.resident_kib as f64 / 1e3,
         memory.anonymous_kib as f64 / 1e3
     ));
-    Ok(pairs)
+    Ok(Pairs {
+        rounds,
+        undisturbed,
+        details,
+    })
 }

@@ -26,6 +26,9 @@ pub struct Latency {
 pub(super) struct Cpu {
     pub(super) server: Option<Duration>,
     pub(super) generator: Duration,
+    /// Of everybody, server and generator included.
+    pub(super) machine: Duration,
+    pub(super) stolen: Duration,
 }
 
 /// What a run found.
@@ -51,6 +54,8 @@ pub struct Report {
     pub server_cpus: Option<f64>,
     /// CPUs the generator used on average; near its number of threads it is the bottleneck.
     pub generator_cpus: f64,
+    /// CPUs that everybody else on this machine used on average, or that its host took away: what disturbed us.
+    pub others_cpus: Option<f64>,
     /// All answers by status, also those of the warm-up.
     pub statuses: BTreeMap<u16, u64>,
     /// Answers that were not what they had to be.
@@ -92,6 +97,10 @@ impl Report {
                 .map(|time| time.as_secs_f64() * 1e6 / answered as f64),
             server_cpus: cpu.server.map(|time| time.as_secs_f64() / seconds),
             generator_cpus: cpu.generator.as_secs_f64() / seconds,
+            others_cpus: cpu.server.map(|server| {
+                let others = cpu.machine.saturating_sub(server + cpu.generator);
+                (others + cpu.stolen).as_secs_f64() / seconds
+            }),
             statuses: tally.statuses,
             wrong: tally.wrong,
             broken: tally.broken,
@@ -133,6 +142,7 @@ impl Report {
             "server_cpu_us_per_message": self.server_cpu_micros,
             "server_cpus": self.server_cpus,
             "generator_cpus": self.generator_cpus,
+            "others_cpus": self.others_cpus,
             "statuses": statuses,
             "wrong": self.wrong,
             "broken": self.broken,
@@ -173,6 +183,9 @@ impl fmt::Display for Report {
             writeln!(f, "  server CPU   {micros:.1} us/message ({cpus:.2} CPUs)")?;
         }
         writeln!(f, "  generator    {:.2} CPUs", self.generator_cpus)?;
+        if let Some(others) = self.others_cpus {
+            writeln!(f, "  others       {others:.2} CPUs")?;
+        }
         let statuses: Vec<String> = self
             .statuses
             .iter()

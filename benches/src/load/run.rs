@@ -7,7 +7,7 @@ use super::pool::{Pool, Share};
 use super::report::{Cpu, Report};
 use super::tally::Tally;
 use crate::affinity;
-use crate::process::cpu_time;
+use crate::process::{Machine, cpu_time, machine_time};
 use monoio::utils::detect_uring;
 use std::cell::RefCell;
 use std::fmt;
@@ -126,11 +126,12 @@ pub fn run(plan: &Plan, pool: &Arc<Pool>) -> Result<Report, LoadError> {
     }
 
     let me = std::process::id();
-    let times = || -> io::Result<(Option<Duration>, Duration, Instant)> {
+    let times = || -> io::Result<(Option<Duration>, Duration, Instant, Machine)> {
         Ok((
             plan.pid.map(cpu_time).transpose()?,
             cpu_time(me)?,
             Instant::now(),
+            machine_time()?,
         ))
     };
     control.wait_until(control.from);
@@ -171,6 +172,8 @@ pub fn run(plan: &Plan, pool: &Arc<Pool>) -> Result<Report, LoadError> {
             .zip(after.0)
             .map(|(before, after)| after.saturating_sub(before)),
         generator: after.1.saturating_sub(before.1),
+        machine: after.3.busy.saturating_sub(before.3.busy),
+        stolen: after.3.stolen.saturating_sub(before.3.stolen),
     };
     Ok(Report::new(
         plan,
