@@ -9,7 +9,7 @@ use crate::{ProblemSeverity, Rule, RuleProblem, load_text};
 
 include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
 
-/// The rules of a snapshot. Invariant: ids are unique.
+/// The rules of a snapshot. Invariant: ids are unique, in any case of their letters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleSet {
     /// In catalog order, then custom rules in the order of their files.
@@ -47,12 +47,13 @@ impl RuleSet {
             .rules
             .iter()
             .enumerate()
-            .map(|(at, rule)| (rule.id.clone(), at))
+            .map(|(at, rule)| (rule.id.to_ascii_lowercase(), at))
             .collect();
         for rule in custom {
-            match by_id.get(&rule.id) {
+            let id = rule.id.to_ascii_lowercase();
+            match by_id.get(&id) {
                 None => {
-                    by_id.insert(rule.id.clone(), self.rules.len());
+                    by_id.insert(id, self.rules.len());
                     self.rules.push(rule);
                 }
                 Some(&at) if rule.overrides => self.rules[at] = rule,

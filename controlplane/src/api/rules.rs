@@ -57,6 +57,6 @@ fn overridden(snapshot: &Snapshot, rule: &Rule) -> Option<RuleAction> {
         .config
         .rules
         .iter()
-        .find(|o| o.id.eq_ignore_ascii_case(&rule.id))
+        .find(|o| o.is_about(&rule.id))
         .map(|o| o.action)
 }

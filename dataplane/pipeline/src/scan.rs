@@ -113,18 +113,17 @@ impl Weigh<'_> {
     /// Raises the verdict for a finding and says whether it is reported.
     fn keeps(&mut self, finding: &Finding) -> bool {
         match self.policy.effect(finding.rule) {
-            RuleEffect::Ignore | RuleEffect::Count => false,
-            RuleEffect::Raise(verdict) => {
-                self.verdict = self.verdict.max(verdict);
-                let agent = self.policy.agent(self.sender);
-                let blocked = agent.and_then(|a| a.blocked.as_deref());
-                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
-                if blocked.is_some_and(|rules| rules.get(index).copied().unwrap_or(true)) {
-                    self.verdict = Verdict::Block;
-                }
-                true
-            }
+            RuleEffect::Ignore | RuleEffect::Count => return false,
+            RuleEffect::Report => {}
+            RuleEffect::Raise(verdict) => self.verdict = self.verdict.max(verdict),
         }
+        let agent = self.policy.agent(self.sender);
+        let blocked = agent.and_then(|a| a.blocked.as_deref());
+        let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+        if blocked.is_some_and(|rules| rules.get(index).copied().unwrap_or(true)) {
+            self.verdict = Verdict::Block;
+        }
+        true
     }
 }
 

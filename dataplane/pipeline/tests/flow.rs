@@ -337,6 +337,40 @@ rules: [{id: T-LOW, action: block}, {id: T-CRIT, action: allow-and-flag}]
 }
 
 #[test]
+fn lanes_decide_what_acts_what_is_reported_and_what_is_only_counted() {
+    let mut plane = Plane::new(&format!(
+        "{OPEN}\nrules: [{{id: t-low, action: ignore}}, {{id: T-crit, action: allow-and-flag}}]\n"
+    ));
+    for (content, reason, reported, counted) in [
+        (
+            "attack-critical",
+            Reason::ContentFlagged,
+            &["T-CRIT"][..],
+            ("T-CRIT", "enforce"),
+        ),
+        (
+            "attack-alert",
+            Reason::Allowed,
+            &["T-ALERT"],
+            ("T-ALERT", "alert"),
+        ),
+        (
+            "attack-shadow",
+            Reason::Allowed,
+            &[],
+            ("T-SHADOW", "shadow"),
+        ),
+        ("attack-low", Reason::Allowed, &[], ("T-LOW", "ignored")),
+    ] {
+        let said = plane.unsigned("b", "a", content);
+        assert_eq!(said.reason, reason, "{content}");
+        assert_eq!(said.rules, reported, "{content}");
+        let (rule, lane) = counted;
+        assert_eq!(said.counted, [(String::from(rule), lane)], "{content}");
+    }
+}
+
+#[test]
 fn an_attack_cut_in_pieces_is_seen_whole_and_does_not_follow_its_sender() {
     let mut plane = Plane::new(OPEN);
     assert_eq!(

@@ -182,6 +182,12 @@ impl Core {
             for finding in decision.findings {
                 counters.found(finding.rule_id, finding.severity);
             }
+            let policy = &live.policy;
+            for &hit in decision.hits {
+                let rule = usize::try_from(hit).ok();
+                let rule = rule.and_then(|at| policy.database().rules().get(at));
+                counters.counted(rule.map_or("other", |rule| &rule.id), policy.lane_word(hit));
+            }
             let rendered = render(decision, live);
             let record = match rendered.record {
                 true => appends.push(decision, counters),

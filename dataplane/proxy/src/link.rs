@@ -330,6 +330,10 @@ fn warn_about_restart(before: Option<&Snapshot>, now: &Snapshot) {
         ("server.port", old.server.port != new.server.port),
         ("server.tls", old.server.tls != new.server.tls),
         ("server.workers", old.server.workers != new.server.workers),
+        (
+            "server.log_level",
+            old.server.log_level != new.server.log_level,
+        ),
         ("audit", old.audit != new.audit),
         ("node", old.node != new.node),
         (

@@ -121,8 +121,10 @@ pub(crate) struct Counters {
     pub(crate) relay_failures: Counter,
     /// Written when connections open and close, on this core.
     pub(crate) connections_open: AtomicUsize,
-    /// Rules found, by id: only messages with findings come here.
+    /// Findings that act or are listed, by rule: only messages with findings come here.
     rules: Mutex<HashMap<Box<str>, (Severity, u64)>>,
+    /// All findings, also of shadow and ignored rules, by lane and rule.
+    findings: Mutex<HashMap<&'static str, HashMap<Box<str>, u64>>>,
 }
 
 impl Default for Counters {
@@ -147,6 +149,7 @@ impl Default for Counters {
             relay_failures: Counter::default(),
             connections_open: AtomicUsize::new(0),
             rules: Mutex::default(),
+            findings: Mutex::default(),
         }
     }
 }
@@ -175,6 +178,19 @@ impl Counters {
             let known = rules.len() < RULES_COUNTED_MAX;
             let id = if known { rule } else { "other" };
             rules.entry(id.into()).or_insert((severity, 0)).1 += 1;
+        }
+    }
+
+    /// A rule found something, whatever becomes of it.
+    pub(crate) fn counted(&self, rule: &str, lane: &'static str) {
+        let mut findings = self.findings.lock();
+        let rules = findings.entry(lane).or_default();
+        if let Some(count) = rules.get_mut(rule) {
+            *count += 1;
+        } else {
+            let known = rules.len() < RULES_COUNTED_MAX;
+            let id = if known { rule } else { "other" };
+            *rules.entry(id.into()).or_insert(0) += 1;
         }
     }
 

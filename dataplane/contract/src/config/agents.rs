@@ -162,6 +162,14 @@ section! {
     }
 }
 
+impl RuleOverride {
+    /// Whether it is about the rule with this id. Case does not matter: two ids never differ in case alone,
+    /// and an override that silently means no rule would be worse.
+    pub fn is_about(&self, rule_id: &str) -> bool {
+        self.id.eq_ignore_ascii_case(rule_id)
+    }
+}
+
 words! {
     /// What the findings of an overridden rule do.
     pub enum RuleAction {

@@ -280,7 +280,7 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
             );
             continue;
         }
-        if !seen.insert(id) {
+        if !seen.insert(id.to_ascii_lowercase()) {
             check.error(
                 &at,
                 format!("duplicate rule override for {id:?}"),
@@ -288,7 +288,7 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
             );
         }
         let known = &check.cx.env.rule_ids;
-        if !known.is_empty() && !known.contains(id) {
+        if !known.is_empty() && !known.iter().any(|known| rule.is_about(known)) {
             let near = nearest_of(id, known.iter().map(String::as_str));
             let remedy = near.map_or_else(
                 || String::from("`oktsec rules` lists the rules"),

@@ -54,6 +54,8 @@ pub(crate) struct Key {
 pub(crate) enum RuleEffect {
     /// It raises the verdict to this and is reported.
     Raise(Verdict),
+    /// It is reported; the verdict stays.
+    Report,
     /// It is counted and nothing else.
     Count,
     /// The operator ignores the rule.
@@ -125,7 +127,7 @@ impl Policy {
             .map(|rule| RuleEffect::of(rule, config))
             .collect();
         for rule in &config.rules {
-            if !rules.iter().any(|known| known.id == rule.id) {
+            if !rules.iter().any(|known| rule.is_about(&known.id)) {
                 warnings.push(format!("rules: no rule has the id {:?}", rule.id));
             }
         }
@@ -215,6 +217,12 @@ impl Policy {
             .get(index)
             .copied()
             .unwrap_or(RuleEffect::Raise(Verdict::Block))
+    }
+
+    /// What findings of a rule come to, as metrics call it: the rule's lane after the operator's override, or
+    /// `ignored`.
+    pub fn lane_word(&self, rule: u32) -> &'static str {
+        self.effect(rule).as_str()
     }
 
     pub(crate) fn requires_signature(&self) -> bool {
@@ -307,11 +315,21 @@ fn category_covers(category: &str, rule: &Rule) -> bool {
 }
 
 impl RuleEffect {
+    /// The lane that findings took, as metrics call it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raise(_) => "enforce",
+            Self::Report => "alert",
+            Self::Count => "shadow",
+            Self::Ignore => "ignored",
+        }
+    }
+
     fn of(rule: &Rule, config: &Config) -> Self {
         let operator = config
             .rules
             .iter()
-            .find(|r| r.id == rule.id)
+            .find(|r| r.is_about(&rule.id))
             .map(|r| r.action);
         match (operator, rule.lane) {
             (Some(RuleAction::Ignore), _) => Self::Ignore,
@@ -319,7 +337,7 @@ impl RuleEffect {
             (Some(RuleAction::Quarantine), _) => Self::Raise(Verdict::Quarantine),
             (Some(RuleAction::AllowAndFlag), _) => Self::Raise(Verdict::Flag),
             (None, Lane::Enforce) => Self::Raise(default_verdict(rule.severity)),
-            (None, Lane::Alert) => Self::Raise(Verdict::Allow),
+            (None, Lane::Alert) => Self::Report,
             (None, Lane::Shadow | Lane::Off) => Self::Count,
         }
     }

@@ -27,6 +27,10 @@ const RULES: &str = "
 {id: T-MED, name: Medium, severity: medium, category: pii, patterns: [{contains: attack-medium}]}
 ---
 {id: T-LOW, name: Low, severity: low, category: test, patterns: [{contains: attack-low}]}
+---
+{id: T-ALERT, name: Alert, severity: critical, lane: alert, category: test, patterns: [{contains: attack-alert}]}
+---
+{id: T-SHADOW, name: Shadow, severity: critical, lane: shadow, category: test, patterns: [{contains: attack-shadow}]}
 ";
 
 fn database() -> Arc<Database> {
@@ -71,6 +75,8 @@ pub(crate) struct Said {
     pub(crate) http: u16,
     pub(crate) verdict: Verdict,
     pub(crate) rules: Vec<String>,
+    /// Every finding's rule and lane, as metrics count them.
+    pub(crate) counted: Vec<(String, &'static str)>,
     pub(crate) verified: bool,
 }
 
@@ -118,6 +124,7 @@ impl Plane {
             .open(received, body, headers, moment)
             .map_err(refused)?;
         let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+        let policy = Arc::clone(self.pipeline.policy());
         Ok(self.pipeline.decide(opened, proof, self.now, |decision| {
             let mut bytes = Vec::new();
             decision.record().encode(&mut bytes);
@@ -140,6 +147,14 @@ impl Plane {
                     .findings
                     .iter()
                     .map(|f| f.rule_id.to_owned())
+                    .collect(),
+                counted: decision
+                    .hits
+                    .iter()
+                    .map(|&rule| {
+                        let id = policy.database().rules()[rule as usize].id.clone();
+                        (id, policy.lane_word(rule))
+                    })
                     .collect(),
                 verified: decision.is_verified(),
             }

@@ -152,6 +152,22 @@ fn rules(families: &mut Families, cores: &[Arc<Counters>]) {
             (labels, *count)
         }),
     );
+    let mut all: BTreeMap<(Box<str>, &'static str), u64> = BTreeMap::new();
+    for core in cores {
+        for (&lane, rules) in core.findings.lock().iter() {
+            for (rule, count) in rules {
+                *all.entry((rule.clone(), lane)).or_default() += count;
+            }
+        }
+    }
+    families.counters(
+        "oktsec_rule_findings_total",
+        "All findings, by rule and what becomes of them: enforce, alert, shadow or ignored.",
+        all.iter().map(|((rule, lane), count)| {
+            let labels = vec![("rule_id", rule.to_string()), ("lane", (*lane).to_owned())];
+            (labels, *count)
+        }),
+    );
 }
 
 fn signatures(families: &mut Families, cores: &[Arc<Counters>]) {
@@ -482,6 +498,8 @@ mod tests {
             core.identified(SignatureState::Verified);
             core.signature_batch.observe(&BATCH_BOUNDS, 5);
             core.found("IAP-001", Severity::Critical);
+            core.counted("IAP-001", "enforce");
+            core.counted("TRY-001", "shadow");
         }
         cores[0].answered(
             Reason::SignatureInvalid,
@@ -508,6 +526,8 @@ mod tests {
             "oktsec_message_latency_seconds_bucket{status=\"delivered\",le=\"0.005\"} 2",
             "oktsec_message_latency_seconds_bucket{status=\"delivered\",le=\"+Inf\"} 2",
             "oktsec_rules_triggered_total{rule_id=\"IAP-001\",severity=\"CRITICAL\"} 2",
+            "oktsec_rule_findings_total{rule_id=\"IAP-001\",lane=\"enforce\"} 2",
+            "oktsec_rule_findings_total{rule_id=\"TRY-001\",lane=\"shadow\"} 2",
             "oktsec_signature_verifications_total{result=\"verified\"} 2",
             "oktsec_signature_verifications_total{result=\"unsigned\"} 0",
             "oktsec_signature_batch_size_bucket{le=\"8\"} 2",

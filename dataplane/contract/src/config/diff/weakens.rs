@@ -257,7 +257,7 @@ fn rules(old: &Config, new: &Config, weak: &mut Weak) {
         RuleAction::Quarantine => 2,
         RuleAction::Block => 3,
     };
-    let find = |config: &Config, id: &str| config.rules.iter().find(|r| r.id == id).cloned();
+    let find = |config: &Config, id: &str| config.rules.iter().find(|r| r.is_about(id)).cloned();
     for now in &new.rules {
         let key = format!("rules[{}]", now.id);
         match find(old, &now.id) {
