@@ -2,8 +2,10 @@
 
 use crate::exit::Failure;
 use crate::out;
-use oktsec_contract::config::{self, Config};
+use oktsec_contract::config::{self, Config, LoadFailed, Loaded};
 use oktsec_contract::paths::StatePaths;
+use oktsec_controlplane::load_with_rules;
+use oktsec_rules::{RuleProblem, RuleSet};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -15,22 +17,41 @@ pub(crate) struct Place {
     pub(crate) paths: StatePaths,
 }
 
+/// A configuration that loaded, and the rules in force with it.
+pub(crate) struct WithRules {
+    pub(crate) place: Place,
+    pub(crate) rules: RuleSet,
+    /// What was refused or has no effect among the operator's own rules.
+    pub(crate) problems: Vec<RuleProblem>,
+}
+
 impl Place {
     /// Loads the configuration that `--config`, the environment or the defaults name.
     pub(crate) fn find(explicit: Option<&Path>) -> Result<Self, Failure> {
         let config_path = config::resolve_path(explicit);
-        let loaded = config::load(&config_path).map_err(|failed| {
-            Failure::all(&failed.problems)
-                .context(format_args!("{} cannot be used:", config_path.display()))
-        })?;
-        let paths = StatePaths::for_config(&loaded.config);
-        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        Ok(Self {
-            config_path,
-            config: loaded.config,
-            warnings,
-            paths,
+        let loaded = config::load(&config_path).map_err(|failed| refused(&config_path, &failed))?;
+        Ok(Self::of(config_path, loaded))
+    }
+
+    /// The same, knowing the rules: names that mean none are among the warnings.
+    pub(crate) fn find_with_rules(explicit: Option<&Path>) -> Result<WithRules, Failure> {
+        let config_path = config::resolve_path(explicit);
+        let read =
+            load_with_rules(&config_path).map_err(|failed| refused(&config_path, &failed))?;
+        Ok(WithRules {
+            place: Self::of(config_path, read.loaded),
+            rules: read.rules,
+            problems: read.problems,
         })
+    }
+
+    fn of(config_path: PathBuf, loaded: Loaded) -> Self {
+        Self {
+            config_path,
+            paths: StatePaths::for_config(&loaded.config),
+            warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+            config: loaded.config,
+        }
     }
 
     /// Says the warnings on standard error.
@@ -49,6 +70,11 @@ impl Place {
             ))
         })
     }
+}
+
+fn refused(config_path: &Path, failed: &LoadFailed) -> Failure {
+    Failure::all(&failed.problems)
+        .context(format_args!("{} cannot be used:", config_path.display()))
 }
 
 /// The address to reach a listener at that is bound to `bind`.

@@ -19,10 +19,12 @@ mod audit;
 pub mod edit;
 mod held;
 mod link;
+mod names;
 mod publish;
 mod run;
 mod signing_key;
 
 pub use held::held_json;
+pub use names::{WithRules, load_with_rules};
 pub use run::{Options, RunError, local_socket, run};
 pub use signing_key::{audit_public_key, public_key_in};

@@ -3,9 +3,8 @@
 use super::Global;
 use crate::exit::{Exit, Outcome};
 use crate::out;
-use crate::place::Place;
+use crate::place::{Place, WithRules};
 use oktsec_contract::keys::{self, revocations};
-use oktsec_rules::RuleSet;
 use serde_json::json;
 
 /// How strictly.
@@ -18,7 +17,8 @@ pub(crate) struct Args {
 
 /// Checks the configuration and what it names: keys, revocations, rules.
 pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
-    let place = Place::find(global.config.as_deref())?;
+    let found = Place::find_with_rules(global.config.as_deref())?;
+    let WithRules { place, rules, .. } = &found;
     let config = &place.config;
     let mut warnings = place.warnings.clone();
     let mut keys_found = 0;
@@ -28,14 +28,7 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         warnings.extend(found.problems.iter().map(ToString::to_string));
         revocations::load(dir).map_err(crate::exit::Failure::new)?;
     }
-    let mut rules = RuleSet::builtin();
-    if let Some(dir) = &config.custom_rules_dir {
-        let custom = oktsec_rules::load_dir(dir);
-        warnings.extend(custom.problems.iter().map(ToString::to_string));
-        let (all, clashes) = rules.with_custom(custom.rules);
-        warnings.extend(clashes.iter().map(ToString::to_string));
-        rules = all;
-    }
+    warnings.extend(found.problems.iter().map(ToString::to_string));
     if global.json {
         out::json(&json!({
             "valid": true,

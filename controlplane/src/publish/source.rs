@@ -1,7 +1,8 @@
 //! Reads everything a snapshot is made of. All of it, every time: what is read partially cannot be compared.
 
 use crate::Options;
-use oktsec_contract::config::{self, Config};
+use crate::names::{WithRules, load_with_rules};
+use oktsec_contract::config::Config;
 use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
 use oktsec_rules::{ProblemSeverity, RuleSet};
 use std::path::PathBuf;
@@ -35,7 +36,11 @@ impl Source {
     /// Every problem of the configuration at once, or why revocations cannot be read: a key that may have been
     /// revoked must not be trusted, so that is no warning.
     pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
-        let loaded = config::load(&self.options.config_path).map_err(|failed| {
+        let WithRules {
+            loaded,
+            rules,
+            problems,
+        } = load_with_rules(&self.options.config_path).map_err(|failed| {
             failed
                 .problems
                 .iter()
@@ -64,29 +69,15 @@ impl Source {
             })?;
         }
 
-        let mut rules = RuleSet::builtin();
-        if let Some(dir) = &config.custom_rules_dir {
-            let custom = oktsec_rules::load_dir(dir);
-            let (merged, clashes) = rules.with_custom(custom.rules);
-            rules = merged;
-            warnings.extend(
-                custom
-                    .problems
-                    .iter()
-                    .chain(&clashes)
-                    .map(ToString::to_string),
-            );
-            let refused = custom.problems.iter().chain(&clashes);
-            if refused
-                .filter(|p| p.severity == ProblemSeverity::Error)
-                .count()
-                > 0
-            {
-                warnings.push(format!(
-                    "some rules of {} were refused; the others are in force",
-                    dir.display()
-                ));
-            }
+        warnings.extend(problems.iter().map(ToString::to_string));
+        let refused = problems
+            .iter()
+            .any(|problem| problem.severity == ProblemSeverity::Error);
+        if let Some(dir) = config.custom_rules_dir.as_ref().filter(|_| refused) {
+            warnings.push(format!(
+                "some rules of {} were refused; the others are in force",
+                dir.display()
+            ));
         }
         Ok(Read {
             config,

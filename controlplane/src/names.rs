@@ -1,0 +1,108 @@
+//! A configuration read together with the rules it refers to, so that names which mean nothing are named.
+//!
+//! `blocked_content: [credential-leek]` is no mistake the configuration alone can see: which categories and
+//! rules exist depends on the catalog and on the operator's own rules, and where those are says the
+//! configuration. So it is read once to find them, and looked at again knowing them.
+
+use oktsec_contract::config::{self, Env, LoadFailed, Loaded};
+use oktsec_rules::{RuleProblem, RuleSet};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Categories that mean what the examples of the Go version say, though no rule is called so.
+const CATEGORY_ALIASES: [&str; 2] = ["credentials", "pii"];
+
+/// A configuration that can be used, and the rules in force with it.
+#[derive(Clone, Debug)]
+pub struct WithRules {
+    /// The configuration; its warnings include categories and rule ids that do not exist.
+    pub loaded: Loaded,
+    /// The catalog and the operator's own rules.
+    pub rules: RuleSet,
+    /// What was refused or has no effect among the operator's own rules.
+    pub problems: Vec<RuleProblem>,
+}
+
+/// Reads a configuration and its rules.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, at once. Refused rules are no error: the others are in force.
+pub fn load_with_rules(path: &Path) -> Result<WithRules, LoadFailed> {
+    let mut env = Env::of(path);
+    let mut loaded = config::load_in(path, &env)?;
+    let mut rules = RuleSet::builtin();
+    let mut problems = Vec::new();
+    if let Some(dir) = &loaded.config.custom_rules_dir {
+        let custom = oktsec_rules::load_dir(dir);
+        let (merged, clashes) = rules.with_custom(custom.rules);
+        rules = merged;
+        problems = custom.problems;
+        problems.extend(clashes);
+    }
+    if refers_to_names(&loaded.config) {
+        env.rule_ids = rules.rules.iter().map(|rule| rule.id.clone()).collect();
+        let categories: BTreeSet<&str> = rules
+            .rules
+            .iter()
+            .map(|rule| rule.category.as_str())
+            .chain(CATEGORY_ALIASES)
+            .collect();
+        env.categories = categories.into_iter().map(str::to_owned).collect();
+        // Only its warnings: what was read with these rules is what counts, should the file change meanwhile.
+        if let Ok(knowing) = config::load_in(path, &env) {
+            loaded.warnings = knowing.warnings;
+        }
+    }
+    Ok(WithRules {
+        loaded,
+        rules,
+        problems,
+    })
+}
+
+fn refers_to_names(config: &config::Config) -> bool {
+    !config.rules.is_empty()
+        || config
+            .agents
+            .values()
+            .any(|agent| !agent.blocked_content.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::load_with_rules;
+
+    #[test]
+    fn names_that_mean_nothing_are_warned_about_and_own_rules_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oktsec.yaml");
+        std::fs::create_dir(dir.path().join("rules")).unwrap();
+        std::fs::write(
+            dir.path().join("rules/acme.yaml"),
+            "{id: ACME-1, name: Vault, severity: high, category: acme, patterns: [{contains: vault.acme.internal}]}\n",
+        )
+        .unwrap();
+        let text = "identity: {require_signature: false}\ncustom_rules_dir: rules\nagents:\n  a:\n    blocked_content: [acme, pii, credentials, credential-leek]\nrules:\n  - {id: acme-1, action: block}\n  - {id: IAP-0O1, action: block}\n";
+        std::fs::write(&path, text).unwrap();
+        let read = load_with_rules(&path).unwrap();
+        assert!(read.problems.is_empty(), "{:?}", read.problems);
+        let warnings: Vec<String> = read
+            .loaded
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let [category, rule] = &warnings[..] else {
+            panic!("two names mean nothing: {warnings:#?}");
+        };
+        assert!(
+            category.contains(":5:") && category.ends_with("did you mean credential-leak?"),
+            "{category}"
+        );
+        assert!(
+            rule.contains(":8:") && rule.contains("IAP-0O1") && rule.contains("did you mean IAP-0"),
+            "{rule}"
+        );
+    }
+}
