@@ -1,8 +1,8 @@
 //! The command line as a whole; each command's own arguments stand with the command.
 
 use crate::commands::{
-    agent, audit, completions, controlplane, dataplane, keygen, keys, logs, man, quarantine, rules,
-    run, send, serve, status, verify,
+    agent, audit, completions, controlplane, dataplane, env, keygen, keys, logs, man, quarantine,
+    rules, run, send, serve, status, tls, tokens, verify,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -62,6 +62,16 @@ pub(crate) enum Command {
     Rules(rules::Args),
     /// Check the configuration
     Verify(verify::Args),
+    /// Make, list and revoke tokens of clients that cannot sign
+    #[command(subcommand)]
+    Tokens(tokens::Command),
+    /// Make and show the authority for intercepted connections
+    #[command(subcommand)]
+    Tls(tls::Command),
+    /// Print the variables that send a program's requests through the egress proxy
+    Env(env::Env),
+    /// Run a command with these variables
+    Exec(env::Exec),
     /// Print completions for a shell
     Completions(completions::Args),
     /// Print the manual

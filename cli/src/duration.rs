@@ -4,15 +4,23 @@ use oktsec_contract::clock::Timestamp;
 
 /// Reads a point in time, relative ones before `now`.
 pub(crate) fn point(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    time_or(text, |seconds| now.minus_secs(seconds))
+}
+
+/// Reads a point in time, relative ones after `now`.
+pub(crate) fn point_ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    time_or(text, |seconds| now.plus_secs(seconds))
+}
+
+fn time_or(text: &str, relative: impl FnOnce(u64) -> Timestamp) -> Result<Timestamp, String> {
     if let Some(time) = Timestamp::parse_rfc3339(text) {
         return Ok(time);
     }
-    match seconds(text) {
-        Some(seconds) => Ok(now.minus_secs(seconds)),
-        None => Err(format!(
+    seconds(text).map(relative).ok_or_else(|| {
+        format!(
             "{text:?} is neither a duration such as 5m, 2h, 7d or 1h30m nor a time such as 2026-02-22T10:00:00Z"
-        )),
-    }
+        )
+    })
 }
 
 /// Reads a duration in whole seconds: at least one number, each with its unit.
@@ -45,7 +53,7 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{point, seconds};
+    use super::{point, point_ahead, seconds};
     use oktsec_contract::clock::Timestamp;
 
     #[test]
@@ -77,5 +85,6 @@ mod tests {
             Ok(Timestamp::from_secs(1))
         );
         assert!(point("yesterday", now).is_err());
+        assert_eq!(point_ahead("10s", now), Ok(Timestamp::from_secs(1_000_010)));
     }
 }

@@ -16,6 +16,7 @@ mod place;
 mod reader;
 mod supervisor;
 mod table;
+mod trust;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -96,6 +96,22 @@ fn verify_counts_and_warns() {
     let said = place.run(&["verify"]).expect(0);
     assert!(said.stderr.contains("did you mean can_message"), "{said:?}");
     place.run(&["verify", "--strict"]).expect(1);
+    let text = "agents:\n  a:\n    can_message: [b]\n    blocked_content: [credential-leek]\nrules:\n  - {id: IAP-0001, action: block}\n  - {id: iap-001, action: block, managed_by_policy: true}\nquarantine: {retention_days: 3}\nsurfaces: {stdio: {mode: observe}}\n";
+    place.write_config(&place.config(text));
+    let warnings = place.json(&["verify"], 0)["warnings"].to_string();
+    for text in [
+        "no rule has the category \\\"credential-leek\\\"; did you mean credential-leak?",
+        "there is no rule \\\"IAP-0001\\\", this override does nothing; did you mean IAP-001?",
+        "rules[1].managed_by_policy: has no effect",
+        "quarantine.retention_days: has no effect",
+        "surfaces.stdio: has no effect",
+    ] {
+        assert!(warnings.contains(text), "{text} in {warnings}");
+    }
+    assert!(
+        !warnings.contains("iap-001"),
+        "an id in another case is known: {warnings}"
+    );
 }
 
 #[test]
@@ -247,6 +263,74 @@ fn rules_are_listed_explained_and_checked() {
     )
     .unwrap();
     place.run(&["rules", "lint", path]).expect(1);
+}
+
+#[test]
+fn rules_are_converted_measured_and_scored() {
+    let place = Place::with_agents();
+    let theirs = place.path("theirs.yaml");
+    let text = "id: ACME-1\nname: Vault\nseverity: high\ncategory: acme\ntargets: ['*.md']\nmatch_mode: any\npatterns: [{type: contains, value: vault.acme.internal}]\nexamples:\n  true_positive: [see vault.acme.internal now]\n  false_positive: [see vault]\n";
+    std::fs::write(&theirs, text).unwrap();
+    let theirs = theirs.to_str().unwrap();
+    let ours = place.path("ours.yaml");
+    let ours = ours.to_str().unwrap();
+    let said = place.json(&["rules", "import", theirs, "--out", ours], 0);
+    assert_eq!(said["rules"], 1);
+    place.run(&["rules", "test", ours]).expect(0);
+    let back = place
+        .run(&["rules", "export", ours, "--format", "aguara"])
+        .expect(0)
+        .stdout;
+    assert!(back.contains("match_mode: any"), "{back}");
+
+    let costs = place.json(&["rules", "bench", ours], 0);
+    assert_eq!(costs[0]["id"], "ACME-1");
+    assert!(costs[0]["worst_ns_per_kib"].as_f64().unwrap() >= 0.0);
+    place
+        .run(&["rules", "bench", ours, "--rule", "NOPE"])
+        .expect(2);
+
+    let corpus = place.path("corpus.jsonl");
+    std::fs::write(
+        &corpus,
+        "{\"source\":\"s\",\"id\":1,\"label\":\"attack\",\"category\":\"acme\",\"text\":\"go to vault.acme.internal\"}\n\n{\"source\":\"s\",\"id\":\"2\",\"label\":\"benign\",\"category\":\"chat\",\"text\":\"hello\"}\n",
+    )
+    .unwrap();
+    let corpus = corpus.to_str().unwrap();
+    let verdicts = place.path("verdicts.jsonl");
+    let tally = place.json(
+        &[
+            "rules",
+            "test",
+            ours,
+            "--corpus",
+            corpus,
+            "--out",
+            verdicts.to_str().unwrap(),
+        ],
+        0,
+    );
+    assert_eq!(tally[0]["blocked"], 1, "{tally}");
+    let verdicts: Vec<serde_json::Value> = std::fs::read_to_string(&verdicts)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(verdicts.len(), 2);
+    assert_eq!(
+        (&verdicts[0]["id"], &verdicts[0]["verdict"]),
+        (&json!(1), &json!("block"))
+    );
+    assert_eq!(verdicts[0]["categories"], json!(["acme"]));
+    assert_eq!(
+        (&verdicts[1]["id"], &verdicts[1]["verdict"]),
+        (&json!("2"), &json!("allow"))
+    );
+    std::fs::write(place.path("corpus.jsonl"), "{\"id\":1}\n").unwrap();
+    let said = place
+        .run(&["rules", "test", ours, "--corpus", corpus])
+        .expect(2);
+    assert!(said.stderr.contains("line 1"), "{said:?}");
 }
 
 #[test]

@@ -111,6 +111,32 @@ fn a_killed_data_plane_comes_back_with_every_acknowledged_record() {
 }
 
 #[test]
+fn a_busy_port_and_a_second_server_are_named_and_not_retried() {
+    let place = Place::with_agents();
+    place.seed_rules(&place.path("oktsec.db.d"));
+    let taken = std::net::TcpListener::bind(("127.0.0.1", place.port)).unwrap();
+    let said = place.run(&["serve"]).expect(2);
+    assert!(
+        said.stderr.contains(&format!("port {}", place.port))
+            || said.stderr.contains(&format!(":{}", place.port)),
+        "the busy port is named: {said:?}"
+    );
+    drop(taken);
+    let _server = place.serve();
+    let said = place.run(&["serve"]).expect(2);
+    assert!(
+        said.stderr.contains("already") || said.stderr.contains(&place.port.to_string()),
+        "{said:?}"
+    );
+    let (code, decision) = place.send(
+        "research-agent",
+        "analysis-agent",
+        "the first one serves on",
+    );
+    assert_eq!(code, 0, "{decision}");
+}
+
+#[test]
 fn children_end_with_a_killed_supervisor() {
     let place = Place::with_agents();
     let server = place.serve();

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod controlplane;
 pub(crate) mod dataplane;
+pub(crate) mod env;
 pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod logs;
@@ -15,6 +16,8 @@ pub(crate) mod run;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod tls;
+pub(crate) mod tokens;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -59,6 +62,10 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Audit(command) => audit::execute(&global, command),
         Command::Rules(args) => rules::execute(&global, args),
         Command::Verify(args) => verify::execute(&global, args),
+        Command::Tokens(command) => tokens::execute(&global, command),
+        Command::Tls(command) => tls::execute(&global, command),
+        Command::Env(args) => env::print(&global, &args),
+        Command::Exec(args) => env::exec(&global, &args),
         Command::Completions(args) => completions::execute(args),
         Command::Man(args) => man::execute(args),
         Command::Version => version::execute(&global),

@@ -42,10 +42,27 @@ pub(crate) struct Plan {
 
 /// Supervises until asked to stop.
 pub(crate) fn run(plan: Plan) -> Outcome {
+    port_is_free(&plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(supervise(plan))
+}
+
+/// A server that is already there would answer "ready" in our place. The data plane looks again, and says what
+/// else may be wrong with the address.
+fn port_is_free(plan: &Plan) -> Result<(), Failure> {
+    let server = &plan.config.server;
+    let host = server.bind.trim_start_matches('[').trim_end_matches(']');
+    match std::net::TcpListener::bind((host, server.port)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(Failure::new(format_args!(
+                "port {} on {host} is in use: stop what listens there, or set server.port to another one",
+                server.port
+            )))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 async fn supervise(plan: Plan) -> Outcome {
@@ -105,9 +122,15 @@ async fn supervise(plan: Plan) -> Outcome {
 fn died(role: &mut Role, event: Event, is_ready: bool) -> Option<Failure> {
     match event {
         Event::Restarted => None,
-        Event::Exited(status) if !is_ready && status.code() == Some(2) => Some(Failure::new(
-            format_args!("{} cannot start; see its message above", role.kind().name()),
-        )),
+        // Whatever answered "ready": what could not start the first time was not it.
+        Event::Exited(status)
+            if status.code() == Some(2) && (!is_ready || role.is_first_start()) =>
+        {
+            Some(Failure::new(format_args!(
+                "{} cannot start; see its message above",
+                role.kind().name()
+            )))
+        }
         Event::Exited(status) => {
             let wait = role.schedule_restart();
             tracing::error!(

@@ -106,6 +106,11 @@ impl Role {
         self.kind
     }
 
+    /// Whether it was never restarted.
+    pub(crate) const fn is_first_start(&self) -> bool {
+        self.starts <= 1
+    }
+
     /// The next thing that happens to it. Safe to drop and call again.
     pub(crate) async fn event(&mut self) -> Event {
         match &mut self.state {

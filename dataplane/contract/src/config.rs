@@ -21,6 +21,7 @@ mod egress;
 mod env;
 pub(crate) mod field;
 mod identity;
+mod locate;
 mod net;
 mod period;
 mod problem;
@@ -49,6 +50,7 @@ pub use identity::{
     Deployment, Ephemeral, Identity, Principal, PrincipalContext, PrincipalToken, Profile,
     ReplayMode, TrustBoundaries,
 };
+pub use locate::{Located, Step, locate};
 pub use net::Cidr;
 pub use period::Period;
 pub use problem::{Level, Problem};

@@ -24,5 +24,6 @@ pub mod host;
 pub mod keys;
 pub mod paths;
 pub mod snapshot;
+pub mod token;
 
 pub use oktsec_rules::{Severity, Surface};

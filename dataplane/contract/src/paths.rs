@@ -24,6 +24,12 @@ pub struct StatePaths {
     pub snapshot: PathBuf,
     /// Folder of compiled pattern databases.
     pub rules_cache: PathBuf,
+    /// Folder of the authority that signs for intercepted hosts; made by `oktsec tls init`.
+    pub tls: PathBuf,
+    /// Its certificate, PEM, for everybody to read.
+    pub ca_cert: PathBuf,
+    /// Its private key, PKCS #8 in PEM, for its owner only.
+    pub ca_key: PathBuf,
     /// Folder of the sockets: `root`, or one with a shorter path if that is too long for a socket.
     pub sockets: PathBuf,
     /// Socket between the two processes.
@@ -61,6 +67,9 @@ impl StatePaths {
             audit: root.join("audit"),
             snapshot: root.join("snapshot"),
             rules_cache: root.join("rules"),
+            tls: root.join("tls"),
+            ca_cert: root.join("tls/ca.crt"),
+            ca_key: root.join("tls/ca.key"),
             link_socket: sockets.join("link.sock"),
             api_socket: sockets.join("api.sock"),
             supervisor_pid: root.join("supervisor.pid"),

@@ -1,7 +1,7 @@
 //! What changed between two configurations, for the log of a hot reload. Secrets are compared, never shown.
 
-use super::Config;
 use super::field::{Field, Flat, Leaf};
+use super::{Agent, Config};
 use serde::Serialize;
 use std::fmt;
 
@@ -37,24 +37,46 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let (Flat(before), Flat(after)) = (flat(old), flat(new));
     let weakened = weakens::keys(old, new);
     let mut changes = Vec::new();
+    // Agents that came or went have a line of their own, and then only what they say.
+    let came = new
+        .agents
+        .keys()
+        .filter(|name| !old.agents.contains_key(*name));
+    let went = old
+        .agents
+        .keys()
+        .filter(|name| !new.agents.contains_key(*name));
+    let mut silent = Flat::default();
+    for (what, name) in came
+        .map(|n| ("added", n))
+        .chain(went.map(|n| ("removed", n)))
+    {
+        let key = format!("agents.{name}");
+        Agent::default().flatten(&key, &mut silent);
+        changes.push((key, what.to_owned()));
+    }
+    let says = |key: &str, leaf: &Leaf| silent.0.get(key) != Some(leaf);
     for (key, leaf) in &before {
         match after.get(key) {
             Some(now) if now == leaf => {}
-            Some(now) => changes.push((key, changed(leaf, now))),
-            None => changes.push((key, format!("removed, was {}", shown(leaf)))),
+            Some(now) => changes.push((key.clone(), changed(leaf, now))),
+            None if says(key, leaf) => {
+                changes.push((key.clone(), format!("removed, was {}", shown(leaf))));
+            }
+            None => {}
         }
     }
     for (key, leaf) in &after {
-        if !before.contains_key(key) {
-            changes.push((key, format!("added: {}", shown(leaf))));
+        if !before.contains_key(key) && says(key, leaf) {
+            changes.push((key.clone(), format!("added: {}", shown(leaf))));
         }
     }
     changes.sort();
     changes
         .into_iter()
         .map(|(key, what)| Change {
-            weakens: weakened.iter().any(|weak| covers(weak, key)),
-            key: key.clone(),
+            weakens: weakened.iter().any(|weak| covers(weak, &key)),
+            key,
             what,
         })
         .collect()

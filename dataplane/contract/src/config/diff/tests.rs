@@ -33,6 +33,24 @@ fn a_diff_names_what_changed_and_never_shows_a_secret() {
 }
 
 #[test]
+fn an_agent_that_comes_says_so_and_only_what_differs_from_any_other() {
+    let without = flow("default_policy: deny\nagents: {a: {}}\n");
+    let with =
+        flow("default_policy: deny\nagents: {a: {}, b: {can_message: [a], suspended: true}}\n");
+    let lines =
+        |old, new| -> Vec<String> { diff(old, new).iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        lines(&without, &with),
+        [
+            "agents.b: added",
+            "agents.b.can_message[a]: added: a",
+            "agents.b.suspended: added: true",
+        ]
+    );
+    assert_eq!(lines(&with, &without)[0], "agents.b: removed");
+}
+
+#[test]
 fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
     for (strong, weak, key) in [
         ("", "mode: observe", "surfaces.message.mode"),

@@ -1,0 +1,174 @@
+//! What clients of the egress proxy are given: tokens, an authority, variables.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use common::{Place, is_private};
+use serde_json::json;
+
+const PROXY: &str = "forward_proxy: {enabled: true, scan_requests: true, port: 18083}\n";
+
+#[test]
+fn a_token_is_shown_once_kept_as_a_hash_and_can_be_revoked() {
+    let place = Place::with_agents();
+    let made = place.json(
+        &[
+            "tokens",
+            "create",
+            "--principal",
+            "hermit",
+            "--type",
+            "proxy_basic",
+            "--token-id",
+            "laptop",
+            "--expires",
+            "30d",
+        ],
+        0,
+    );
+    let raw = made["token"].as_str().unwrap();
+    assert!(raw.starts_with("okt_proxy_") && raw.len() == 74, "{raw}");
+    let text = place.read_config();
+    assert!(
+        text.starts_with("# kept comment\n") && text.contains("sha256:") && !text.contains(raw),
+        "{text}"
+    );
+    assert!(is_private(&place.config_path()));
+    place.run(&["verify"]).expect(0);
+
+    // Another one, by its own name; the first one's name is taken.
+    place
+        .run(&[
+            "tokens",
+            "create",
+            "--principal",
+            "hermit",
+            "--token-id",
+            "laptop",
+        ])
+        .expect(2);
+    let said = place
+        .run(&["tokens", "create", "--principal", "stranger"])
+        .expect(0);
+    assert!(said.stdout.starts_with("okt_gw_"), "{said:?}");
+    assert!(said.stderr.contains("No agent is called"), "{said:?}");
+
+    let list = place.json(&["tokens", "list"], 0);
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    assert_eq!(list[0]["status"], "active");
+    assert!(!list.to_string().contains(raw), "{list}");
+    let revoked = place.json(&["tokens", "revoke", "--token-id", "laptop"], 0);
+    assert_eq!(
+        (&revoked["changed"], &revoked["principal"]),
+        (&json!(true), &json!("hermit"))
+    );
+    let list = place.json(&["tokens", "list", "--principal", "hermit"], 0);
+    assert_eq!(list[0]["status"], "revoked");
+    assert_eq!(
+        place.json(&["tokens", "revoke", "--token-id", "laptop"], 0)["changed"],
+        false
+    );
+    place
+        .run(&["tokens", "revoke", "--token-id", "nothing"])
+        .expect(2);
+    place
+        .run(&["tokens", "create", "--principal", "a b"])
+        .expect(2);
+    place
+        .run(&["tokens", "create", "--principal", "a", "--expires", "soon"])
+        .expect(2);
+}
+
+#[test]
+fn an_authority_is_made_once_for_its_owner_and_bundled_with_the_machines_own() {
+    let place = Place::with_agents();
+    place.run(&["tls", "show-ca"]).expect(2);
+    let made = place.json(
+        &["tls", "init", "--domain", "example.com,*.internal.test"],
+        0,
+    );
+    let key = place.path("oktsec.db.d/tls/ca.key");
+    assert!(is_private(&key));
+    let before = std::fs::read(&key).unwrap();
+    let said = place.run(&["tls", "init"]).expect(2);
+    assert!(said.stderr.contains("is there already"), "{said:?}");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    for bad in ["10.0.0.1", "a..b", "", "exa mple.com"] {
+        Place::with_agents()
+            .run(&["tls", "init", "--domain", bad])
+            .expect(2);
+    }
+    let shown = place.json(&["tls", "show-ca"], 0);
+    assert_eq!(shown["sha256"], made["sha256"]);
+    assert_eq!(made["sha256"].as_str().unwrap().len(), 32 * 3 - 1);
+
+    let system = place.path("system.pem");
+    std::fs::write(
+        &system,
+        "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let bundle = place.path("all.pem");
+    let mut command = place.command(&["tls", "bundle", "--out", bundle.to_str().unwrap()]);
+    common::said(command.env("SSL_CERT_FILE", &system).output().unwrap()).expect(0);
+    let text = std::fs::read_to_string(&bundle).unwrap();
+    assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 2);
+    assert!(text.contains(shown["pem"].as_str().unwrap().trim()));
+}
+
+#[test]
+fn variables_are_printed_for_a_shell_and_set_for_a_command() {
+    let place = Place::with_agents();
+    let said = place.run(&["env"]).expect(2);
+    assert!(said.stderr.contains("forward_proxy"), "{said:?}");
+    place.write_config(&place.config(PROXY));
+    let said = place.run(&["env", "--shell", "fish"]).expect(0);
+    assert!(
+        said.stdout
+            .contains("set -gx https_proxy 'http://127.0.0.1:18083'"),
+        "{said:?}"
+    );
+    assert!(
+        !said.stdout.contains("SSL_CERT_FILE"),
+        "there is no authority: {said:?}"
+    );
+
+    let system = place.path("system.pem");
+    std::fs::write(
+        &system,
+        "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    place.run(&["tls", "init"]).expect(0);
+    let mut command = place.command(&[
+        "exec",
+        "--agent",
+        "hermit",
+        "--",
+        "sh",
+        "-c",
+        "echo \"$HTTPS_PROXY\"; grep -c BEGIN \"$SSL_CERT_FILE\"; exit 7",
+    ]);
+    let said = common::said(
+        command
+            .env("SSL_CERT_FILE", &system)
+            .env("OKTSEC_PROXY_TOKEN", "okt_proxy_abc")
+            .output()
+            .unwrap(),
+    )
+    .expect(7);
+    assert_eq!(
+        said.stdout, "http://hermit:okt_proxy_abc@127.0.0.1:18083\n2\n",
+        "{said:?}"
+    );
+    // Inside itself it does not bundle its own bundle.
+    let inner = place.path("oktsec.db.d/tls/bundle.pem");
+    let mut command =
+        place.command(&["exec", "--", "grep", "-c", "BEGIN", inner.to_str().unwrap()]);
+    let said = common::said(command.env("SSL_CERT_FILE", &inner).output().unwrap());
+    assert_ne!(said.stdout, "3\n", "{said:?}");
+    place
+        .run(&["exec", "--", "no-such-command-anywhere"])
+        .expect(2);
+}
