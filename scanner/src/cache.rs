@@ -12,14 +12,15 @@ use std::sync::Arc;
 use oktsec_rules::RuleSet;
 use sha2::{Digest, Sha256};
 
+use crate::anchor::Anchors;
 use crate::compile::{Compiled, Group, Lookup};
 use crate::engine::{self, Engine, EngineError};
 use crate::gate::Gate;
 
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
-/// Changes with this file's layout and with `dialect`.
-const FORMAT: u32 = 2;
+/// Changes with this file's layout, with `anchor` and with `dialect`.
+const FORMAT: u32 = 3;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -61,8 +62,9 @@ impl Key {
     }
 }
 
-/// Layout: magic, format, key, number of patterns, one lookup byte each, then for each group its
-/// gate, length and the engine's bytes, and SHA-256 of all before it.
+/// Layout: magic, format, key, number of patterns, one lookup byte each, length and bytes of the
+/// anchors, then for each group its gate, length and the engine's bytes, and SHA-256 of all before
+/// it.
 pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
     let file = match fs::File::open(key.path(dir)) {
         Ok(file) => file,
@@ -86,11 +88,14 @@ fn parse(bytes: &[u8], key: &Key) -> Option<Compiled> {
         .strip_prefix(&FORMAT.to_le_bytes())?
         .strip_prefix(&key.0)?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
-    let (lookups, mut rest) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
+    let (lookups, rest) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
     let lookups = lookups
         .iter()
         .map(|byte| Lookup::from_byte(*byte))
-        .collect::<Option<_>>()?;
+        .collect::<Option<Vec<_>>>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (anchors, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    let anchors = Arc::new(Anchors::from_bytes(anchors)?);
     let mut groups = Vec::new();
     while let Some((gate, tail)) = rest.split_first() {
         let (length, tail) = tail.split_first_chunk::<4>()?;
@@ -102,7 +107,11 @@ fn parse(bytes: &[u8], key: &Key) -> Option<Compiled> {
         });
         rest = tail;
     }
-    Some(Compiled { lookups, groups })
+    Some(Compiled {
+        lookups,
+        groups,
+        anchors,
+    })
 }
 
 pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()> {
@@ -112,6 +121,10 @@ pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()
     bytes.extend_from_slice(&key.0);
     bytes.extend_from_slice(&(compiled.lookups.len() as u32).to_le_bytes());
     bytes.extend(compiled.lookups.iter().map(|lookup| *lookup as u8));
+    let anchors = compiled.anchors.to_bytes();
+    let length = u32::try_from(anchors.len()).map_err(io::Error::other)?;
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&anchors);
     for group in &compiled.groups {
         let engine = group.engine.serialize().map_err(io::Error::other)?;
         let length = u32::try_from(engine.len()).map_err(io::Error::other)?;

@@ -1,14 +1,15 @@
-//! From rules to the engine's databases.
+//! From rules to anchors, and to the engine's databases for patterns that have none.
 
 use std::ffi::CString;
 use std::sync::Arc;
 
-use oktsec_rules::{ExpressionError, Lane, Pattern, Rule, RuleSet};
+use oktsec_rules::{Expression, ExpressionError, Lane, Pattern, Rule, RuleSet};
 
+use crate::anchor::{Anchors, Builder};
 use crate::dialect;
 use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
 use crate::gate::Gate;
-use crate::sweep::{REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS};
+use crate::sweep::SIGNS;
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
 const UNINDEXED_PATTERNS_MAX: usize = 32;
@@ -48,13 +49,20 @@ pub(crate) enum Lookup {
     Prefilter = 1,
     /// It does not know the pattern; the confirm always searches.
     Unindexed = 2,
+    /// Left to the anchors ([`crate::anchor`]); the engine is not asked.
+    Anchored = 3,
 }
 
 impl Lookup {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Exact, Self::Prefilter, Self::Unindexed]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Exact,
+            Self::Prefilter,
+            Self::Unindexed,
+            Self::Anchored,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -68,8 +76,9 @@ pub(crate) struct Group {
 pub(crate) struct Compiled {
     /// One for each active pattern.
     pub(crate) lookups: Vec<Lookup>,
-    /// In order of their gates; the first is always open.
+    /// In order of their gates.
     pub(crate) groups: Vec<Group>,
+    pub(crate) anchors: Arc<Anchors>,
 }
 
 /// The patterns of all rules that are not off, in order.
@@ -87,8 +96,13 @@ struct Asked {
 }
 
 pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
-    let mut asked = Vec::new();
-    for (rule, pattern) in active_patterns(rules) {
+    let mut anchors = Builder::default();
+    for (words, id) in SIGNS {
+        let hir = one_of(words).to_hir().expect("a list of words");
+        assert!(anchors.add(*id, &hir), "every word has four letters");
+    }
+    let (mut asked, mut lookups) = (Vec::new(), Vec::new());
+    for (at, (rule, pattern)) in active_patterns(rules).enumerate() {
         let refuse = |reason| CompileError::Expression {
             rule: rule.id.clone(),
             reason,
@@ -97,7 +111,18 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         for other in pattern.near.iter().chain(&rule.exclude) {
             other.to_hir().map_err(refuse)?;
         }
-        asked.push(dialect::write(&hir).map(|written| Asked {
+        if anchors.add(at as u32, &hir) {
+            lookups.push(Lookup::Anchored);
+            asked.push(None);
+            continue;
+        }
+        let written = dialect::write(&hir);
+        lookups.push(if written.is_some() {
+            Lookup::Exact
+        } else {
+            Lookup::Unindexed
+        });
+        asked.push(written.map(|written| Asked {
             expression: CString::new(written.expression).expect("bytes are written in hex"),
             gate: if written.has_long_literal {
                 Gate::Always
@@ -106,56 +131,43 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
             },
         }));
     }
-    let mut lookups: Vec<Lookup> = asked
-        .iter()
-        .map(|asked| {
-            if asked.is_some() {
-                Lookup::Exact
-            } else {
-                Lookup::Unindexed
-            }
-        })
-        .collect();
     let mut groups = Vec::new();
     for gate in Gate::ALL {
         let members: Vec<usize> = (0..asked.len())
             .filter(|at| asked[*at].as_ref().is_some_and(|asked| asked.gate == gate))
             .collect();
-        if members.is_empty() && gate != Gate::Always {
-            continue;
+        if let Some(engine) = compile_group(rules, &members, &asked, &mut lookups)? {
+            groups.push(Group {
+                gate,
+                engine: Arc::new(engine),
+            });
         }
-        let engine = Arc::new(compile_group(rules, gate, &members, &asked, &mut lookups)?);
-        groups.push(Group { gate, engine });
     }
-    Ok(Compiled { lookups, groups })
+    Ok(Compiled {
+        lookups,
+        groups,
+        anchors: Arc::new(anchors.finish()),
+    })
 }
 
-/// Compiles one group. What the engine refuses it is asked for as a prefilter, then not at all.
+/// Compiles one group, if anything is in it. What the engine refuses it is asked for as a
+/// prefilter, then not at all.
 fn compile_group(
     rules: &RuleSet,
-    gate: Gate,
     members: &[usize],
     asked: &[Option<Asked>],
     lookups: &mut [Lookup],
-) -> Result<Engine, CompileError> {
+) -> Result<Option<Engine>, CompileError> {
     loop {
         let (mut sources, mut origin) = (Vec::new(), Vec::new());
-        if gate == Gate::Always {
-            // They ride along; they also make sure that this engine is never empty.
-            sources.extend([
-                sign(REVERSED_WORDS, REVERSED_SIGN),
-                sign(ROT13_WORDS, ROT13_SIGN),
-            ]);
-            origin.extend([None, None]);
-        }
         for at in members {
             let prefilter = match lookups[*at] {
                 Lookup::Exact => 0,
                 Lookup::Prefilter => PREFILTER,
-                Lookup::Unindexed => continue,
+                Lookup::Unindexed | Lookup::Anchored => continue,
             };
             let Some(asked) = &asked[*at] else { continue };
-            origin.push(Some(*at));
+            origin.push(*at);
             sources.push(Source {
                 expression: asked.expression.clone(),
                 flags: SINGLE_MATCH | prefilter,
@@ -163,23 +175,18 @@ fn compile_group(
             });
         }
         if sources.is_empty() {
-            // Every member was refused: an expression that no text with a closed gate can match.
-            sources.push(sign(REVERSED_WORDS, REVERSED_SIGN));
-            origin.push(None);
+            return Ok(None);
         }
         let refused = match Engine::compile(&sources) {
-            Ok(engine) => return Ok(engine),
+            Ok(engine) => return Ok(Some(engine)),
             Err(refused) => refused,
         };
-        let Some(at) = refused
-            .index
-            .and_then(|index| origin.get(index).copied().flatten())
-        else {
+        let Some(at) = refused.index.and_then(|index| origin.get(index).copied()) else {
             return Err(CompileError::Compile(refused.message));
         };
         lookups[at] = match lookups[at] {
             Lookup::Exact => Lookup::Prefilter,
-            Lookup::Prefilter | Lookup::Unindexed => Lookup::Unindexed,
+            Lookup::Prefilter | Lookup::Unindexed | Lookup::Anchored => Lookup::Unindexed,
         };
         let unindexed = lookups
             .iter()
@@ -196,14 +203,7 @@ fn compile_group(
     }
 }
 
-/// An expression for words that ask for a view.
-fn sign(words: &[&str], id: u32) -> Source {
+fn one_of(words: &[&str]) -> Expression {
     let words: Vec<String> = words.iter().map(|word| word.replace('.', "\\.")).collect();
-    let expression = format!("(?i)(?:{})", words.join("|"));
-    let expression = CString::new(expression).expect("words hold no zero byte");
-    Source {
-        expression,
-        flags: SINGLE_MATCH,
-        id,
-    }
+    Expression::Regex(format!("(?i)(?:{})", words.join("|")))
 }

@@ -3,43 +3,40 @@
 //! Linear time by construction: automata only, no backtracking, and a count of attempts.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
-use regex_automata::Input;
-use regex_automata::meta::{Cache, Regex};
+use regex_automata::hybrid::dfa;
+use regex_automata::meta::{self, Regex};
+use regex_automata::nfa::thompson::{NFA, WhichCaptures};
+use regex_automata::{Anchored, Input, MatchError};
+use regex_syntax::hir::Hir;
 
+use crate::anchor::Start;
 use crate::database::{Database, PatternInfo};
 
-/// Search caches kept before all are given back: bounds memory per core.
+/// Search caches of each kind kept before all of that kind are given back: bounds memory per core.
 const CACHES_MAX: usize = 96;
 
 /// Bytes one search cache may grow to.
 const CACHE_BYTES_MAX: usize = 256 << 10;
 
-/// One expression, ready to be searched.
+/// One expression, ready to be searched. Built at its first use: most never match.
 pub(crate) struct Matcher {
-    regex: Regex,
-    /// Longest possible match, if there is one.
-    width_max: Option<usize>,
+    expression: Expression,
+    anywhere: OnceLock<Regex>,
+    /// Answers where a match that begins at a known byte ends. `None` if it cannot be built.
+    here: OnceLock<Option<dfa::DFA>>,
+    width_max: OnceLock<Option<usize>>,
 }
 
 impl Matcher {
-    pub(crate) fn new(expression: &Expression) -> Self {
-        let hir = expression
-            .to_hir()
-            .expect("compiling the database has read every expression");
-        let config = Regex::config()
-            .utf8_empty(false)
-            .nfa_size_limit(None)
-            .dfa(false)
-            .hybrid_cache_capacity(CACHE_BYTES_MAX);
-        let regex = Regex::builder()
-            .configure(config)
-            .build_from_hir(&hir)
-            .expect("the only limit is the number of states, and the expression stays below it");
+    pub(crate) fn new(expression: Expression) -> Self {
         Self {
-            regex,
-            width_max: hir.properties().maximum_len(),
+            expression,
+            anywhere: OnceLock::new(),
+            here: OnceLock::new(),
+            width_max: OnceLock::new(),
         }
     }
 
@@ -47,32 +44,78 @@ impl Matcher {
     /// match ends there or later, so none starts before `end - width_max`.
     pub(crate) fn search_start(&self, end: u64) -> usize {
         let end = usize::try_from(end).unwrap_or(usize::MAX);
-        self.width_max.map_or(0, |width| end.saturating_sub(width))
+        let width = self
+            .width_max
+            .get_or_init(|| self.hir().properties().maximum_len());
+        width.map_or(0, |width| end.saturating_sub(width))
+    }
+
+    fn hir(&self) -> Hir {
+        self.expression
+            .to_hir()
+            .expect("compiling the database has read every expression")
+    }
+
+    fn anywhere(&self) -> &Regex {
+        self.anywhere.get_or_init(|| {
+            let config = Regex::config()
+                .utf8_empty(false)
+                .nfa_size_limit(None)
+                .dfa(false)
+                .hybrid_cache_capacity(CACHE_BYTES_MAX);
+            Regex::builder()
+                .configure(config)
+                .build_from_hir(&self.hir())
+                .expect("the only limit is the number of states, and the expression is below it")
+        })
+    }
+
+    fn here(&self) -> Option<&dfa::DFA> {
+        let build = || {
+            let nfa = NFA::compiler()
+                .configure(
+                    NFA::config()
+                        .utf8(false)
+                        .nfa_size_limit(None)
+                        .which_captures(WhichCaptures::None),
+                )
+                .build_from_hir(&self.hir())
+                .ok()?;
+            let config = dfa::DFA::config()
+                .cache_capacity(CACHE_BYTES_MAX)
+                .skip_cache_capacity_check(true);
+            dfa::DFA::builder()
+                .configure(config)
+                .build_from_nfa(nfa)
+                .ok()
+        };
+        self.here.get_or_init(build).as_ref()
     }
 }
 
-/// The search caches of one scanner: regexes are shared, their caches are not.
-#[derive(Default)]
-pub(crate) struct Caches {
-    slots: Vec<Option<Box<Cache>>>,
+/// Caches of one kind, at most [`CACHES_MAX`] at a time.
+struct Pool<C> {
+    slots: Vec<Option<Box<C>>>,
     live: usize,
 }
 
-impl Caches {
-    pub(crate) fn reset(&mut self, matchers: usize) {
+impl<C> Default for Pool<C> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            live: 0,
+        }
+    }
+}
+
+impl<C> Pool<C> {
+    fn reset(&mut self, matchers: usize) {
         self.slots.clear();
         self.slots.resize_with(matchers, || None);
         self.live = 0;
     }
 
-    fn find(
-        &mut self,
-        database: &Database,
-        matcher: u32,
-        text: &[u8],
-        range: Range<usize>,
-    ) -> Option<Range<usize>> {
-        let regex = &database.matcher(matcher).regex;
+    fn get(&mut self, matcher: u32, make: impl FnOnce() -> C) -> &mut C {
         if self.slots[matcher as usize].is_none() {
             if self.live == CACHES_MAX {
                 self.slots.iter_mut().for_each(|slot| *slot = None);
@@ -80,80 +123,219 @@ impl Caches {
             }
             self.live += 1;
         }
-        let cache =
-            self.slots[matcher as usize].get_or_insert_with(|| Box::new(regex.create_cache()));
-        regex
-            .search_with(cache, &Input::new(text).range(range))
-            .map(|found| found.range())
+        self.slots[matcher as usize].get_or_insert_with(|| Box::new(make()))
     }
 }
 
-/// What a caller of [`matches`] wants next.
+/// The search caches of one scanner: expressions are shared, their caches are not.
+#[derive(Default)]
+pub(crate) struct Caches {
+    anywhere: Pool<meta::Cache>,
+    here: Pool<dfa::Cache>,
+}
+
+impl Caches {
+    pub(crate) fn reset(&mut self, matchers: usize) {
+        self.anywhere.reset(matchers);
+        self.here.reset(matchers);
+    }
+}
+
+/// What may still be spent.
+pub(crate) struct Budget<'a> {
+    /// Matches looked at.
+    pub(crate) attempts: &'a mut u32,
+    /// Bytes searched.
+    pub(crate) work: &'a mut u64,
+}
+
+impl Budget<'_> {
+    fn is_spent(&self) -> bool {
+        *self.attempts == 0 || *self.work == 0
+    }
+
+    fn searched(&mut self, bytes: usize) {
+        *self.work = self.work.saturating_sub(bytes as u64);
+    }
+}
+
+/// What a caller of [`Confirm::matches`] wants next.
 pub(crate) enum Next {
     More,
     Enough,
 }
 
-/// Calls `accept` for every match of the pattern in `text` from `start` on that holds, in order,
-/// without overlaps. Takes one of `attempts` for each match looked at; `false` if they ran out.
-pub(crate) fn matches(
-    database: &Database,
-    caches: &mut Caches,
-    pattern: &PatternInfo,
-    text: &[u8],
-    start: usize,
-    attempts: &mut u32,
-    mut accept: impl FnMut(Range<usize>) -> Next,
-) -> bool {
-    let mut at = start;
-    while let Some(found) = caches.find(database, pattern.matcher, text, at..text.len()) {
-        if *attempts == 0 {
-            return false;
-        }
-        *attempts -= 1;
-        at = found.end;
-        if holds(database, caches, pattern, text, &found) && matches!(accept(found), Next::Enough) {
-            break;
-        }
-    }
-    true
+/// Searches one text.
+pub(crate) struct Confirm<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) caches: &'a mut Caches,
+    pub(crate) text: &'a [u8],
+    pub(crate) budget: Budget<'a>,
 }
 
-fn holds(
-    database: &Database,
-    caches: &mut Caches,
-    pattern: &PatternInfo,
+impl Confirm<'_> {
+    /// Calls `accept` for every match of the pattern that holds, in order, without overlaps, given
+    /// where matches may begin: places in ascending order. `false` if the budget ran out before.
+    pub(crate) fn matches(
+        &mut self,
+        pattern: &PatternInfo,
+        starts: impl Iterator<Item = Start> + Clone,
+        mut accept: impl FnMut(Range<usize>) -> Next,
+    ) -> bool {
+        let anywhere = starts
+            .clone()
+            .filter_map(|start| match start {
+                Start::From(at) => Some(at),
+                Start::At(_) => None,
+            })
+            .min();
+        let mut next = 0;
+        if let Some(from) = anywhere {
+            let known = starts.filter_map(|start| match start {
+                Start::At(at) => Some(at),
+                Start::From(_) => None,
+            });
+            next = from.min(known.min().unwrap_or(from));
+            loop {
+                let found = self.find(pattern.matcher, next..self.text.len());
+                self.budget
+                    .searched(found.as_ref().map_or(self.text.len(), |found| found.end) - next);
+                let Some(found) = found else { return true };
+                if self.budget.is_spent() {
+                    return false;
+                }
+                next = found.end;
+                if let Next::Enough = self.look_at(pattern, found, &mut accept) {
+                    return true;
+                }
+            }
+        }
+        for start in starts {
+            let (Start::At(at) | Start::From(at)) = start;
+            if at < next {
+                continue;
+            }
+            if self.budget.is_spent() {
+                return false;
+            }
+            let Some(end) = self.end_of_match(pattern.matcher, at) else {
+                continue;
+            };
+            next = end;
+            if let Next::Enough = self.look_at(pattern, at..end, &mut accept) {
+                return true;
+            }
+        }
+        true
+    }
+
+    fn look_at(
+        &mut self,
+        pattern: &PatternInfo,
+        found: Range<usize>,
+        accept: &mut impl FnMut(Range<usize>) -> Next,
+    ) -> Next {
+        *self.budget.attempts = self.budget.attempts.saturating_sub(1);
+        if self.holds(pattern, &found) {
+            accept(found)
+        } else {
+            Next::More
+        }
+    }
+
+    /// The first match in a part of the text; what surrounds the part is seen by borders only.
+    fn find(&mut self, matcher: u32, range: Range<usize>) -> Option<Range<usize>> {
+        let regex = self.database.matcher(matcher).anywhere();
+        let cache = self.caches.anywhere.get(matcher, || regex.create_cache());
+        regex
+            .search_with(cache, &Input::new(self.text).range(range))
+            .map(|found| found.range())
+    }
+
+    /// The end of the match that begins at `at`.
+    fn end_of_match(&mut self, matcher: u32, at: usize) -> Option<usize> {
+        let shared = self.database.matcher(matcher);
+        if let Some(dfa) = shared.here() {
+            let cache = self.caches.here.get(matcher, || dfa.create_cache());
+            let mut searched = 0;
+            if let Ok(end) = end_of_match(dfa, cache, self.text, at, &mut searched) {
+                self.budget.searched(searched);
+                return end;
+            }
+        }
+        let regex = shared.anywhere();
+        let cache = self.caches.anywhere.get(matcher, || regex.create_cache());
+        let input = Input::new(self.text).range(at..).anchored(Anchored::Yes);
+        let end = regex.search_with(cache, &input).map(|found| found.end());
+        self.budget.searched(end.unwrap_or(self.text.len()) - at);
+        end
+    }
+
+    fn holds(&mut self, pattern: &PatternInfo, found: &Range<usize>) -> bool {
+        let text = self.text;
+        let around = |window: usize| {
+            found.start.saturating_sub(window)..found.end.saturating_add(window).min(text.len())
+        };
+        if !pattern
+            .checks
+            .iter()
+            .all(|check| check.passes(&text[found.clone()]))
+        {
+            return false;
+        }
+        if let Some(near) = pattern.near {
+            let window = around(NEAR_WINDOW_BYTES);
+            let before = window.start..found.start;
+            let after = found.end..window.end;
+            if self.find(near, before).is_none() && self.find(near, after).is_none() {
+                return false;
+            }
+        }
+        let excludes = self.database.infos()[pattern.rule as usize]
+            .excludes
+            .clone();
+        for exclude in excludes {
+            if self.find(exclude, around(EXCLUDE_WINDOW_BYTES)).is_some() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Walks the automaton from `at` on until no match can become longer, or better.
+fn end_of_match(
+    dfa: &dfa::DFA,
+    cache: &mut dfa::Cache,
     text: &[u8],
-    found: &Range<usize>,
-) -> bool {
-    let around = |window: usize| {
-        found.start.saturating_sub(window)..found.end.saturating_add(window).min(text.len())
-    };
-    if !pattern
-        .checks
-        .iter()
-        .all(|check| check.passes(&text[found.clone()]))
-    {
-        return false;
-    }
-    if let Some(near) = pattern.near {
-        let window = around(NEAR_WINDOW_BYTES);
-        let before = window.start..found.start;
-        let after = found.end..window.end;
-        if caches.find(database, near, text, before).is_none()
-            && caches.find(database, near, text, after).is_none()
-        {
-            return false;
+    at: usize,
+    searched: &mut usize,
+) -> Result<Option<usize>, MatchError> {
+    let input = Input::new(text).range(at..).anchored(Anchored::Yes);
+    let mut state = dfa.start_state_forward(cache, &input)?;
+    let mut end = None;
+    for (offset, byte) in text[at..].iter().enumerate() {
+        state = dfa
+            .next_state(cache, state, *byte)
+            .map_err(|_| MatchError::gave_up(at + offset))?;
+        *searched = offset + 1;
+        if state.is_tagged() {
+            // The automaton says so one byte late: this byte is not part of the match.
+            if state.is_match() {
+                end = Some(at + offset);
+            } else if state.is_dead() {
+                return Ok(end);
+            } else if state.is_quit() {
+                return Err(MatchError::quit(*byte, at + offset));
+            }
         }
     }
-    let excludes = database.infos()[pattern.rule as usize].excludes.clone();
-    for exclude in excludes {
-        if caches
-            .find(database, exclude, text, around(EXCLUDE_WINDOW_BYTES))
-            .is_some()
-        {
-            return false;
-        }
-    }
-    true
+    state = dfa
+        .next_eoi_state(cache, state)
+        .map_err(|_| MatchError::gave_up(text.len()))?;
+    Ok(if state.is_match() {
+        Some(text.len())
+    } else {
+        end
+    })
 }

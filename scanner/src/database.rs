@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use oktsec_rules::{Check, Expression, Lane, MatchMode, Rule, RuleSet, Surface};
 
+use crate::anchor::Anchors;
 use crate::cache::{self, CacheOutcome};
 use crate::compile::{self, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
@@ -32,11 +33,6 @@ impl RuleInfo {
     }
 }
 
-struct MatcherCell {
-    expression: Expression,
-    matcher: OnceLock<Matcher>,
-}
-
 /// The compiled rules. Memory: the engine's database, and a matcher for each pattern that ever
 /// matched.
 pub struct Database {
@@ -45,8 +41,9 @@ pub struct Database {
     infos: Vec<RuleInfo>,
     patterns: Vec<PatternInfo>,
     unindexed: Vec<u32>,
-    matchers: Vec<MatcherCell>,
+    matchers: Vec<Matcher>,
     groups: Vec<Group>,
+    anchors: Arc<Anchors>,
 }
 
 impl Database {
@@ -90,24 +87,31 @@ impl Database {
         self.hash
     }
 
-    /// Memory of the engine's part.
+    /// Memory of what finds patterns: anchors, and the engine's databases.
     pub fn size_bytes(&self) -> usize {
-        self.groups
+        let engines: usize = self
+            .groups
             .iter()
             .map(|group| group.engine.size_bytes())
-            .sum()
+            .sum();
+        engines + self.anchors.size_bytes()
     }
 
-    /// Rules with a pattern the engine cannot index exactly: slower than others.
+    /// Rules with a pattern that neither has anchors nor is known to the engine: it is searched
+    /// for in every content.
     pub fn slow_rules(&self) -> impl Iterator<Item = &Rule> {
         self.patterns
             .iter()
-            .filter(|pattern| pattern.lookup != Lookup::Exact)
+            .filter(|pattern| matches!(pattern.lookup, Lookup::Prefilter | Lookup::Unindexed))
             .map(|pattern| &self.rules[pattern.rule as usize])
     }
 
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    pub(crate) fn anchors(&self) -> &Anchors {
+        &self.anchors
     }
 
     pub(crate) fn infos(&self) -> &[RuleInfo] {
@@ -127,19 +131,19 @@ impl Database {
     }
 
     pub(crate) fn matcher(&self, index: u32) -> &Matcher {
-        let cell = &self.matchers[index as usize];
-        cell.matcher.get_or_init(|| Matcher::new(&cell.expression))
+        &self.matchers[index as usize]
     }
 
     fn assemble(rules: &RuleSet, compiled: Compiled) -> Self {
-        let Compiled { lookups, groups } = compiled;
+        let Compiled {
+            lookups,
+            groups,
+            anchors,
+        } = compiled;
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         let mut add = |expression: &Expression| {
-            matchers.push(MatcherCell {
-                expression: expression.clone(),
-                matcher: OnceLock::new(),
-            });
+            matchers.push(Matcher::new(expression.clone()));
             (matchers.len() - 1) as u32
         };
         let mut infos = Vec::with_capacity(rules.rules.len());
@@ -178,6 +182,7 @@ impl Database {
             unindexed,
             matchers,
             groups,
+            anchors,
         }
     }
 }

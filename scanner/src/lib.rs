@@ -27,6 +27,7 @@
 //! A body of any length is scanned as it passes with a [`StreamState`]; what that promises
 //! for a rule is its [`guarantee`].
 
+mod anchor;
 mod cache;
 mod compile;
 mod confirm;
@@ -42,6 +43,7 @@ mod finding;
 pub mod fuzz_entry;
 mod gate;
 pub mod naive;
+mod rarity;
 mod scanner;
 mod stream;
 mod sweep;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use oktsec_rules::Surface;
 
+use crate::anchor::Start;
 use crate::database::Database;
-use crate::engine::{EngineError, RawMatch};
+use crate::engine::EngineError;
 use crate::finding::{ScanError, Scanned};
-use crate::sweep::{Prefilter, REVERSED_SIGN, REVERSED_WORDS, ROT13_SIGN, ROT13_WORDS, Sweep};
+use crate::sweep::{Prefilter, SIGNS, Suspect, Sweep};
 
 /// The oracle of the tests, and of `oktsec rules test`.
 pub struct NaiveScanner {
     database: Arc<Database>,
-    everything: Everything,
     sweep: Sweep,
 }
 
@@ -24,43 +24,47 @@ impl NaiveScanner {
     pub fn new(database: Arc<Database>) -> Self {
         let mut sweep = Sweep::default();
         sweep.reset(&database);
-        let all = (0..database.patterns().len() as u32).map(|pattern| RawMatch { pattern, end: 0 });
-        Self {
-            everything: Everything(all.collect()),
-            sweep,
-            database,
-        }
+        Self { database, sweep }
     }
 
     /// As [`Scanner::scan`](crate::Scanner::scan), with the same result.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
         self.sweep
-            .run(&self.database, &mut self.everything, content, surface)
+            .run(&self.database, &mut Everything, content, surface)
     }
 }
 
-/// Claims that every pattern occurs.
-struct Everything(Vec<RawMatch>);
+/// Claims that every pattern occurs, anywhere.
+struct Everything;
 
 impl Prefilter for Everything {
-    fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
-        self.0.clear();
-        let all = 0..database.patterns().len() as u32;
-        self.0
-            .extend(all.map(|pattern| RawMatch { pattern, end: 0 }));
-        let lower = text.to_ascii_lowercase();
-        let holds = |words: &[&str]| {
-            words.iter().any(|word| {
-                lower
-                    .windows(word.len())
-                    .any(|part| part == word.as_bytes())
-            })
+    fn suspects(
+        &mut self,
+        database: &Database,
+        text: &[u8],
+        _: &mut u64,
+        suspects: &mut Vec<Suspect>,
+    ) -> Result<(), EngineError> {
+        let anywhere = |pattern| Suspect {
+            pattern,
+            start: Start::From(0),
         };
-        for (words, pattern) in [(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)] {
-            if holds(words) {
-                self.0.push(RawMatch { pattern, end: 0 });
+        suspects.extend((0..database.patterns().len() as u32).map(anywhere));
+        let lower = text.to_ascii_lowercase();
+        let holds = |word: &&str| {
+            lower
+                .windows(word.len())
+                .any(|part| part == word.as_bytes())
+        };
+        for (words, sign) in SIGNS {
+            if words.iter().any(holds) {
+                suspects.push(anywhere(*sign));
             }
         }
-        Ok(&self.0)
+        Ok(())
+    }
+
+    fn work(&self, _: usize) -> u64 {
+        u64::MAX
     }
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use oktsec_rules::Surface;
 
+use crate::anchor::{Marks, Start};
+use crate::compile::Lookup;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
-use crate::sweep::{Prefilter, RESERVED_HITS, Sweep};
+use crate::sweep::{Prefilter, Suspect, Sweep};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
 pub const CONTENT_BYTES_MAX: usize = 64 << 20;
@@ -16,7 +18,7 @@ pub const CONTENT_BYTES_MAX: usize = 64 << 20;
 /// Owns scratch space and buffers; reused from content to content.
 pub struct Scanner {
     database: Arc<Database>,
-    prefilter: Vectorscan,
+    prefilter: Fast,
     sweep: Sweep,
 }
 
@@ -26,7 +28,7 @@ impl Scanner {
         let mut sweep = Sweep::default();
         sweep.reset(&database);
         Ok(Self {
-            prefilter: Vectorscan::new(&database)?,
+            prefilter: Fast::new(&database)?,
             sweep,
             database,
         })
@@ -34,7 +36,7 @@ impl Scanner {
 
     /// Changes over to another database; on failure the old one stays.
     pub fn set_database(&mut self, database: Arc<Database>) -> Result<(), EngineError> {
-        self.prefilter = Vectorscan::new(&database)?;
+        self.prefilter = Fast::new(&database)?;
         self.sweep.reset(&database);
         self.database = database;
         Ok(())
@@ -57,11 +59,13 @@ impl Scanner {
     /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
     #[doc(hidden)]
     pub fn suspects(&mut self, content: &[u8]) -> Result<Vec<u32>, ScanError> {
-        let hits = self.prefilter.hits(&self.database, content)?;
+        let (mut suspects, mut work) = (Vec::new(), u64::MAX);
+        self.prefilter
+            .suspects(&self.database, content, &mut work, &mut suspects)?;
         let patterns = self.database.patterns();
-        Ok(hits
+        Ok(suspects
             .iter()
-            .filter_map(|hit| patterns.get(hit.pattern as usize))
+            .filter_map(|suspect| patterns.get(suspect.pattern as usize))
             .map(|pattern| pattern.rule)
             .collect())
     }
@@ -76,14 +80,15 @@ impl Scanner {
     }
 }
 
-/// Asks Vectorscan which patterns occur.
-struct Vectorscan {
+/// Asks the anchors, and Vectorscan for patterns that have none.
+struct Fast {
     sessions: Vec<(Gate, Session)>,
     /// Invariant: room for every pattern, so that the callback never allocates.
     hits: Vec<RawMatch>,
+    marks: Marks,
 }
 
-impl Vectorscan {
+impl Fast {
     fn new(database: &Database) -> Result<Self, EngineError> {
         let sessions = database
             .groups()
@@ -91,26 +96,53 @@ impl Vectorscan {
             .map(|group| Ok((group.gate, Session::new(Arc::clone(&group.engine))?)));
         Ok(Self {
             sessions: sessions.collect::<Result<_, EngineError>>()?,
-            hits: Vec::with_capacity(database.patterns().len() + RESERVED_HITS),
+            hits: Vec::with_capacity(database.patterns().len()),
+            marks: Marks::default(),
         })
     }
 }
 
-impl Prefilter for Vectorscan {
-    fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError> {
+impl Prefilter for Fast {
+    fn suspects(
+        &mut self,
+        database: &Database,
+        text: &[u8],
+        work: &mut u64,
+        suspects: &mut Vec<Suspect>,
+    ) -> Result<(), EngineError> {
+        database
+            .anchors()
+            .scan(text, &mut self.marks, work, |pattern, start| {
+                suspects.push(Suspect { pattern, start });
+            });
         self.hits.clear();
-        let open = Open::of(text);
-        for (gate, session) in &mut self.sessions {
-            if open.passes(*gate) {
-                session.scan(text, &mut self.hits)?;
+        if !self.sessions.is_empty() {
+            let open = Open::of(text);
+            for (gate, session) in &mut self.sessions {
+                if open.passes(*gate) {
+                    session.scan(text, &mut self.hits)?;
+                }
             }
         }
-        for pattern in database.unindexed() {
-            self.hits.push(RawMatch {
-                pattern: *pattern,
-                end: 0,
+        for hit in &self.hits {
+            let Some(pattern) = database.patterns().get(hit.pattern as usize) else {
+                continue;
+            };
+            let start = match pattern.lookup {
+                Lookup::Exact => database.matcher(pattern.matcher).search_start(hit.end),
+                Lookup::Prefilter | Lookup::Unindexed | Lookup::Anchored => 0,
+            };
+            suspects.push(Suspect {
+                pattern: hit.pattern,
+                start: Start::From(start),
             });
         }
-        Ok(&self.hits)
+        for pattern in database.unindexed() {
+            suspects.push(Suspect {
+                pattern: *pattern,
+                start: Start::From(0),
+            });
+        }
+        Ok(())
     }
 }

@@ -3,18 +3,23 @@
 //! Bounded on every axis, and each bound that is reached is reported: attempts to confirm,
 //! findings kept, views and their bytes (see [`crate::view`]).
 
+use std::ops::Range;
+
 use oktsec_rules::Surface;
 
-use crate::compile::Lookup;
-use crate::confirm::{self, Caches, Next};
+use crate::anchor::Start;
+use crate::confirm::{Budget, Caches, Confirm, Next};
 use crate::database::Database;
-use crate::engine::{EngineError, RawMatch};
+use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::view::{View, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
 const FINDINGS_PER_RULE_MAX: usize = 8;
+
+/// Suspects whose memory is kept for the next content.
+const SUSPECTS_KEPT_MAX: usize = 16 << 10;
 
 /// Findings kept of one content.
 const FINDINGS_MAX: usize = 512;
@@ -25,14 +30,20 @@ const ATTEMPTS_MIN: u32 = 1024;
 /// One more match is looked at for each so many bytes.
 const BYTES_PER_ATTEMPT: usize = 16;
 
-/// Hits beside those of patterns.
-pub(crate) const RESERVED_HITS: usize = 4;
+/// Bytes that may be searched for one content, all its views together: so many in any case, and
+/// so many more for each of its bytes.
+const WORK_MIN: u64 = 256 << 10;
+const WORK_PER_BYTE: u64 = 24;
 
 /// Reported by a prefilter, beside patterns of rules, for a text that holds [`REVERSED_WORDS`].
 pub(crate) const REVERSED_SIGN: u32 = u32::MAX - 1;
 
 /// The same for [`ROT13_WORDS`].
 pub(crate) const ROT13_SIGN: u32 = u32::MAX - 2;
+
+/// Words that ask for a view, and what a prefilter reports for them.
+pub(crate) const SIGNS: &[(&[&str], u32)] =
+    &[(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)];
 
 /// Words of attacks, read from the end.
 pub(crate) const REVERSED_WORDS: &[&str] = &[
@@ -73,9 +84,36 @@ struct Signs {
     rot13: bool,
 }
 
-/// Says which patterns may occur in a text: more is allowed, fewer is not.
+/// A pattern that may match, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    pub(crate) pattern: u32,
+    pub(crate) start: Start,
+}
+
+impl Suspect {
+    fn place(&self) -> usize {
+        match self.start {
+            Start::At(at) | Start::From(at) => at,
+        }
+    }
+}
+
+/// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
-    fn hits(&mut self, database: &Database, text: &[u8]) -> Result<&[RawMatch], EngineError>;
+    /// Appends to `suspects`. Takes what it looks at from `work`, and may stop when that is spent.
+    fn suspects(
+        &mut self,
+        database: &Database,
+        text: &[u8],
+        work: &mut u64,
+        suspects: &mut Vec<Suspect>,
+    ) -> Result<(), EngineError>;
+
+    /// Bytes that may be searched for a content of this length.
+    fn work(&self, len: usize) -> u64 {
+        WORK_MIN + WORK_PER_BYTE * len as u64
+    }
 }
 
 /// The buffers of one scanner.
@@ -83,7 +121,9 @@ pub(crate) trait Prefilter {
 pub(crate) struct Sweep {
     views: Views,
     caches: Caches,
-    hits: Vec<RawMatch>,
+    suspects: Vec<Suspect>,
+    /// Bytes that may still be searched.
+    work: u64,
     findings: Vec<Finding>,
     limits: LimitsReached,
 }
@@ -92,8 +132,7 @@ impl Sweep {
     /// Forgets everything tied to the database before.
     pub(crate) fn reset(&mut self, database: &Database) {
         self.caches.reset(database.matcher_count());
-        self.hits.clear();
-        self.hits.reserve(database.patterns().len() + RESERVED_HITS);
+        self.suspects = Vec::new();
         self.findings.clear();
     }
 
@@ -111,6 +150,7 @@ impl Sweep {
                 bytes: content.len(),
             });
         }
+        self.work = prefilter.work(content.len());
         let signs = self.text(database, prefilter, content, None, surface)?;
         let mut views = std::mem::take(&mut self.views);
         views.start(content, &mut self.limits);
@@ -160,10 +200,13 @@ impl Sweep {
         surface: Surface,
     ) -> Result<Signs, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
-        self.hits.clear();
-        self.hits.extend_from_slice(prefilter.hits(database, text)?);
+        self.suspects.clear();
+        prefilter.suspects(database, text, &mut self.work, &mut self.suspects)?;
+        if self.work == 0 {
+            self.limits.insert(Limit::Confirms);
+        }
         let mut signs = Signs::default();
-        self.hits.retain(|hit| match hit.pattern {
+        self.suspects.retain(|suspect| match suspect.pattern {
             REVERSED_SIGN => {
                 signs.reversed = true;
                 false
@@ -174,32 +217,38 @@ impl Sweep {
             }
             pattern => (pattern as usize) < database.patterns().len(),
         });
-        if self.hits.is_empty() {
+        if self.suspects.is_empty() {
             return Ok(signs);
         }
-        self.hits.sort_unstable_by_key(|hit| hit.pattern);
+        self.suspects
+            .sort_unstable_by_key(|suspect| (suspect.pattern, suspect.place()));
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
-        let hits = std::mem::take(&mut self.hits);
-        for group in hits.chunk_by(|a, b| rule_of(database, a) == rule_of(database, b)) {
-            let rule = rule_of(database, &group[0]);
+        let suspects = std::mem::take(&mut self.suspects);
+        let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
+        for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {
+            let rule = rule_of(&group[0]);
             let info = &database.infos()[rule as usize];
-            if !info.applies_to(surface) || (info.all && group.len() < info.patterns.len()) {
+            let patterns = || group.chunk_by(|a, b| a.pattern == b.pattern).count();
+            if !info.applies_to(surface) || (info.all && patterns() < info.patterns.len()) {
                 continue;
             }
             self.rule(database, text, view, rule, group, &mut attempts);
         }
-        self.hits = hits;
+        self.suspects = suspects;
+        if self.suspects.capacity() > SUSPECTS_KEPT_MAX {
+            self.suspects = Vec::new();
+        }
         Ok(signs)
     }
 
-    /// Confirms the raw matches of one rule in one text.
+    /// Confirms what one rule is suspected of in one text.
     fn rule(
         &mut self,
         database: &Database,
         text: &[u8],
         view: Option<(&Views, usize)>,
         rule: u32,
-        group: &[RawMatch],
+        group: &[Suspect],
         attempts: &mut u32,
     ) {
         let info = &database.infos()[rule as usize];
@@ -207,54 +256,48 @@ impl Sweep {
             caches,
             findings,
             limits,
+            work,
             ..
         } = self;
-        let start = |hit: &RawMatch| {
-            let pattern = &database.patterns()[hit.pattern as usize];
-            match pattern.lookup {
-                Lookup::Exact if hit.end > 0 => {
-                    database.matcher(pattern.matcher).search_start(hit.end)
-                }
-                Lookup::Exact | Lookup::Prefilter | Lookup::Unindexed => 0,
-            }
+        let mut confirm = Confirm {
+            database,
+            caches,
+            text,
+            budget: Budget { attempts, work },
         };
+        fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
+            of.iter().map(|suspect| suspect.start)
+        }
+        let pattern = |of: &[Suspect]| &database.patterns()[of[0].pattern as usize];
+        let mut places = group;
         if info.all {
             // All but the first must hold somewhere; the first says where.
-            for hit in &group[1..] {
-                let pattern = &database.patterns()[hit.pattern as usize];
+            let first = group.partition_point(|suspect| suspect.pattern == group[0].pattern);
+            for of in group[first..].chunk_by(|a, b| a.pattern == b.pattern) {
                 let mut found = false;
                 let accept = |_| {
                     found = true;
                     Next::Enough
                 };
-                if !confirm::matches(
-                    database,
-                    caches,
-                    pattern,
-                    text,
-                    start(hit),
-                    attempts,
-                    accept,
-                ) {
+                if !confirm.matches(pattern(of), starts(of), accept) {
                     limits.insert(Limit::Confirms);
                 }
                 if !found {
                     return;
                 }
             }
+            places = &group[..first];
         }
         let mut of_rule = findings
             .iter()
             .filter(|finding| finding.rule == rule)
             .count();
-        let places = if info.all { &group[..1] } else { group };
-        for hit in places {
+        for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
             if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
                 limits.insert(Limit::Findings);
                 return;
             }
-            let pattern = &database.patterns()[hit.pattern as usize];
-            let accept = |found: std::ops::Range<usize>| {
+            let accept = |found: Range<usize>| {
                 let found = found.start as u32..found.end as u32;
                 let (span, kind) = match view {
                     None => (found, View::Raw),
@@ -279,21 +322,9 @@ impl Sweep {
                 }
                 Next::More
             };
-            if !confirm::matches(
-                database,
-                caches,
-                pattern,
-                text,
-                start(hit),
-                attempts,
-                accept,
-            ) {
+            if !confirm.matches(pattern(of), starts(of), accept) {
                 limits.insert(Limit::Confirms);
             }
         }
     }
-}
-
-fn rule_of(database: &Database, hit: &RawMatch) -> u32 {
-    database.patterns()[hit.pattern as usize].rule
 }

@@ -7,9 +7,9 @@
 //! it finds one, and what it then suspects costs a confirm. So each run of neighbouring units is
 //! priced by the rarity of its literals and of itself in ordinary text, and the cheapest is kept.
 
-mod rarity;
-
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+
+use crate::rarity;
 
 /// States above which an expression is cut even if a part of it costs more.
 const STATES_MAX: usize = 120;

@@ -35,19 +35,20 @@ pub(super) fn next(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Foun
     while at < text.len() {
         let byte = text[at];
         let starts = at == 0 || !is_token(text[at - 1]);
-        if byte == b'<' && text.get(at + 1) == Some(&b'~') {
-            if let Some(found) = ascii85(text, at, out) {
-                return Some(found);
-            }
+        if byte == b'<'
+            && text.get(at + 1) == Some(&b'~')
+            && let Some(found) = ascii85(text, at, out)
+        {
+            return Some(found);
         }
         if !starts || !is_token(byte) {
             at += 1;
             continue;
         }
-        if byte.is_ascii_hexdigit() {
-            if let Some(found) = codes(text, at, out) {
-                return Some(found);
-            }
+        if byte.is_ascii_hexdigit()
+            && let Some(found) = codes(text, at, out)
+        {
+            return Some(found);
         }
         let range = run(text, at);
         if let Some(found) = open_run(text, range.clone(), out) {
@@ -122,10 +123,11 @@ fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found
     if is_hex {
         return open(range, out, |out| hex(body, out));
     }
-    if lower == 0 && body.len() >= BASE32_BYTES_MIN {
-        if let Some(found) = open(range.clone(), out, |out| base32(body, out)) {
-            return Some(found);
-        }
+    if lower == 0
+        && body.len() >= BASE32_BYTES_MIN
+        && let Some(found) = open(range.clone(), out, |out| base32(body, out))
+    {
+        return Some(found);
     }
     // Words, paths and identifiers have no capitals and digits mixed in.
     if upper == 0 || (lower == 0 && digit == 0) {

@@ -1,0 +1,604 @@
+//! A small automaton that says whether a text may match from here on, or up to here.
+//!
+//! Each byte an expression can match is a position, at most 128 of them, and the positions a text
+//! is at are the bits of one word (Glushkov's construction). An expression that needs more is cut
+//! there, long repetitions become endless, borders are ignored: it passes what the expression
+//! matches and a little more. It has no state of its own, so all cores share it.
+
+use std::collections::HashMap;
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+use serde::{Deserialize, Serialize};
+
+use super::item::{Item, flatten, len_max, single};
+use super::set::Set;
+
+/// Bits of a word.
+pub(super) const POSITIONS_MAX: usize = 128;
+
+/// Bytes looked at before a text is taken to pass.
+const BYTES_MAX: usize = 192;
+
+/// Repetitions of one byte that are counted; more are read as "and so on".
+const COUNTED_MAX: u32 = 16;
+
+/// Positions the copies of a repeated group may take; beyond, it is read as any of its bytes. The
+/// smaller number counts if not everything fits otherwise.
+const GROUP_POSITIONS_MAX: usize = 64;
+const SHORT_GROUP_POSITIONS_MAX: usize = 20;
+
+/// States of a table.
+const DEAD: u8 = 0;
+const ACCEPT: u8 = 1;
+const START: u8 = 2;
+
+/// An answer about a text before a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// Every place where the expression may begin was reported.
+    Known,
+    /// It may begin farther away.
+    Farther,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Automaton {
+    /// For each byte its class.
+    class_of: Vec<u8>,
+    /// For each class the positions that take it.
+    reach: Vec<u128>,
+    /// For each position those that may follow.
+    follow: Vec<u128>,
+    /// The same as a table, if it is small: for each state and class the next state. States are
+    /// sets of positions; [`DEAD`] and [`ACCEPT`] are the last ones entered.
+    table: Vec<u8>,
+    first: u128,
+    accept: u128,
+    /// Passes everything.
+    empty: bool,
+    /// Ends before its expression does.
+    cut: bool,
+    /// Longest text the expression matches, if that is less than [`BYTES_MAX`].
+    bytes_max: Option<u32>,
+}
+
+impl Automaton {
+    /// Reads from the first item on.
+    pub(super) fn forward(items: &[Item<'_>]) -> Self {
+        Self::new(items, false)
+    }
+
+    /// Reads from the last item back.
+    pub(super) fn backward(items: &[Item<'_>]) -> Self {
+        Self::new(items, true)
+    }
+
+    fn new(items: &[Item<'_>], backward: bool) -> Self {
+        let build = |group_positions_max| {
+            let mut builder = Builder {
+                backward,
+                group_positions_max,
+                ..Builder::default()
+            };
+            let (part, cut) = builder.row(items);
+            (builder, part, cut)
+        };
+        let (mut builder, mut part, mut cut) = build(GROUP_POSITIONS_MAX);
+        if cut {
+            (builder, part, cut) = build(SHORT_GROUP_POSITIONS_MAX);
+        }
+        let mut reach = Vec::new();
+        let mut known = HashMap::new();
+        let class_of = (0..=255)
+            .map(|byte| {
+                let mut mask = 0_u128;
+                for (at, set) in builder.sets.iter().enumerate() {
+                    mask |= u128::from(set.contains(byte)) << at;
+                }
+                *known.entry(mask).or_insert_with(|| {
+                    reach.push(mask);
+                    // At most one class for each byte.
+                    (reach.len() - 1) as u8
+                })
+            })
+            .collect();
+        let mut automaton = Self {
+            class_of,
+            reach,
+            table: Vec::new(),
+            follow: builder.follow,
+            first: part.first,
+            accept: part.last,
+            empty: part.empty,
+            cut,
+            bytes_max: len_max(items)
+                .filter(|len| *len < BYTES_MAX)
+                .map(|len| len as u32),
+        };
+        automaton.tabulate();
+        automaton
+    }
+
+    /// Makes the table, unless it has too many states.
+    fn tabulate(&mut self) {
+        if self.empty {
+            return;
+        }
+        // The two last states have rows too, never read.
+        let mut states = vec![0, 0, self.first];
+        let mut known = HashMap::from([(self.first, START)]);
+        let mut table = vec![DEAD; 2 * self.reach.len()];
+        let mut at = usize::from(START);
+        while let Some(live) = states.get(at).copied() {
+            for reach in &self.reach {
+                let live = live & reach;
+                let next = if live == 0 {
+                    DEAD
+                } else if live & self.accept != 0 {
+                    ACCEPT
+                } else {
+                    let next = self.step(live);
+                    match known.get(&next) {
+                        Some(state) => *state,
+                        None => {
+                            let Ok(state) = u8::try_from(states.len()) else {
+                                return;
+                            };
+                            states.push(next);
+                            known.insert(next, state);
+                            state
+                        }
+                    }
+                };
+                table.push(next);
+            }
+            at += 1;
+        }
+        self.table = table;
+    }
+
+    /// Whether these bytes, read until the answer is known, may match; and how many were read.
+    /// `None` if they all were and nothing is known.
+    fn read<'t>(&self, bytes: impl Iterator<Item = &'t u8>) -> (Option<bool>, usize) {
+        let mut seen = 0;
+        if self.table.is_empty() {
+            let mut live = self.first;
+            for byte in bytes {
+                seen += 1;
+                live &= self.reach(*byte);
+                if live & self.accept != 0 || live == 0 {
+                    return (Some(live != 0), seen);
+                }
+                live = self.step(live);
+            }
+            return (None, seen);
+        }
+        let stride = self.reach.len();
+        let mut state = START;
+        for byte in bytes {
+            seen += 1;
+            let class = self.class_of[usize::from(*byte)];
+            state = self.table[usize::from(state) * stride + usize::from(class)];
+            if state < START {
+                return (Some(state == ACCEPT), seen);
+            }
+        }
+        (None, seen)
+    }
+
+    /// Whether it ends before its expression does.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether every index lies within its table: true of what [`Self::forward`] makes, perhaps
+    /// not of what was read from a file.
+    pub(super) fn is_whole(&self) -> bool {
+        let positions = 1_u128
+            .checked_shl(self.follow.len() as u32)
+            .map_or(u128::MAX, |bit| bit - 1);
+        self.class_of.len() == 256
+            && self
+                .class_of
+                .iter()
+                .all(|class| usize::from(*class) < self.reach.len())
+            && self.reach.iter().all(|reach| reach & !positions == 0)
+            && self.table.len().is_multiple_of(self.reach.len())
+            && (self.table.is_empty() || self.table.len() > usize::from(START) * self.reach.len())
+            && self
+                .table
+                .iter()
+                .all(|state| usize::from(*state) < self.table.len() / self.reach.len())
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.class_of.len() + self.table.len() + 16 * (self.reach.len() + self.follow.len())
+    }
+
+    fn step(&self, live: u128) -> u128 {
+        let (mut rest, mut next) = (live, 0);
+        while rest != 0 {
+            next |= self.follow[rest.trailing_zeros() as usize];
+            rest &= rest - 1;
+        }
+        next
+    }
+
+    fn reach(&self, byte: u8) -> u128 {
+        self.reach[usize::from(self.class_of[usize::from(byte)])]
+    }
+
+    /// Whether the text may match from `at` on. Takes the bytes it looked at from `work`.
+    pub(super) fn matches_from(&self, text: &[u8], at: usize, work: &mut u64) -> bool {
+        if self.empty {
+            return true;
+        }
+        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
+        let (answer, seen) = self.read(text[at..].iter().take(limit));
+        *work = work.saturating_sub(seen as u64);
+        // The text ended, or no match is as long as what was seen: no. Otherwise nobody knows.
+        answer.unwrap_or(seen == BYTES_MAX && self.bytes_max.is_none())
+    }
+
+    /// Whether the text up to `at` may end with a match.
+    pub(super) fn may_end_at(&self, text: &[u8], at: usize, work: &mut u64) -> bool {
+        if self.empty {
+            return true;
+        }
+        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
+        let (answer, seen) = self.read(text[..at].iter().rev().take(limit));
+        *work = work.saturating_sub(seen as u64);
+        answer.unwrap_or(self.bytes_max.is_none() && at > limit)
+    }
+
+    /// Calls `start` for each place from which the text up to `at` may match.
+    pub(super) fn starts_before(
+        &self,
+        text: &[u8],
+        at: usize,
+        work: &mut u64,
+        mut start: impl FnMut(usize),
+    ) -> Back {
+        if self.empty {
+            start(at);
+        }
+        if self.cut {
+            return Back::Farther;
+        }
+        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
+        let mut live = self.first;
+        for (seen, byte) in text[..at].iter().rev().take(limit).enumerate() {
+            live &= self.reach(*byte);
+            *work = work.saturating_sub(1);
+            if live == 0 {
+                return Back::Known;
+            }
+            if live & self.accept != 0 {
+                start(at - seen - 1);
+            }
+            live = self.step(live);
+        }
+        if live != 0 && at > limit && self.bytes_max.is_none() {
+            Back::Farther
+        } else {
+            Back::Known
+        }
+    }
+}
+
+/// A part under construction: where it may begin and end.
+#[derive(Clone, Copy)]
+struct Part {
+    first: u128,
+    last: u128,
+    empty: bool,
+}
+
+const NOTHING: Part = Part {
+    first: 0,
+    last: 0,
+    empty: true,
+};
+
+#[derive(Default)]
+struct Builder {
+    sets: Vec<Set>,
+    follow: Vec<u128>,
+    backward: bool,
+    group_positions_max: usize,
+}
+
+impl Builder {
+    /// As many of the items as fit, and whether some were left out.
+    fn row(&mut self, items: &[Item<'_>]) -> (Part, bool) {
+        let mut row = NOTHING;
+        for at in 0..items.len() {
+            let item = if self.backward {
+                &items[items.len() - 1 - at]
+            } else {
+                &items[at]
+            };
+            let before = self.sets.len();
+            match self.item(item) {
+                Some(part) => row = self.then(row, part),
+                None => {
+                    self.forget(before);
+                    return (row, true);
+                }
+            }
+        }
+        (row, false)
+    }
+
+    fn forget(&mut self, positions: usize) {
+        self.sets.truncate(positions);
+        self.follow.truncate(positions);
+        let kept = 1_u128
+            .checked_shl(positions as u32)
+            .map_or(u128::MAX, |bit| bit - 1);
+        self.follow.iter_mut().for_each(|follow| *follow &= kept);
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> Option<Part> {
+        match item {
+            Item::Byte(set) => self.position(*set),
+            Item::Look(_) => Some(NOTHING),
+            Item::Branches(branches) => self.branches(branches),
+            Item::Repeat { sub, min, max } => self.repeat(sub, *min, *max),
+            Item::Anything => None,
+        }
+    }
+
+    fn hir(&mut self, hir: &Hir) -> Option<Part> {
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => Some(NOTHING),
+            HirKind::Class(Class::Bytes(class)) => self.position(Set::of(class)),
+            HirKind::Class(Class::Unicode(_)) => None,
+            HirKind::Capture(capture) => self.hir(&capture.sub),
+            HirKind::Alternation(branches) => self.branches(branches),
+            HirKind::Repetition(repetition) => {
+                self.repeat(&repetition.sub, repetition.min, repetition.max)
+            }
+            HirKind::Literal(_) | HirKind::Concat(_) => {
+                let mut items = Vec::new();
+                flatten(hir, &mut items);
+                match self.row(&items) {
+                    (part, false) => Some(part),
+                    (_, true) => None,
+                }
+            }
+        }
+    }
+
+    fn branches(&mut self, branches: &[Hir]) -> Option<Part> {
+        let mut all = Part {
+            empty: false,
+            ..NOTHING
+        };
+        for branch in branches {
+            let part = self.hir(branch)?;
+            all.first |= part.first;
+            all.last |= part.last;
+            all.empty |= part.empty;
+        }
+        Some(all)
+    }
+
+    fn repeat(&mut self, sub: &Hir, min: u32, max: Option<u32>) -> Option<Part> {
+        if let Some(set) = single(sub) {
+            let counted = min.min(COUNTED_MAX);
+            let mut row = NOTHING;
+            for _ in 0..counted {
+                let copy = self.position(set)?;
+                row = self.then(row, copy);
+            }
+            if max == Some(counted) {
+                return Some(row);
+            }
+            let once = max == Some(counted + 1);
+            let mut tail = self.position(set)?;
+            if !once {
+                tail = self.again(tail);
+            }
+            tail.empty = true;
+            return Some(self.then(row, tail));
+        }
+        let before = self.sets.len();
+        let copies = min.max(1);
+        if let Some(first) = self.hir(sub) {
+            let positions = self.sets.len() - before;
+            if positions.saturating_mul(copies as usize) <= self.group_positions_max {
+                return self.copies(sub, first, min, max);
+            }
+        }
+        self.forget(before);
+        let mut set = Set::default();
+        bytes_in(sub, &mut set);
+        let any = self.position(set)?;
+        let mut any = self.again(any);
+        any.empty = min == 0 || sub.properties().minimum_len() == Some(0);
+        Some(any)
+    }
+
+    /// A short group some number of times; `first` is its first copy.
+    fn copies(&mut self, sub: &Hir, first: Part, min: u32, max: Option<u32>) -> Option<Part> {
+        let (mut row, mut last) = (first, first);
+        for _ in 1..min {
+            last = self.hir(sub)?;
+            row = self.then(row, last);
+        }
+        if max != Some(min.max(1)) {
+            // Read as "and so on": the last copy may follow itself.
+            self.again(last);
+        }
+        row.empty |= min == 0;
+        Some(row)
+    }
+
+    fn position(&mut self, set: Set) -> Option<Part> {
+        if self.sets.len() == POSITIONS_MAX {
+            return None;
+        }
+        let bit = 1 << self.sets.len();
+        self.sets.push(set);
+        self.follow.push(0);
+        Some(Part {
+            first: bit,
+            last: bit,
+            empty: false,
+        })
+    }
+
+    fn then(&mut self, one: Part, two: Part) -> Part {
+        self.connect(one.last, two.first);
+        Part {
+            first: one.first | if one.empty { two.first } else { 0 },
+            last: two.last | if two.empty { one.last } else { 0 },
+            empty: one.empty && two.empty,
+        }
+    }
+
+    fn again(&mut self, part: Part) -> Part {
+        self.connect(part.last, part.first);
+        part
+    }
+
+    fn connect(&mut self, from: u128, to: u128) {
+        for at in 0..self.follow.len() {
+            if from >> at & 1 != 0 {
+                self.follow[at] |= to;
+            }
+        }
+    }
+}
+
+/// The bytes of a repetition that is read as a run of any of them.
+pub(super) fn loop_set(sub: &Hir, min: u32) -> Option<Set> {
+    single(sub).or_else(|| {
+        let copies = positions_of(sub).saturating_mul(min.max(1) as usize);
+        (copies > GROUP_POSITIONS_MAX).then(|| {
+            let mut set = Set::default();
+            bytes_in(sub, &mut set);
+            set
+        })
+    })
+}
+
+/// About as many positions as an automaton of these items has.
+pub(super) fn positions(items: &[Item<'_>]) -> usize {
+    let of = |item: &Item<'_>| match item {
+        Item::Byte(_) => 1,
+        Item::Look(_) => 0,
+        Item::Branches(branches) => branches.iter().map(positions_of).sum(),
+        Item::Repeat { sub, min, .. } => positions_of_repeat(sub, *min),
+        Item::Anything => POSITIONS_MAX + 1,
+    };
+    items.iter().map(of).sum()
+}
+
+fn positions_of(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(_) => 1,
+        HirKind::Capture(capture) => positions_of(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(positions_of).sum()
+        }
+        HirKind::Repetition(repetition) => positions_of_repeat(&repetition.sub, repetition.min),
+    }
+}
+
+fn positions_of_repeat(sub: &Hir, min: u32) -> usize {
+    if single(sub).is_some() {
+        return min.min(COUNTED_MAX) as usize + 1;
+    }
+    let copies = positions_of(sub).saturating_mul(min.max(1) as usize);
+    if copies <= SHORT_GROUP_POSITIONS_MAX {
+        copies
+    } else {
+        1
+    }
+}
+
+fn bytes_in(hir: &Hir, set: &mut Set) {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => literal.0.iter().for_each(|byte| set.insert(*byte)),
+        HirKind::Class(Class::Bytes(class)) => *set = set.union(Set::of(class)),
+        HirKind::Class(Class::Unicode(_)) => *set = Set::ALL,
+        HirKind::Repetition(repetition) => bytes_in(&repetition.sub, set),
+        HirKind::Capture(capture) => bytes_in(&capture.sub, set),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().for_each(|part| bytes_in(part, set));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use oktsec_rules::Expression;
+
+    use super::*;
+
+    fn with(expression: &str, check: impl FnOnce(&[Item<'_>])) {
+        let hir = Expression::Regex(expression.to_owned()).to_hir().unwrap();
+        let mut items = Vec::new();
+        flatten(&hir, &mut items);
+        check(&items);
+    }
+
+    fn passes(expression: &str, text: &str) -> bool {
+        let mut passes = false;
+        with(expression, |items| {
+            let mut work = u64::MAX;
+            passes = Automaton::forward(items).matches_from(text.as_bytes(), 0, &mut work);
+        });
+        passes
+    }
+
+    fn starts(expression: &str, text: &str) -> (Vec<usize>, Back) {
+        let (mut starts, mut back) = (Vec::new(), Back::Known);
+        with(expression, |items| {
+            let mut work = u64::MAX;
+            back = Automaton::backward(items).starts_before(
+                text.as_bytes(),
+                text.len(),
+                &mut work,
+                |start| starts.push(start),
+            );
+        });
+        (starts, back)
+    }
+
+    #[test]
+    fn passes_what_matches_and_stops_what_cannot() {
+        assert!(passes(r"(?i)ab+c(?:de|f){1,2}", "ABbcDEf"));
+        assert!(!passes(r"(?i)ab+c(?:de|f){1,2}", "abbd"));
+        assert!(!passes("ab", "a"), "the text ends before the match");
+        assert!(passes("(?:ab)?cd", "cd") && passes("(?:ab)?cd", "abcd"));
+    }
+
+    #[test]
+    fn a_gap_is_no_longer_than_its_expression_allows() {
+        assert!(passes("a[^\n]{0,20}b", &format!("a{}b", "-".repeat(20))));
+        assert!(!passes("a[^\n]{0,20}b", &format!("a{}b", "-".repeat(40))));
+    }
+
+    #[test]
+    fn an_expression_too_long_for_it_passes_by_its_beginning() {
+        let long = "abcdefghijklmnopqrstuvwxyz".repeat(6);
+        assert!(passes(&long, &long[..140]));
+        assert!(!passes(&long, &long[1..]));
+    }
+
+    #[test]
+    fn every_place_where_a_match_may_begin_is_reported() {
+        assert_eq!(starts(r"x\s*", "ax  "), (vec![1], Back::Known));
+        assert_eq!(starts(r"(?:ab)+", "zabab"), (vec![3, 1], Back::Known));
+        assert_eq!(starts(r"x", "ay"), (vec![], Back::Known));
+        let (_, back) = starts(r"x[\s\S]*", &"y".repeat(500));
+        assert_eq!(back, Back::Farther);
+    }
+}

@@ -1,0 +1,51 @@
+//! A set of bytes, small enough to copy.
+
+use regex_syntax::hir::ClassBytes;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Set([u64; 4]);
+
+impl Set {
+    pub(super) const ALL: Self = Self([u64::MAX; 4]);
+
+    pub(super) fn byte(byte: u8) -> Self {
+        let mut set = Self::default();
+        set.insert(byte);
+        set
+    }
+
+    pub(super) fn of(class: &ClassBytes) -> Self {
+        let mut set = Self::default();
+        for range in class.ranges() {
+            (range.start()..=range.end()).for_each(|byte| set.insert(byte));
+        }
+        set
+    }
+
+    pub(super) fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    pub(super) fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 != 0
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] | other.0[at]))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// How many of its bytes differ when letters are read without case.
+    pub(super) fn spellings(&self) -> usize {
+        // The case is bit 5 of a byte: the lower and the upper half of each word.
+        let both = |word: &u64| ((word | word << 32) >> 32).count_ones() as usize;
+        self.0.iter().map(both).sum()
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=255).filter(move |byte| self.contains(*byte))
+    }
+}
