@@ -92,7 +92,7 @@ impl StoredRecord {
         } else {
             hex::encode(self.prev_hash)
         };
-        Ok(json!({
+        let mut value = json!({
             "id": record.id,
             "timestamp": timestamp,
             "from_agent": record.from,
@@ -123,6 +123,10 @@ impl StoredRecord {
             "about": record.about,
             "peer": record.peer,
             "detail": record.detail,
-        }))
+        });
+        if let Some(egress) = &record.egress {
+            value["egress"] = json!(egress);
+        }
+        Ok(value)
     }
 }

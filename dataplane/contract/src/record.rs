@@ -7,9 +7,11 @@
 //! ```text
 //! format u8 = 3 | fixed-width fields, little endian | optional fields: presence u8, bytes
 //! strings: length u32, bytes | findings: count u16, then each: rule, name, category, excerpt (strings), severity u8, view u8, span u32 u32
+//! format u8 = 4: the same, then the fields of an outbound request, see [`EgressRef`]
 //! ```
 
 mod codec;
+mod egress;
 
 use crate::clock::Timestamp;
 use crate::id::MessageId;
@@ -20,6 +22,7 @@ use serde::Serialize;
 use std::net::IpAddr;
 
 pub use codec::DecodeError;
+pub use egress::EgressRef;
 
 /// Whether a signature was there and held: the `signature_verified` of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -124,6 +127,8 @@ pub struct RecordRef<'a> {
     pub detail: &'a str,
     /// Findings, worst first.
     pub findings: &'a [FindingRef<'a>],
+    /// Only for outbound requests and tunnels.
+    pub egress: Option<EgressRef<'a>>,
 }
 
 impl<'a> RecordRef<'a> {
@@ -155,6 +160,7 @@ impl<'a> RecordRef<'a> {
             auth_method: "",
             detail: "",
             findings: &[],
+            egress: None,
         }
     }
 

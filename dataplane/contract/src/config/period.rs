@@ -18,6 +18,11 @@ impl Period {
         self.0 / 1_000
     }
 
+    /// As clocks take it.
+    pub const fn as_duration(self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.0)
+    }
+
     /// Reads a sequence of numbers with units (`ns us µs ms s m h d`); anything below a millisecond is lost.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "0" {

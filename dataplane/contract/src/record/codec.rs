@@ -1,6 +1,6 @@
 //! The canonical bytes of a record: written in one order, read back strictly.
 
-use super::{FindingRef, RecordRef, SignatureState};
+use super::{EgressRef, FindingRef, RecordRef, SignatureState};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 use crate::limits::{FINDINGS_MAX, RECORD_BYTES_MAX};
@@ -9,7 +9,9 @@ use crate::verdict::{Mode, Status, Verdict};
 use crate::{Severity, Surface};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// A record without [`EgressRef`], and one with it.
 const FORMAT: u8 = 3;
+const FORMAT_EGRESS: u8 = 4;
 
 /// Bytes that are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +46,10 @@ pub(super) fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
         record.findings.len() <= FINDINGS_MAX,
         "decide() bounds the findings"
     );
-    out.push(FORMAT);
+    out.push(match record.egress {
+        None => FORMAT,
+        Some(_) => FORMAT_EGRESS,
+    });
     out.extend_from_slice(&record.id.0);
     out.extend_from_slice(&record.received_at.0.to_le_bytes());
     out.extend_from_slice(&[
@@ -65,17 +70,7 @@ pub(super) fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
         record.signature_bytes.as_ref().map(<[u8; 64]>::as_slice),
     );
     put_optional(out, record.about.as_ref().map(|id| id.0.as_slice()));
-    match record.peer {
-        None => out.push(0),
-        Some(IpAddr::V4(ip)) => {
-            out.push(4);
-            out.extend_from_slice(&ip.octets());
-        }
-        Some(IpAddr::V6(ip)) => {
-            out.push(6);
-            out.extend_from_slice(&ip.octets());
-        }
-    }
+    put_address(out, record.peer);
     for text in [
         record.from,
         record.to,
@@ -99,6 +94,9 @@ pub(super) fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&finding.start.to_le_bytes());
         out.extend_from_slice(&finding.end.to_le_bytes());
     }
+    if let Some(egress) = &record.egress {
+        egress.encode(out);
+    }
 }
 
 pub(super) fn decode<'a>(
@@ -110,7 +108,7 @@ pub(super) fn decode<'a>(
     }
     let mut r = Reader { bytes };
     let format = r.u8()?;
-    if format != FORMAT {
+    if !matches!(format, FORMAT | FORMAT_EGRESS) {
         return Err(DecodeError::Format(format));
     }
     let id = MessageId(r.array()?);
@@ -137,17 +135,7 @@ pub(super) fn decode<'a>(
     let fingerprint = r.optional("fingerprint")?;
     let signature_bytes = r.optional("signature")?;
     let about = r.optional("about")?.map(MessageId);
-    let peer = match r.u8()? {
-        0 => None,
-        4 => Some(IpAddr::V4(Ipv4Addr::from(r.array::<4>()?))),
-        6 => Some(IpAddr::V6(Ipv6Addr::from(r.array::<16>()?))),
-        code => {
-            return Err(DecodeError::Code {
-                field: "peer",
-                code,
-            });
-        }
-    };
+    let peer = r.address("peer")?;
     let from = r.str()?;
     let to = r.str()?;
     let timestamp = r.str()?;
@@ -180,6 +168,10 @@ pub(super) fn decode<'a>(
             end,
         });
     }
+    let egress = match format {
+        FORMAT_EGRESS => Some(EgressRef::decode(&mut r)?),
+        _ => None,
+    };
     if !r.bytes.is_empty() {
         return Err(DecodeError::Trailing);
     }
@@ -209,6 +201,7 @@ pub(super) fn decode<'a>(
         auth_method,
         detail,
         findings,
+        egress,
     })
 }
 
@@ -258,7 +251,21 @@ const fn severity_from(code: u8) -> Option<Severity> {
     }
 }
 
-fn put_str(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address {
+        None => out.push(0),
+        Some(IpAddr::V4(ip)) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+        }
+        Some(IpAddr::V6(ip)) => {
+            out.push(6);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+}
+
+pub(super) fn put_str(out: &mut Vec<u8>, text: &str) {
     let length = u32::try_from(text.len()).expect("limits keep every string below 4 GiB");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -270,7 +277,7 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// What is left to read.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
@@ -284,7 +291,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         self.take(N)?.try_into().map_err(|_| DecodeError::Truncated)
     }
 
@@ -292,17 +299,26 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn str(&mut self) -> Result<&'a str, DecodeError> {
+    pub(super) fn str(&mut self) -> Result<&'a str, DecodeError> {
         let length = usize::try_from(self.u32()?).map_err(|_| DecodeError::TooLarge)?;
         std::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Utf8)
+    }
+
+    pub(super) fn address(&mut self, field: &'static str) -> Result<Option<IpAddr>, DecodeError> {
+        match self.u8()? {
+            0 => Ok(None),
+            4 => Ok(Some(IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)))),
+            6 => Ok(Some(IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)))),
+            code => Err(DecodeError::Code { field, code }),
+        }
     }
 
     fn optional<const N: usize>(
