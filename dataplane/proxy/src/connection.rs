@@ -103,8 +103,11 @@ pub(crate) struct Guarded<G> {
     phase: Phase,
     /// The clock of a peer that does not read; exists only while one does not.
     write_clock: Option<Pin<Box<Sleep>>>,
+    /// Bytes were written since the last flush. They are sent when we begin to wait for the peer: what streams
+    /// slowly should not lie in a buffer until more comes.
+    unflushed: bool,
     /// Held as long as the connection is open.
-    _seat: G,
+    seat: G,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,8 +149,15 @@ impl<G> Guarded<G> {
             read_clock: None,
             phase,
             write_clock: None,
-            _seat: seat,
+            unflushed: false,
+            seat,
         }
+    }
+
+    /// The stream without its clocks, and what is held as long as it is open.
+    pub(crate) fn into_parts(self) -> (Stream, G) {
+        debug_assert!(self.rewound.is_empty(), "a head was read from it");
+        (self.inner, self.seat)
     }
 
     /// When a pending read has waited too long; `None` while a request is being answered.
@@ -246,7 +256,17 @@ impl<G: Unpin> AsyncRead for Guarded<G> {
                 this.note_read();
                 Poll::Ready(outcome)
             }
-            Poll::Pending => this.poll_read_clock(cx).map(Err),
+            Poll::Pending => {
+                if this.unflushed
+                    && let Poll::Ready(outcome) = Pin::new(&mut this.inner).poll_flush(cx)
+                {
+                    this.unflushed = false;
+                    if let Err(error) = outcome {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                this.poll_read_clock(cx).map(Err)
+            }
         }
     }
 }
@@ -258,11 +278,15 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.unflushed = true;
         self.timed_write(cx, outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        if outcome.is_ready() {
+            self.unflushed = false;
+        }
         self.timed_write(cx, outcome)
     }
 
@@ -277,6 +301,7 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.unflushed = true;
         self.timed_write(cx, outcome)
     }
 

@@ -14,6 +14,7 @@
 //! Requests only wait in [`slots::Slots`]; one that goes away takes nothing with it, its record is written.
 
 mod appends;
+mod scanners;
 mod signatures;
 mod slots;
 
@@ -26,7 +27,9 @@ use oktsec_audit::Log;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
 use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Proof, Received};
+use oktsec_scanner::{Database, EngineError, Scanner};
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
@@ -44,6 +47,7 @@ pub(crate) struct Core {
     pipeline: Option<Pipeline>,
     signatures: signatures::Signatures,
     appends: appends::Appends,
+    scanners: scanners::Scanners,
 }
 
 thread_local! {
@@ -57,6 +61,7 @@ pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>) {
         signatures: signatures::Signatures::default(),
         plane,
         counters,
+        scanners: scanners::Scanners::default(),
         generation: 0,
         live: None,
         pipeline: None,
@@ -108,6 +113,7 @@ impl Core {
         };
         match taken {
             Ok(()) => {
+                self.scanners.tidy(live.policy.database());
                 self.generation = generation;
                 self.live = Some(live);
             }
@@ -201,6 +207,24 @@ impl Core {
                 signature,
             }
         })
+    }
+
+    /// A scanner of these rules, for content that is no message.
+    pub(crate) fn scanner(
+        &mut self,
+        database: &Arc<Database>,
+    ) -> Result<&mut Scanner, EngineError> {
+        self.scanners.of(database)
+    }
+
+    /// Hands over a record that belongs to no message.
+    pub(crate) fn record(&mut self, record: &RecordRef<'_>) -> Recording {
+        self.appends.push_record(record, None, &self.counters)
+    }
+
+    /// Why a record would not be written now; then nothing that needs one should begin.
+    pub(crate) fn audit_obstacle(&self) -> Option<Reason> {
+        self.appends.obstacle()
     }
 
     /// A message was refused because its record was not written: its signature may come again.

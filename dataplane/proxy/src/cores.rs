@@ -1,22 +1,25 @@
-//! Threads: one for each core, pinned to it, with its own runtime, its own socket on the shared port and its own
-//! pingora service. Nothing of a connection ever leaves its thread.
+//! Threads: one for each core, pinned to it, with its own runtime, its own socket on each shared port and its own
+//! pingora services. Nothing of a connection ever leaves its thread.
 
 use crate::connection::Patience;
 use crate::front::Front;
-use crate::limits::STREAMS_MAX;
+use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, WRITE_BUFFER_BYTES};
 use crate::listen::{self, TlsFiles};
 use crate::metrics::Counters;
 use oktsec_contract::limits::HEADER_BYTES_MAX;
-use pingora::apps::HttpServerOptions;
-use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::apps::{HttpServerOptions, ServerApp};
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -48,14 +51,34 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     cpus
 }
 
-/// Starts the thread of one core. `enter` runs on it first and makes the application, `idle` says when nothing is
-/// on its way any more, `leave` runs last.
+/// Another listener of a core, serving until the shutdown.
+pub(crate) type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves `front` on `endpoint` beside the first listener of this core.
+pub(crate) fn beside<A>(
+    front: Front<A>,
+    endpoint: ListenerConfig,
+    shutdown: ShutdownWatch,
+) -> Beside
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    Box::pin(async move {
+        let mut service = Service::new(String::from("oktsec"), front);
+        service.endpoints().add_listener(endpoint);
+        service.start_service(None, shutdown, 1).await;
+    })
+}
+
+/// Starts the thread of one core. `enter` runs on it first and makes the application and what is served beside it,
+/// `idle` says when nothing is on its way any more, `end` ends what does not end by itself, `leave` runs last.
 pub(crate) fn spawn<A>(
     cpu: Option<usize>,
     serving: Serving,
     counters: Arc<Counters>,
-    enter: impl FnOnce() -> A + Send + 'static,
+    enter: impl FnOnce() -> (A, Vec<Beside>) + Send + 'static,
     idle: fn() -> bool,
+    end: fn(),
     leave: fn(),
 ) -> io::Result<JoinHandle<()>>
 where
@@ -72,7 +95,7 @@ where
             .max_blocking_threads(4)
             .build()
             .expect("the system has file descriptors for one more runtime");
-        runtime.block_on(serve(serving, counters, enter, idle));
+        runtime.block_on(serve(serving, counters, enter, idle, end));
         leave();
     })
 }
@@ -80,32 +103,56 @@ where
 async fn serve<A>(
     serving: Serving,
     counters: Arc<Counters>,
-    enter: impl FnOnce() -> A,
+    enter: impl FnOnce() -> (A, Vec<Beside>),
     idle: fn() -> bool,
+    end: fn(),
 ) where
     A: ProxyHttp + Send + Sync + 'static,
     A::CTX: Send + Sync,
 {
-    let app = Arc::new(http(enter()));
+    let (app, beside) = enter();
+    let beside: Vec<_> = beside.into_iter().map(tokio::spawn).collect();
+    let app = Arc::new(http(app));
     let front = Front {
         app,
         patience: serving.patience,
         connections_max: serving.connections_max,
         counters: Arc::clone(&counters),
+        open: |counters| &counters.connections_open,
     };
     let mut service = Service::new(String::from("oktsec"), front);
-    let endpoint = listen::endpoint(serving.address, serving.tls.as_ref())
+    let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+    let endpoint = listen::endpoint(serving.address, serving.tls.as_ref(), buffers)
         .expect("port and certificates were tried before any core started");
     service.endpoints().add_listener(endpoint);
     // Without a table of descriptors pingora binds anew: each core has its own socket on the port.
     service.start_service(None, serving.shutdown, 1).await;
-    let deadline = Instant::now() + serving.drain;
+    for listener in beside {
+        if listener.await.is_err() {
+            tracing::error!("a listener panicked");
+        }
+    }
+    if !drained(&counters, idle, serving.drain).await {
+        end();
+        drained(&counters, idle, ENDING).await;
+    }
+}
+
+/// What is ended gets so long to write its record.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// Waits until nothing is open and nothing on its way; `false` if that takes too long.
+async fn drained(counters: &Counters, idle: fn() -> bool, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
-        if idle() && counters.connections_open.load(Ordering::Relaxed) == 0 {
-            break;
+        let open = counters.connections_open.load(Ordering::Relaxed)
+            + counters.egress.connections_open.load(Ordering::Relaxed);
+        if idle() && open == 0 {
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    false
 }
 
 /// pingora's HTTP around an application of ours.
@@ -124,10 +171,22 @@ where
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(app, Arc::new(conf));
+    proxy.server_options = Some(server_options());
+    proxy.h2_options = Some(h2_options());
+    proxy.handle_init_modules();
+    proxy
+}
+
+/// How downstream connections are served, on every listener.
+pub(crate) fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.h2_idle_timeout = Some(Duration::from_secs(60));
-    proxy.server_options = Some(options);
+    options
+}
+
+/// Bounds of downstream HTTP/2 connections, on every listener.
+pub(crate) fn h2_options() -> H2Options {
     let mut h2 = default_h2_options();
     h2.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX)
@@ -135,9 +194,7 @@ where
         .max_concurrent_reset_streams(32)
         .initial_window_size(256 << 10)
         .initial_connection_window_size(1 << 20);
-    proxy.h2_options = Some(h2);
-    proxy.handle_init_modules();
-    proxy
+    h2
 }
 
 fn pin(cpu: usize) {

@@ -13,13 +13,15 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(10);
 pub enum RunError {
     /// Somebody else listens there.
     #[error(
-        "port {port} on {bind} is in use: stop what listens there, or set server.port to another one"
+        "port {port} on {bind} is in use: stop what listens there, or set {key} to another one"
     )]
     PortBusy {
         /// The address.
         bind: String,
         /// The port.
         port: u16,
+        /// The key that names it.
+        key: &'static str,
     },
     /// The address is none of ours.
     #[error("cannot listen on {bind} port {port}: {source}")]

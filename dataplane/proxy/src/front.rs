@@ -7,7 +7,7 @@ use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Puts [`Guarded`] around every stream before `app` sees it.
 pub(crate) struct Front<A> {
@@ -15,22 +15,27 @@ pub(crate) struct Front<A> {
     pub(crate) patience: Patience,
     pub(crate) connections_max: usize,
     pub(crate) counters: Arc<Counters>,
+    /// Where the connections of this listener are counted.
+    pub(crate) open: Open,
 }
 
+/// The counter of open connections of one listener.
+pub(crate) type Open = fn(&Counters) -> &AtomicUsize;
+
 /// One open connection; gives its place back when dropped.
-pub(crate) struct Seat(Arc<Counters>);
+pub(crate) struct Seat(Arc<Counters>, Open);
 
 impl Seat {
-    fn take(counters: &Arc<Counters>, max: usize) -> Option<Self> {
-        let open = counters.connections_open.fetch_add(1, Ordering::Relaxed);
-        let seat = Self(counters.clone());
+    fn take(counters: &Arc<Counters>, open: Open, max: usize) -> Option<Self> {
+        let seat = Self(counters.clone(), open);
+        let open = open(counters).fetch_add(1, Ordering::Relaxed);
         (open < max).then_some(seat)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
+        (self.1)(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -41,7 +46,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Some(seat) = Seat::take(&self.counters, self.connections_max) else {
+        let Some(seat) = Seat::take(&self.counters, self.open, self.connections_max) else {
             self.counters.connections_refused.add(1);
             return None;
         };

@@ -8,6 +8,8 @@
 //!                          └─► routes/relay ─► control plane
 //! ```
 //!
+//! What agents send to the internet comes to ports of its own and goes through [`egress`].
+//!
 //! One thread for each core, pinned, with its own socket on the shared port: see [`cores`]. What a core owns is in
 //! [`core`]; what cores share is in [`plane`]; what changes while we run comes through [`link`].
 //!
@@ -33,6 +35,8 @@ mod routes;
 
 mod core;
 
+mod egress;
+
 mod answer;
 mod json;
 mod respond;
@@ -54,4 +58,4 @@ pub mod null;
 
 pub use connection::Patience;
 pub use error::RunError;
-pub use run::{Dataplane, DataplaneOptions, run};
+pub use run::{Dataplane, DataplaneOptions, EgressOptions, run};

@@ -22,7 +22,29 @@ pub const RULES_COUNTED_MAX: usize = 4_096;
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes of an answer gathered before they are sent; one answer of the usual size fits.
 pub const WRITE_BUFFER_BYTES: usize = 8 << 10;
+/// Bytes of an answer to an agent gathered before they are sent. Small: an idle tunnel owns as much.
+pub const EGRESS_WRITE_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes read at once from one end of a tunnel.
+/// PERF: see benches/README.md, "tunnels".
+pub const RELAY_BUFFER_BYTES: usize = 128 << 10;
+/// Such buffers a core keeps for the next read.
+pub const RELAY_BUFFERS_SPARE_MAX: usize = 16;
+/// Bytes of a TLS greeting; real ones have up to two thousand.
+pub const HELLO_BYTES_MAX: usize = 32 << 10;
+/// Names whose addresses a core remembers.
+pub const RESOLVED_NAMES_MAX: usize = 4_096;
+/// Seconds a name may take to resolve.
+pub const RESOLVE_SECS_MAX: u64 = 10;
+/// Bytes of a path, query included, that a record keeps.
+pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
+/// Milliseconds of silence after which what a response has sent so far is judged by itself and passed on.
+pub const RESPONSE_PAUSE_MS: u64 = 25;
+/// Idle connections to hosts that a core keeps for the next request.
+pub const UPSTREAM_IDLE_MAX: usize = 1_024;
+/// Seconds after which such a connection is closed.
+pub const UPSTREAM_IDLE_SECS_MAX: u64 = 60;
 
+const _: () = assert!(HELLO_BYTES_MAX < RELAY_BUFFER_BYTES);
 const _: () = assert!(
     LINES_IN_FLIGHT_MAX >= 16,
     "below 16 signatures a batch does not pay"

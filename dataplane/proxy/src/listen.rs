@@ -1,7 +1,6 @@
 //! The port: found free or named in an error, shared by all cores, with TLS if configured.
 
 use crate::error::RunError;
-use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use oktsec_contract::config::{ClientAuth, Tls};
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
@@ -19,11 +18,13 @@ use std::sync::Arc;
 ///
 /// The sockets of the cores share the port, so they would bind beside another process of the same user that
 /// shares it too. This one does not share: it sees everybody.
-pub(crate) fn claim(bind: &str, port: u16) -> Result<SocketAddr, RunError> {
+/// `key` is what the operator can change.
+pub(crate) fn claim(bind: &str, port: u16, key: &'static str) -> Result<SocketAddr, RunError> {
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => RunError::PortBusy {
             bind: bind.to_owned(),
             port,
+            key,
         },
         _ => RunError::Address {
             bind: bind.to_owned(),
@@ -94,12 +95,13 @@ impl TlsFiles {
 pub(crate) fn endpoint(
     address: SocketAddr,
     tls: Option<&TlsFiles>,
+    buffers: L4BufferSettings,
 ) -> pingora::Result<ListenerConfig> {
     let mut options = TcpSocketOptions::default();
     options.so_reuseport = Some(true);
     let endpoint = ListenerConfig::tcp(address.to_string())
         .tcp_socket_options(options)
-        .l4_buffer(L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES));
+        .l4_buffer(buffers);
     Ok(match tls {
         None => endpoint,
         Some(files) => endpoint.tls(files.settings()?),

@@ -2,6 +2,7 @@
 //!
 //! A counter has one writer, its core, so adding is a load and a store and no bus is locked.
 
+pub(crate) mod egress;
 mod process;
 mod scrape;
 
@@ -97,7 +98,7 @@ pub(crate) const APPEND_BOUNDS: [u64; 10] = [
 ];
 
 /// Room for every code a reason has, and some more.
-const REASON_CODES: usize = 96;
+const REASON_CODES: usize = 128;
 const STATUSES: usize = Status::ALL.len();
 
 /// What one core counts.
@@ -121,6 +122,8 @@ pub(crate) struct Counters {
     pub(crate) relay_failures: Counter,
     /// Written when connections open and close, on this core.
     pub(crate) connections_open: AtomicUsize,
+    /// Outbound requests and tunnels.
+    pub(crate) egress: egress::EgressCounters,
     /// Findings that act or are listed, by rule: only messages with findings come here.
     rules: Mutex<HashMap<Box<str>, (Severity, u64)>>,
     /// All findings, also of shadow and ignored rules, by lane and rule.
@@ -148,6 +151,7 @@ impl Default for Counters {
             relayed: Counter::default(),
             relay_failures: Counter::default(),
             connections_open: AtomicUsize::new(0),
+            egress: egress::EgressCounters::default(),
             rules: Mutex::default(),
             findings: Mutex::default(),
         }

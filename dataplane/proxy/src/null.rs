@@ -32,7 +32,7 @@ const ANSWER: &[u8] =
 /// # Errors
 /// [`RunError`] if the address is not free.
 pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
-    let address = listen::claim(&address.ip().to_string(), address.port())?;
+    let address = listen::claim(&address.ip().to_string(), address.port(), "--port")?;
     let (_keep, shutdown) = watch::channel(false);
     let serving = Serving {
         address,
@@ -47,8 +47,16 @@ pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
     for at in 0..cores.max(1) {
         let cpu = cpus.get(at % cpus.len().max(1)).copied();
         let counters: Arc<Counters> = Arc::default();
-        let thread = cores::spawn(cpu, serving.clone(), counters, || Null, || true, || ())
-            .map_err(RunError::Thread)?;
+        let thread = cores::spawn(
+            cpu,
+            serving.clone(),
+            counters,
+            || (Null, Vec::new()),
+            || true,
+            || (),
+            || (),
+        )
+        .map_err(RunError::Thread)?;
         threads.push(thread);
     }
     for thread in threads {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// A snapshot in force, compiled.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Plane {
     live: ArcSwapOption<Live>,
     /// Number of swaps. Cores compare it before every message: one load.
     generation: AtomicU64,
+    /// Wakes whoever must look again at what is under way: a snapshot took effect, or the kill switch moved.
+    changed: watch::Sender<()>,
 }
 
 /// The parts of a [`Plane`] that its maker chooses.
@@ -72,6 +75,7 @@ impl Plane {
             stopping: AtomicBool::new(false),
             live: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            changed: watch::channel(()).0,
         }
     }
 
@@ -80,6 +84,20 @@ impl Plane {
         let door = Door::new(&policy.snapshot().config.server);
         self.live.store(Some(Arc::new(Live { policy, door })));
         self.generation.fetch_add(1, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// Switches all outbound traffic off, or on again.
+    pub(crate) fn stop_egress(&self, stopped: bool) {
+        if self.shared.egress().stop(stopped) {
+            tracing::warn!(stopped, "the kill switch of outbound traffic moved");
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Tells when what is under way must be looked at again.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Number of snapshots put in force so far.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use std::sync::Arc;
 
@@ -75,6 +76,15 @@ impl Answer {
 
 /// Sends a whole answer.
 pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
+    send_on(session.as_downstream_mut(), answer, |_| Ok(())).await
+}
+
+/// Sends a whole answer whose head `adorn` completes.
+pub(crate) async fn send_on(
+    session: &mut ServerSession,
+    answer: Answer,
+    adorn: impl FnOnce(&mut ResponseHeader) -> Result<()> + Send,
+) -> Result<()> {
     let mut head = head(answer.status, answer.kind)?;
     head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
     if let Some(seconds) = answer.retry_after {
@@ -83,14 +93,13 @@ pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
     if let Some(allow) = answer.allow {
         head.insert_header(header::ALLOW, HeaderValue::from_static(allow))?;
     }
-    let stopping =
-        Connection::of(session.as_downstream().digest()).is_some_and(|c| c.is_stopping());
+    adorn(&mut head)?;
+    let stopping = Connection::of(session.digest()).is_some_and(|c| c.is_stopping());
     if answer.close || stopping {
         session.set_keepalive(None);
     }
-    let downstream = session.as_downstream_mut();
-    downstream.write_response_header(head).await?;
-    downstream.write_response_body(answer.body, true).await
+    session.write_response_header(head).await?;
+    session.write_response_body(answer.body, true).await
 }
 
 /// Nobody is left to answer: closes.

@@ -3,22 +3,26 @@
 use crate::bootstrap::Bootstrap;
 use crate::connection::Patience;
 use crate::core;
-use crate::cores::{self, Serving};
+use crate::cores::{self, Beside, Serving};
+use crate::egress::{self, Gateway, KillSwitch, Outbound};
 use crate::error::{READY_WITHIN, RunError};
+use crate::front::Front;
 use crate::gate::Gate;
-use crate::limits::CONNECTIONS_PER_CORE_MAX;
+use crate::limits::{CONNECTIONS_PER_CORE_MAX, EGRESS_WRITE_BUFFER_BYTES};
 use crate::link::Link;
 use crate::listen::{self, TlsFiles};
+use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
 use oktsec_contract::config::{Audit, Config, Server};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
 use oktsec_contract::paths::StatePaths;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use pingora::listeners::L4BufferSettings;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -47,8 +51,35 @@ pub struct DataplaneOptions {
     pub audit_queue_max: (usize, usize),
     /// From the signal to the end, for requests that are being answered.
     pub drain: Duration,
+    /// Where outbound requests are taken; `None` takes none.
+    pub egress: Option<EgressOptions>,
     /// Pin each core's thread.
     pub pin: bool,
+}
+
+/// Where outbound requests are taken. What they may do comes with snapshots.
+#[derive(Clone, Debug)]
+pub struct EgressOptions {
+    /// The listeners, the main one first: address and port.
+    pub listeners: Vec<(String, u16)>,
+    /// Connections of one core.
+    pub connections_per_core_max: usize,
+    /// Name servers to ask instead of the system's.
+    pub name_servers: Vec<SocketAddr>,
+}
+
+impl EgressOptions {
+    fn from_config(config: &Config) -> Option<Self> {
+        let proxy = &config.forward_proxy;
+        let main = (proxy.bind.clone(), proxy.port);
+        let others = proxy.listeners.iter();
+        let others = others.map(|listener| (listener.bind.clone(), listener.port));
+        proxy.enabled.then(|| Self {
+            listeners: std::iter::once(main).chain(others).collect(),
+            connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
+            name_servers: Vec::new(),
+        })
+    }
 }
 
 impl DataplaneOptions {
@@ -68,6 +99,7 @@ impl DataplaneOptions {
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             audit_queue_max: (AUDIT_QUEUE_RECORDS_MAX, AUDIT_QUEUE_BYTES_MAX),
             drain: Duration::from_secs(10),
+            egress: EgressOptions::from_config(config),
             pin: true,
             paths,
         }
@@ -80,8 +112,9 @@ impl DataplaneOptions {
 /// [`RunError`], from which [`RunError::exit_code`] follows.
 pub fn run(options: DataplaneOptions) -> Result<(), RunError> {
     let (events, happened) = mpsc::channel();
-    let signals = Signals::watch(events.clone())?;
-    let dataplane = Dataplane::start_reporting(options, events)?;
+    let switch = Arc::new(AtomicBool::new(false));
+    let signals = Signals::watch(events.clone(), Arc::clone(&switch))?;
+    let dataplane = Dataplane::start_reporting(options, events, switch)?;
     tracing::info!(address = %dataplane.address(), "data plane ready");
     let event = happened.recv().unwrap_or(Event::CoreEnded);
     signals.close();
@@ -113,6 +146,9 @@ pub struct Dataplane {
     threads: Vec<JoinHandle<()>>,
     link: Link,
     writer: WriterThread,
+    /// Where outbound requests are taken, the main listener first.
+    egress: Vec<SocketAddr>,
+    kill_switch: Option<(KillSwitch, Arc<AtomicBool>)>,
 }
 
 impl Dataplane {
@@ -122,15 +158,17 @@ impl Dataplane {
     /// [`RunError`].
     pub fn start(options: DataplaneOptions) -> Result<Self, RunError> {
         let (events, _) = mpsc::channel();
-        Self::start_reporting(options, events)
+        Self::start_reporting(options, events, Arc::default())
     }
 
     fn start_reporting(
         options: DataplaneOptions,
         events: mpsc::Sender<Event>,
+        switch: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
         let begun = Instant::now();
-        let address = listen::claim(&options.server.bind, options.server.port)?;
+        let address = listen::claim(&options.server.bind, options.server.port, "server.port")?;
+        let egress = Listeners::claim(options.egress.as_ref())?;
         let tls = options
             .server
             .tls
@@ -162,9 +200,11 @@ impl Dataplane {
             };
             let enter = {
                 let (plane, counters) = (Arc::clone(&plane), Arc::clone(counters));
+                let (egress, serving) = (egress.clone(), serving.clone());
                 move || {
                     core::start(Arc::clone(&plane), Arc::clone(&counters));
-                    Gate::new(plane, counters)
+                    let beside = egress.serve(&plane, &counters, &serving);
+                    (Gate::new(plane, counters), beside)
                 }
             };
             let report = Report(events.clone());
@@ -180,6 +220,7 @@ impl Dataplane {
                 counters,
                 enter,
                 core::is_idle,
+                egress::end_all,
                 core::stop,
             )
             .map_err(RunError::Thread)?;
@@ -187,7 +228,16 @@ impl Dataplane {
         }
         drop(serving);
         let link = Link::start(Arc::clone(&plane), &options.paths).map_err(RunError::Thread)?;
+        let kill_switch = match egress.addresses.is_empty() {
+            true => None,
+            false => {
+                let watching = KillSwitch::watch(Arc::clone(&plane), Arc::clone(&switch));
+                Some((watching.map_err(RunError::Thread)?, switch))
+            }
+        };
         let dataplane = Self {
+            egress: egress.addresses,
+            kill_switch,
             address,
             plane,
             shutdown,
@@ -195,7 +245,10 @@ impl Dataplane {
             link,
             writer,
         };
-        dataplane.await_listening()?;
+        dataplane.await_listening(address)?;
+        for &address in &dataplane.egress {
+            dataplane.await_listening(address)?;
+        }
         tracing::info!(
             cores = count,
             revision = dataplane.plane.revision(),
@@ -210,6 +263,18 @@ impl Dataplane {
         self.address
     }
 
+    /// Where it takes outbound requests, the main listener first; empty if it takes none.
+    pub fn egress_addresses(&self) -> &[SocketAddr] {
+        &self.egress
+    }
+
+    /// Switches all outbound traffic off, or on again unless the kill switch's file says otherwise.
+    pub fn stop_egress(&self, stopped: bool) {
+        if let Some((_, switch)) = &self.kill_switch {
+            switch.store(stopped, Ordering::Relaxed);
+        }
+    }
+
     /// Revision of the snapshot it decides by; 0 is none.
     pub fn revision(&self) -> u64 {
         self.plane.revision()
@@ -218,6 +283,9 @@ impl Dataplane {
     /// Stops accepting, answers what is being asked, writes every record and ends.
     pub fn stop(self) {
         self.plane.stopping.store(true, Ordering::Relaxed);
+        if let Some((kill_switch, _)) = self.kill_switch {
+            kill_switch.end();
+        }
         // Nobody listens any more only if every core has ended already.
         let _ = self.shutdown.send(true);
         for thread in self.threads {
@@ -230,13 +298,13 @@ impl Dataplane {
     }
 
     /// pingora binds on the cores and does not tell; a connection does.
-    fn await_listening(&self) -> Result<(), RunError> {
-        let ip = match self.address.ip() {
+    fn await_listening(&self, address: SocketAddr) -> Result<(), RunError> {
+        let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        let address = SocketAddr::new(ip, self.address.port());
+        let address = SocketAddr::new(ip, address.port());
         let begun = Instant::now();
         while begun.elapsed() < READY_WITHIN {
             if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
@@ -247,7 +315,68 @@ impl Dataplane {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Err(RunError::NotListening(self.address))
+        Err(RunError::NotListening(address))
+    }
+}
+
+/// The ports of outbound requests, found free.
+#[derive(Clone, Default)]
+struct Listeners {
+    addresses: Vec<SocketAddr>,
+    connections_max: usize,
+    name_servers: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    fn claim(options: Option<&EgressOptions>) -> Result<Self, RunError> {
+        let Some(options) = options else {
+            return Ok(Self::default());
+        };
+        let mut addresses = Vec::with_capacity(options.listeners.len());
+        for (at, (bind, port)) in options.listeners.iter().enumerate() {
+            let key = match at {
+                0 => "forward_proxy.port",
+                _ => "forward_proxy.listeners[].port",
+            };
+            addresses.push(listen::claim(bind, *port, key)?);
+        }
+        Ok(Self {
+            addresses,
+            connections_max: options.connections_per_core_max,
+            name_servers: options.name_servers.clone(),
+        })
+    }
+
+    /// Serves them on this core.
+    fn serve(self, plane: &Arc<Plane>, counters: &Arc<Counters>, serving: &Serving) -> Vec<Beside> {
+        if self.addresses.is_empty() {
+            return Vec::new();
+        }
+        tokio::spawn(egress::watch(Arc::clone(plane), plane.changes()));
+        let outbound = Arc::new(Outbound::new(
+            Arc::clone(plane),
+            Arc::clone(counters),
+            self.name_servers,
+        ));
+        let listener = |(at, address): (usize, SocketAddr)| {
+            let front = Front {
+                // The main listener is none of `forward_proxy.listeners`.
+                app: Arc::new(Gateway::new(Arc::clone(&outbound), at.checked_sub(1))),
+                patience: serving.patience,
+                connections_max: self.connections_max,
+                counters: Arc::clone(counters),
+                open: |counters| &counters.egress.connections_open,
+            };
+            let buffers = L4BufferSettings::new(0, EGRESS_WRITE_BUFFER_BYTES);
+            let endpoint = listen::endpoint(address, None, buffers)
+                .expect("the port was tried before any core started");
+            cores::beside(front, endpoint, serving.shutdown.clone())
+        };
+        self.addresses
+            .into_iter()
+            .enumerate()
+            .map(listener)
+            .collect()
     }
 }
 
@@ -271,15 +400,20 @@ struct Signals {
 }
 
 impl Signals {
-    fn watch(events: mpsc::Sender<Event>) -> Result<Self, RunError> {
+    /// SIGUSR1 turns `switch`.
+    fn watch(events: mpsc::Sender<Event>, switch: Arc<AtomicBool>) -> Result<Self, RunError> {
         // SIGHUP asks the control plane to reload; without a handler it would end this process.
-        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP])
-            .map_err(RunError::Thread)?;
+        let handled = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1];
+        let mut signals = signal_hook::iterator::Signals::new(handled).map_err(RunError::Thread)?;
         let handle = signals.handle();
         let thread = std::thread::Builder::new()
             .name(String::from("signals"))
             .spawn(move || {
                 for signal in signals.forever().filter(|&signal| signal != SIGHUP) {
+                    if signal == SIGUSR1 {
+                        switch.fetch_not(Ordering::Relaxed);
+                        continue;
+                    }
                     if events.send(Event::Signal(signal)).is_err() {
                         return;
                     }

@@ -22,7 +22,11 @@ pub(crate) fn prepare(session: &mut Session, visit: &mut Visit, write: Duration)
     if let Some(connection) = &visit.connection {
         connection.begun();
     }
-    let downstream = session.as_downstream_mut();
+    prepare_stream(session.as_downstream_mut(), write);
+}
+
+/// Sets what every request needs, whoever answers it.
+pub(crate) fn prepare_stream(downstream: &mut ServerSession, write: Duration) {
     downstream.set_write_timeout(Some(write));
     if let ServerSession::H1(h1) = downstream {
         h1.set_pipelining_enabled(true);

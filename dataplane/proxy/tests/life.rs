@@ -5,67 +5,18 @@
 
 mod common;
 
+use common::control::ControlPlane;
 use common::{Client, PLAIN, Site, Wish, eventually, parse_config, signed, snapshot, unsigned};
 use oktsec_contract::config::Config;
 use oktsec_contract::id::MessageId;
-use oktsec_contract::link::{
-    FrameReader, LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane,
-};
-use oktsec_contract::snapshot::Snapshot;
+use oktsec_contract::link::{LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane};
 use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
 use serde_json::json;
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// The other end of the link.
-struct ControlPlane {
-    stream: UnixStream,
-    reader: FrameReader,
-}
-
-impl ControlPlane {
-    fn listen(site: &Site) -> UnixListener {
-        let _ = std::fs::remove_file(&site.paths.link_socket);
-        UnixListener::bind(&site.paths.link_socket).unwrap()
-    }
-
-    fn accept(listener: &UnixListener) -> (Self, ToControl) {
-        let (stream, _) = listener.accept().unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        let mut line = Self {
-            stream,
-            reader: FrameReader::new(),
-        };
-        let hello = line.receive();
-        (line, hello)
-    }
-
-    fn send(&mut self, message: &ToDataplane) {
-        self.stream.write_all(&message.encode().unwrap()).unwrap();
-    }
-
-    fn publish(&mut self, snapshot: &Snapshot) -> ToControl {
-        self.send(&ToDataplane::Snapshot(snapshot.encode().unwrap()));
-        self.receive()
-    }
-
-    fn receive(&mut self) -> ToControl {
-        let mut piece = [0; 4096];
-        loop {
-            if let Some(frame) = self.reader.next().unwrap() {
-                return ToControl::decode(&frame).unwrap();
-            }
-            let n = self.stream.read(&mut piece).unwrap();
-            assert!(n > 0, "the line ended");
-            self.reader.push(&piece[..n]);
-        }
-    }
-}
 
 fn config(site: &Site, yaml: &str) -> Config {
     let mut config = parse_config(yaml, site.dir.path());

@@ -7,6 +7,7 @@ use crate::metrics::{APPEND_BOUNDS, BATCH_BOUNDS, Counters};
 use crate::throttle::throttled;
 use oktsec_audit::{AppendError, Batch, Held, Log, Ticket};
 use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
 use oktsec_pipeline::Decision;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -60,9 +61,19 @@ impl Appends {
             content: content.as_bytes(),
             expires_at,
         });
-        if let Err(error) = self.pending.push(&decision.record(), held) {
+        self.push_record(&decision.record(), held, counters)
+    }
+
+    /// Adds a record to this turn's batch.
+    pub(super) fn push_record(
+        &mut self,
+        record: &RecordRef<'_>,
+        held: Option<Held<'_>>,
+        counters: &Counters,
+    ) -> Recording {
+        if let Err(error) = self.pending.push(record, held) {
             counters.records_refused.add(1);
-            throttled!(error, %error, id = %decision.id, "a record is above the limits of the log");
+            throttled!(error, %error, id = %record.id, "a record is above the limits of the log");
             return Recording::Failed(Reason::AuditUnavailable);
         }
         if self.waiting.is_empty()
@@ -73,6 +84,14 @@ impl Appends {
         let at = self.slots.take();
         self.waiting.push(at);
         Recording::Waiting(at)
+    }
+
+    /// Why a record handed over now would not be written, as far as one can know.
+    pub(super) fn obstacle(&self) -> Option<Reason> {
+        if self.log.health().last_error.is_some() {
+            return Some(Reason::AuditUnavailable);
+        }
+        (!self.waiting.is_empty() && !self.has_room()).then_some(Reason::AuditOverloaded)
     }
 
     pub(super) fn is_idle(&self) -> bool {

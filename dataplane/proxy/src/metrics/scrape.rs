@@ -2,6 +2,8 @@
 //!
 //! Families of compat §17 keep name, type, labels and buckets.
 
+mod egress;
+
 use super::process::Process;
 use super::{
     APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, Histogram, LATENCY_BOUNDS,
@@ -40,6 +42,7 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     signatures(&mut families, cores);
     audit(&mut families, cores, facts);
     plain(&mut families, cores, facts);
+    egress::egress(&mut families, cores);
     process(&mut families);
     let mut text = Vec::with_capacity(16 << 10);
     TextEncoder::new()

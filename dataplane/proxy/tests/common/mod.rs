@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(unreachable_pub, reason = "the word for what tests may use")]
 
+pub mod control;
+pub mod egress;
+
 use base64::Engine as _;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::{self, Config, Env};
@@ -316,8 +319,8 @@ impl Client {
         self.receive().unwrap()
     }
 
-    /// The next answer; `None` if the connection ends instead.
-    pub fn receive(&mut self) -> Option<Response> {
+    /// The head of the next answer; `None` if the connection ends instead.
+    pub fn receive_head(&mut self) -> Option<Response> {
         let head_end = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;
@@ -341,11 +344,17 @@ impl Client {
             .filter_map(|l| l.split_once(": "))
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
             .collect();
-        let mut response = Response {
+        Some(Response {
             status,
             headers,
             body: Vec::new(),
-        };
+        })
+    }
+
+    /// The next answer; `None` if the connection ends instead.
+    pub fn receive(&mut self) -> Option<Response> {
+        let mut response = self.receive_head()?;
+        let status = response.status;
         if status < 200 {
             return Some(response);
         }
@@ -387,6 +396,13 @@ impl Client {
             }
             assert!(self.fill(), "a line breaks off");
         }
+    }
+
+    /// So many bytes, or what comes until the other side closes.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length && self.fill() {}
+        let length = length.min(self.buffer.len());
+        self.buffer.drain(..length).collect()
     }
 
     /// Whether the other side has closed, without having sent anything more.

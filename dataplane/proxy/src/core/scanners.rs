@@ -1,0 +1,45 @@
+//! Scanners of one core for streams that outlive a snapshot: a body is scanned to its end with the rules it began
+//! with.
+
+use oktsec_scanner::{Database, EngineError, Scanner};
+use std::sync::Arc;
+
+/// Rule sets whose scanners a core keeps. Streams of older ones get a new scanner for each step.
+const KEPT_MAX: usize = 4;
+
+/// The newest last.
+#[derive(Default)]
+pub(super) struct Scanners(Vec<Scanner>);
+
+impl Scanners {
+    /// The scanner of this rule set.
+    pub(super) fn of(&mut self, database: &Arc<Database>) -> Result<&mut Scanner, EngineError> {
+        let at = self
+            .0
+            .iter()
+            .position(|scanner| Arc::ptr_eq(scanner.database(), database));
+        let at = match at {
+            Some(at) => at,
+            None => {
+                let scanner = Scanner::new(Arc::clone(database))?;
+                if self.0.len() >= KEPT_MAX {
+                    self.0.remove(0);
+                }
+                self.0.push(scanner);
+                self.0.len() - 1
+            }
+        };
+        Ok(&mut self.0[at])
+    }
+
+    /// A new rule set is in force: scanners that only this core still holds go.
+    pub(super) fn tidy(&mut self, current: &Arc<Database>) {
+        self.0
+            .retain(|scanner| Arc::ptr_eq(scanner.database(), current) || is_shared(scanner));
+    }
+}
+
+/// Whether somebody besides the scanner itself holds its rule set.
+fn is_shared(scanner: &Scanner) -> bool {
+    Arc::strong_count(scanner.database()) > 1
+}

@@ -1,0 +1,31 @@
+//! The egress surface: what agents send to the internet through us (compat §7).
+//!
+//! ```text
+//! listen ─► front ─► gateway   head, who, where (the stages of oktsec_pipeline::egress), resolve, vet
+//!  port     clocks      ├─► tunnel ─► relay       CONNECT: bytes as they are
+//!                       └─► exchange ─► sieve     absolute-form: both bodies scanned as they pass
+//! ```
+//!
+//! One listener on every core, on the same threads as messages; connections to hosts belong to the core, too. What
+//! is under way is in [`live`], so that a changed policy or the kill switch reaches it. Each request and each tunnel
+//! leaves one record, built along its [`trail`].
+
+mod answer;
+mod dial;
+mod exchange;
+mod gateway;
+mod headers;
+pub(crate) mod hello;
+mod kill_switch;
+mod live;
+mod refusal;
+mod relay;
+mod resolve;
+mod sieve;
+mod trail;
+mod tunnel;
+mod upstream;
+
+pub(crate) use gateway::{Gateway, Outbound};
+pub(crate) use kill_switch::KillSwitch;
+pub(crate) use live::{end_all, watch};

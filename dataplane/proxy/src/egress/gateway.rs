@@ -1,0 +1,411 @@
+//! Where outbound requests arrive: the head is read, the stages of the policy decide, and the request becomes a tunnel,
+//! an exchange or an answer.
+
+use super::exchange::{Exchange, Finish};
+use super::live::Leash;
+use super::refusal::{because, plain};
+use super::resolve::Resolver;
+use super::sieve::{Way, scan_head};
+use super::trail::{Trail, detail_of};
+use super::tunnel::{self, Tunnel};
+use super::{answer, upstream};
+use crate::connection::Connection;
+use crate::core;
+use crate::cores::{h2_options, server_options};
+use crate::framing::{self, HeadFault};
+use crate::limits::UPSTREAM_IDLE_MAX;
+use crate::metrics::Counters;
+use crate::plane::{Live, Plane};
+use crate::visit::prepare_stream;
+use async_trait::async_trait;
+use http::{HeaderMap, Method, Version, header};
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::reason::Reason;
+use oktsec_pipeline::egress::{Named, Presented, Refusal, Requested, TokenCache, Vetted};
+use parking_lot::Mutex;
+use pingora::ErrorType;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::ShutdownWatch;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What the listeners of one core share towards hosts.
+pub(crate) struct Outbound {
+    plane: Arc<Plane>,
+    counters: Arc<Counters>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) connector: Connector,
+    /// Held for moments, never while waiting.
+    tokens: Mutex<TokenCache>,
+    server_options: HttpServerOptions,
+}
+
+impl Outbound {
+    pub(crate) fn new(
+        plane: Arc<Plane>,
+        counters: Arc<Counters>,
+        servers: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            plane,
+            counters,
+            resolver: Arc::new(Resolver::new(servers)),
+            connector: Connector::new(Some(ConnectorOptions::new(UPSTREAM_IDLE_MAX))),
+            tokens: Mutex::default(),
+            server_options: server_options(),
+        }
+    }
+}
+
+/// One listener of one core.
+pub(crate) struct Gateway {
+    outbound: Arc<Outbound>,
+    /// Which of `forward_proxy.listeners`; `None` is the main one.
+    listener: Option<usize>,
+}
+
+/// What becomes of the agent's connection.
+enum Next {
+    /// The request was answered.
+    Answered,
+    /// Somebody got a part, or is gone.
+    Cut,
+    /// It is no connection of HTTP any more.
+    Tunnel(Box<Tunnel>),
+}
+
+/// A request that does not go out.
+struct Denied {
+    refusal: Refusal,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal }
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(outbound: Arc<Outbound>, listener: Option<usize>) -> Self {
+        Self { outbound, listener }
+    }
+
+    /// Reads and serves one request.
+    async fn serve(
+        &self,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let mut stopping = shutdown.clone();
+        let read = tokio::select! {
+            biased;
+            read = session.read_request() => read,
+            _ = stopping.wait_for(|stop| *stop) => return None,
+        };
+        let connection = Connection::of(session.digest()).cloned();
+        if let Some(connection) = &connection {
+            connection.begun();
+        }
+        prepare_stream(&mut session, self.outbound.plane.patience.write);
+        let peer = connection.as_ref().and_then(|connection| connection.peer);
+        match read {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                if *error.etype() == ErrorType::InvalidHTTPHeader {
+                    session.set_keepalive(None);
+                    let mut trail = Trail::begin(peer, "");
+                    let refusal = because(Reason::EgressProtocolInvalid, "the head is no HTTP");
+                    self.refuse(&mut session, &mut trail, &refusal).await;
+                }
+                session.shutdown().await;
+                return None;
+            }
+        }
+        let mut trail = Trail::begin(peer, session.req_header().method.as_str());
+        let next = match self.answer(&mut session, &mut trail).await {
+            Ok(next) => next,
+            Err(Denied { refusal }) => {
+                discard_small(&mut session).await;
+                self.refuse(&mut session, &mut trail, &refusal).await
+            }
+        };
+        match next {
+            Next::Answered => {
+                if let Some(connection) = &connection {
+                    connection.answered();
+                }
+                let settings = HttpPersistentSettings::for_session(&session);
+                let reusable = session.finish().await.ok().flatten()?;
+                Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+            }
+            Next::Cut => {
+                session.shutdown().await;
+                None
+            }
+            Next::Tunnel(tunnel) => {
+                session.set_keepalive(Some(60));
+                if let Some((stream, early)) = tunnel::detach(session).await {
+                    tunnel.open(stream, early, trail).await;
+                }
+                None
+            }
+        }
+    }
+
+    async fn answer(&self, session: &mut ServerSession, trail: &mut Trail) -> Result<Next, Denied> {
+        if let Err(fault) = check_head(session) {
+            session.set_keepalive(None);
+            let what = match fault {
+                HeadFault::TooLarge => "the head is too large",
+                HeadFault::Ambiguous(what) => what,
+            };
+            return Err(because(Reason::EgressProtocolInvalid, what).into());
+        }
+        let live = core::with(|core| match core.audit_obstacle() {
+            Some(reason) => Err(plain(reason)),
+            None => core
+                .live()
+                .cloned()
+                .ok_or_else(|| plain(Reason::SnapshotMissing)),
+        })?;
+        trail.under(&live.policy);
+        if !is_proxied(session.req_header()) {
+            let told = answer::not_proxied(session).await;
+            return Ok(told.map_or(Next::Cut, |()| Next::Answered));
+        }
+        let (named, path) = self.decide(session, &live, trail)?;
+        let vetted = self.vet(named, &live).await?;
+        trail.permitted(&vetted);
+        trail.decided();
+        let leash = Leash::take(vetted, Arc::clone(&self.outbound.counters));
+        if session.req_header().method != Method::CONNECT {
+            let exchange = Exchange {
+                outbound: &self.outbound,
+                live,
+                leash,
+                path,
+            };
+            return Ok(match Box::pin(exchange.run(session, trail)).await {
+                Finish::Answered => Next::Answered,
+                Finish::Cut => Next::Cut,
+            });
+        }
+        if session.is_http2() {
+            return Err(
+                because(Reason::EgressProtocolInvalid, "no tunnels over HTTP/2 yet").into(),
+            );
+        }
+        let connected = tokio::select! {
+            biased;
+            reason = leash.told() => Err(plain(reason)),
+            connected = upstream::connect_tunnel(&self.outbound, &live, &leash, trail) => connected,
+        };
+        let (upstream, said) = connected?;
+        Ok(Next::Tunnel(Box::new(Tunnel {
+            upstream,
+            said,
+            leash,
+            timeouts: live.policy.egress().timeouts().clone(),
+            counters: Arc::clone(&self.outbound.counters),
+        })))
+    }
+
+    /// Everything that is decided before a name is looked up. Gives the path as it goes upstream, too.
+    fn decide(
+        &self,
+        session: &ServerSession,
+        live: &Arc<Live>,
+        trail: &mut Trail,
+    ) -> Result<(Named, String), Denied> {
+        let now = Timestamp::now();
+        let head = session.req_header();
+        let text = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
+        if let Some(id) = head.headers.get("x-oktsec-session")
+            && let Ok(id) = id.to_str()
+            && id.len() <= oktsec_contract::limits::SESSION_BYTES_MAX
+        {
+            trail.in_session(id);
+        }
+        let written = Written::of(head)?;
+        let requested = written.requested(head)?;
+        trail.asks_for(requested.target());
+        trail.asks_for_path(&written.path);
+        let policy = live.policy.egress();
+        let presented = Presented {
+            peer: trail.peer(),
+            listener: self.listener,
+            certificate_names: &[],
+            authorization: text("proxy-authorization"),
+            agent_header: text("x-oktsec-agent"),
+        };
+        let mut tokens = self.outbound.tokens.lock();
+        let attributed = match requested.identify(&presented, policy, &mut tokens, now) {
+            Ok(attributed) => attributed,
+            Err((principal, refusal)) => {
+                trail.asked_by(&principal);
+                return Err(refusal.into());
+            }
+        };
+        drop(tokens);
+        trail.asked_by(attributed.principal());
+        let scans = policy.scans(attributed.principal());
+        let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
+        let named = core::with(|core| {
+            let scanner = core
+                .scanner(live.policy.database())
+                .map_err(|_| plain(Reason::ScanFailed))?;
+            permitted.scan_name(&live.policy, scanner)
+        });
+        let named = named.inspect_err(|refusal| trail.found_in_name(&refusal.findings))?;
+        if scans.requests {
+            let line = format!("{} {}", head.method, written.path);
+            scan_head(Way::Up, &line, &head.headers, live, trail)?;
+        }
+        Ok((named, written.path))
+    }
+
+    /// Looks the name up, once, and vets what that gives.
+    async fn vet(&self, named: Named, live: &Live) -> Result<Vetted, Refusal> {
+        let policy = live.policy.egress();
+        let by_proxy = policy.upstream(named.target().host()).is_some_and(|proxy| {
+            proxy.resolve == oktsec_contract::config::NameResolution::Upstream
+        });
+        let Some(name) = named.name() else {
+            return named.vet_address(policy);
+        };
+        if by_proxy {
+            return named.vet_by_upstream(policy);
+        }
+        let addresses = self.outbound.resolver.resolve(name).await.map_err(plain)?;
+        named.vet(policy, &addresses)
+    }
+
+    /// Records a refusal, then tells it.
+    async fn refuse(
+        &self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+        refusal: &Refusal,
+    ) -> Next {
+        let status = refusal.reason.status();
+        let recorded = trail.end(refusal.reason, status, &detail_of(refusal)).await;
+        let told = match recorded {
+            Ok(()) => answer::refuse(session, trail, refusal).await,
+            Err(reason) => answer::refuse(session, trail, &plain(reason)).await,
+        };
+        told.map_or(Next::Cut, |()| Next::Answered)
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Gateway {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.serve(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        Some(h2_options())
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.outbound.server_options)
+    }
+}
+
+/// The target of a request, as bytes that live as long as it is being decided.
+struct Written {
+    /// `host:port`, or a whole URI.
+    target: Vec<u8>,
+    /// Path and query as they go upstream; empty for a tunnel.
+    path: String,
+    tunnel: bool,
+}
+
+impl Written {
+    fn of(head: &RequestHeader) -> Result<Self, Refusal> {
+        let tunnel = head.method == Method::CONNECT;
+        let target = match (head.version, tunnel) {
+            (Version::HTTP_2, true) => head
+                .uri
+                .authority()
+                .map(|authority| authority.as_str().as_bytes().to_vec())
+                .unwrap_or_default(),
+            (Version::HTTP_2, false) => head.uri.to_string().into_bytes(),
+            _ => head.raw_path().to_vec(),
+        };
+        let path = match tunnel {
+            true => String::new(),
+            false => oktsec_pipeline::egress::Absolute::parse(&target)
+                .map_err(|error| because(Reason::EgressTargetInvalid, error.to_string()))?
+                .origin_form()
+                .into_owned(),
+        };
+        Ok(Self {
+            target,
+            path,
+            tunnel,
+        })
+    }
+
+    fn requested<'a>(&'a self, head: &'a RequestHeader) -> Result<Requested<'a>, Refusal> {
+        let host = host_header(&head.headers);
+        match self.tunnel {
+            true => Requested::connect(&self.target, host),
+            false => Requested::absolute(head.method.as_str(), &self.target, host),
+        }
+    }
+}
+
+fn host_header(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::HOST).map(http::HeaderValue::as_bytes)
+}
+
+/// Whether a request is one to a proxy: CONNECT, or with a whole URI. Anything else found the wrong port.
+fn is_proxied(head: &RequestHeader) -> bool {
+    let raw = head.raw_path();
+    head.method == Method::CONNECT
+        || (head.version == Version::HTTP_2 && head.uri.authority().is_some())
+        || !(raw.starts_with(b"/") || raw == b"*" || raw.is_empty())
+}
+
+fn check_head(session: &ServerSession) -> Result<(), HeadFault> {
+    match session {
+        ServerSession::H1(h1) => {
+            let head = h1.req_header();
+            framing::check_h1(head, &h1.get_headers_raw_bytes())?;
+            let has_body = head.headers.contains_key(header::CONTENT_LENGTH)
+                || head.headers.contains_key(header::TRANSFER_ENCODING);
+            if head.method == Method::CONNECT && has_body {
+                return Err(HeadFault::Ambiguous("a tunnel with a body"));
+            }
+            Ok(())
+        }
+        other => framing::check_common(other.req_header()),
+    }
+}
+
+/// Reads a small body away, so that the answer reaches a client which is still sending and the connection can go on.
+async fn discard_small(session: &mut ServerSession) {
+    const SMALL: u64 = 64 << 10;
+    let headers = &session.req_header().headers;
+    let small = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
+        .is_some_and(|length| length <= SMALL);
+    if !small || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let patience = std::time::Duration::from_secs(5);
+    let all = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+    let _ = tokio::time::timeout(patience, all).await;
+}

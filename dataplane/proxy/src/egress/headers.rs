@@ -1,0 +1,211 @@
+//! Headers that are for us and go no further: what concerns one connection only (RFC 9110 §7.6.1), what names the
+//! agent to us, what we would have to believe.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, Version};
+use oktsec_contract::reason::Reason;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// Always about one connection. `Upgrade` and its `Connection` are put back for a WebSocket.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Every header of ours begins so.
+const OURS: &str = "x-oktsec-";
+
+/// Names that `Connection` must not remove: a request without them is another request.
+const PROTECTED: [HeaderName; 4] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::AUTHORIZATION,
+    header::COOKIE,
+];
+
+/// Whether the request asks to become a WebSocket (RFC 6455 §4.1).
+pub(crate) fn asks_for_websocket(head: &RequestHeader) -> bool {
+    head.version == Version::HTTP_11
+        && head.method == http::Method::GET
+        && has_token(&head.headers, header::UPGRADE, "websocket")
+        && has_token(&head.headers, header::CONNECTION, "upgrade")
+        && head.headers.contains_key(header::SEC_WEBSOCKET_KEY)
+}
+
+/// Whether the list in these headers has this word.
+pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+        .any(|word| word.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Removes what must not reach the host.
+pub(crate) fn strip_request(head: &mut RequestHeader) -> Result<(), Reason> {
+    let websocket = asks_for_websocket(head);
+    let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+    for name in nominated(&head.headers)? {
+        head.remove_header(&name);
+    }
+    for name in &HOP_BY_HOP {
+        head.remove_header(name);
+    }
+    for name in ours(&head.headers) {
+        head.remove_header(&name);
+    }
+    let again = |_| Reason::RequestInvalid;
+    if chunked {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")
+            .map_err(again)?;
+    }
+    if websocket {
+        head.insert_header(header::CONNECTION, "Upgrade")
+            .map_err(again)?;
+        head.insert_header(header::UPGRADE, "websocket")
+            .map_err(again)?;
+    }
+    Ok(())
+}
+
+/// Removes what must not reach the agent. `framed` says that the body's end is known to whoever writes it.
+pub(crate) fn strip_response(head: &mut ResponseHeader) -> Result<(), Reason> {
+    let switches = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    for name in nominated(&head.headers)? {
+        if !(switches && name == header::UPGRADE) {
+            head.remove_header(&name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        let kept = switches && (*name == header::UPGRADE || *name == header::CONNECTION);
+        if !kept {
+            head.remove_header(name);
+        }
+    }
+    for name in ours(&head.headers) {
+        head.remove_header(&name);
+    }
+    Ok(())
+}
+
+/// What the `Connection` headers name. One that cannot be read is no list of names.
+fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Reason> {
+    let mut names = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for word in value.as_bytes().split(|&b| b == b',') {
+            let word = word.trim_ascii();
+            if word.is_empty() {
+                continue;
+            }
+            let name = HeaderName::from_bytes(word).map_err(|_| Reason::RequestInvalid)?;
+            if PROTECTED.contains(&name) {
+                return Err(Reason::RequestInvalid);
+            }
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn ours(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(OURS))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{asks_for_websocket, strip_request, strip_response};
+    use oktsec_contract::reason::Reason;
+    use pingora::http::{RequestHeader, ResponseHeader};
+
+    fn request(headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).expect("a fixed head");
+        head.set_version(http::Version::HTTP_11);
+        for (name, value) in headers {
+            head.append_header(*name, *value).expect("visible ASCII");
+        }
+        head
+    }
+
+    fn names(head: &RequestHeader) -> Vec<&str> {
+        let mut names: Vec<&str> = head.headers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_is_for_us_goes_no_further() {
+        let mut head = request(&[
+            ("Host", "a.test"),
+            ("Accept", "*/*"),
+            ("Proxy-Authorization", "Basic eDp5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("X-Oktsec-Agent", "a"),
+            ("X-Oktsec-Anything", "b"),
+            ("Connection", "keep-alive, X-Secret-Hop"),
+            ("Connection", "close"),
+            ("X-Secret-Hop", "1"),
+            ("TE", "trailers"),
+            ("Keep-Alive", "timeout=5"),
+            ("Upgrade", "h2c"),
+            ("Transfer-Encoding", "chunked"),
+        ]);
+        strip_request(&mut head).expect("readable");
+        assert_eq!(names(&head), ["accept", "host", "transfer-encoding"]);
+    }
+
+    #[test]
+    fn connection_cannot_remove_what_makes_the_request() {
+        for value in ["Host", "content-length", "Authorization", "\"x\"", "a b"] {
+            let mut head = request(&[("Host", "a.test"), ("Connection", value)]);
+            assert_eq!(
+                strip_request(&mut head),
+                Err(Reason::RequestInvalid),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_websocket_keeps_its_upgrade_and_nothing_else_does() {
+        let mut head = request(&[
+            ("Host", "a.test"),
+            ("Connection", "keep-alive, Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Key", "x"),
+        ]);
+        strip_request(&mut head).expect("readable");
+        assert!(asks_for_websocket(&head));
+        assert_eq!(
+            names(&head),
+            ["connection", "host", "sec-websocket-key", "upgrade"]
+        );
+    }
+
+    #[test]
+    fn an_answer_brings_no_headers_of_the_hosts_connection() {
+        let mut head = ResponseHeader::build(200, None).expect("a status");
+        for (name, value) in [
+            ("Connection", "X-Hop"),
+            ("X-Hop", "1"),
+            ("X-Oktsec-Reason", "forged"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Content-Type", "text/plain"),
+        ] {
+            head.append_header(name, value).expect("visible ASCII");
+        }
+        strip_response(&mut head).expect("readable");
+        let left: Vec<&str> = head.headers.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(left, ["content-type"]);
+    }
+}

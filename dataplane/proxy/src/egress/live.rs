@@ -1,0 +1,162 @@
+//! What is under way on this core, so that a suspension, the kill switch or a new policy reaches it within
+//! milliseconds: a task of the core looks at every live tunnel and exchange whenever one of them may have changed.
+
+use super::relay;
+use crate::core;
+use crate::metrics::Counters;
+use crate::plane::Plane;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::reason::Reason;
+use oktsec_pipeline::egress::Vetted;
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::watch;
+
+thread_local! {
+    static LIVE: RefCell<Registry> = const { RefCell::new(Registry { slots: Vec::new(), free: Vec::new() }) };
+}
+
+/// What is under way. Slots are used again, so its memory is that of the busiest moment.
+struct Registry {
+    slots: Vec<Option<Arc<Lead>>>,
+    free: Vec<usize>,
+}
+
+/// One tunnel or exchange, as whoever may end it sees it.
+#[derive(Debug)]
+struct Lead {
+    vetted: Vetted,
+    /// The code of the reason to end; 0 while there is none.
+    told: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// A place among what is under way; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Leash {
+    at: usize,
+    lead: Arc<Lead>,
+    counters: Arc<Counters>,
+}
+
+impl Leash {
+    /// Takes a place on this core.
+    pub(crate) fn take(vetted: Vetted, counters: Arc<Counters>) -> Self {
+        let lead = Arc::new(Lead {
+            vetted,
+            told: AtomicU8::new(0),
+            waker: Mutex::new(None),
+        });
+        let at = LIVE.with_borrow_mut(|live| match live.free.pop() {
+            Some(at) => {
+                live.slots[at] = Some(Arc::clone(&lead));
+                at
+            }
+            None => {
+                live.slots.push(Some(Arc::clone(&lead)));
+                live.slots.len() - 1
+            }
+        });
+        Self { at, lead, counters }
+    }
+
+    /// What it was permitted.
+    pub(crate) fn vetted(&self) -> &Vetted {
+        &self.lead.vetted
+    }
+
+    /// Resolves when it must end.
+    pub(crate) async fn told(&self) -> Reason {
+        poll_fn(|cx| relay::Leash::poll_told(self, cx)).await
+    }
+
+    /// Counts bytes that moved; an error when the agent's budget is used up.
+    pub(crate) fn moved(&self, up: u64, down: u64) -> Result<(), Reason> {
+        self.counters.egress.bytes_up.add(up);
+        self.counters.egress.bytes_down.add(down);
+        let lease = self.lead.vetted.lease();
+        if !lease.has_byte_budget() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        for outcome in [lease.up(up, now), lease.down(down, now)] {
+            outcome.map_err(|refusal| refusal.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        // When the thread ends, the registry may be gone before what is in it.
+        let _ = LIVE.try_with(|live| {
+            if let Ok(mut live) = live.try_borrow_mut() {
+                live.slots[self.at] = None;
+                live.free.push(self.at);
+            }
+        });
+    }
+}
+
+impl relay::Leash for Leash {
+    fn poll_told(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let told = || Reason::from_code(self.lead.told.load(Ordering::Acquire));
+        if let Some(reason) = told() {
+            return Poll::Ready(reason);
+        }
+        let mut waker = self.lead.waker.lock();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        drop(waker);
+        told().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn moved(&self, up: u64, down: u64) -> Result<(), Reason> {
+        Leash::moved(self, up, down)
+    }
+}
+
+impl Lead {
+    fn tell(&self, reason: Reason) {
+        self.told.store(reason.code(), Ordering::Release);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Ends everything under way on this core: the process stops. What ends leaves its record.
+pub(crate) fn end_all() {
+    let all: Vec<Arc<Lead>> =
+        LIVE.with_borrow(|registry| registry.slots.iter().flatten().cloned().collect());
+    for lead in all {
+        lead.tell(Reason::EgressStopped);
+    }
+}
+
+/// Looks at everything under way on this core whenever the policy or the kill switch has changed. Never ends.
+pub(crate) async fn watch(plane: Arc<Plane>, mut changed: watch::Receiver<()>) {
+    while changed.changed().await.is_ok() {
+        let live = core::with(|core| core.live().cloned());
+        let Some(live) = live else { continue };
+        let policy = live.policy.egress();
+        let usage = plane.shared.egress();
+        let ended: Vec<(Arc<Lead>, Reason)> = LIVE.with_borrow(|registry| {
+            let under_way = registry.slots.iter().flatten();
+            let refused = under_way.filter_map(|lead| {
+                let refusal = lead.vetted.recheck(policy, usage).err()?;
+                Some((Arc::clone(lead), refusal.reason))
+            });
+            refused.collect()
+        });
+        for (lead, reason) in ended {
+            lead.tell(reason);
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Moves bytes between the two ends of a tunnel, as they are, until both have ended.
+//!
+//! Memory follows traffic, not tunnels: a buffer belongs to a direction only while bytes wait in it, so a tunnel
+//! on which nothing moves owns none. An end that closes its half closes the other's reading half and no more.
+
+use super::hello::{Opening, Ruling};
+use crate::limits::{RELAY_BUFFER_BYTES, RELAY_BUFFERS_SPARE_MAX};
+use oktsec_contract::reason::Reason;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides closed.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// Nothing moved for too long.
+    Idle,
+    /// It lived too long, whatever moved.
+    TooOld,
+    /// It was refused or ended by us.
+    Told(Reason),
+}
+
+/// What moved and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// Bytes written towards the host.
+    pub(crate) up: u64,
+    /// Bytes written towards the agent.
+    pub(crate) down: u64,
+    pub(crate) end: End,
+}
+
+/// How long a tunnel may live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    /// Without a byte in either direction.
+    pub(crate) idle: Duration,
+    /// In all.
+    pub(crate) total: Duration,
+}
+
+/// Says from outside that a tunnel must end.
+pub(crate) trait Leash {
+    /// The reason to end, if there is one; else the task is woken when there is.
+    fn poll_told(&self, cx: &mut Context<'_>) -> Poll<Reason>;
+    /// Bytes moved just now, up and down.
+    fn moved(&self, up: u64, down: u64) -> Result<(), Reason>;
+}
+
+/// A tunnel in motion.
+pub(crate) struct Relay<C, U, L> {
+    client: C,
+    upstream: U,
+    leash: L,
+    up: Flow,
+    down: Flow,
+    /// Looks at the client's first bytes; they wait until it has seen enough.
+    opening: Option<Opening>,
+    idle: Duration,
+    last_moved: Instant,
+    too_old: Instant,
+    clock: Pin<Box<Sleep>>,
+}
+
+impl<L: Leash> Leash for &L {
+    fn poll_told(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        L::poll_told(self, cx)
+    }
+
+    fn moved(&self, up: u64, down: u64) -> Result<(), Reason> {
+        L::moved(self, up, down)
+    }
+}
+
+impl<C, U, L> Relay<C, U, L>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    L: Leash + Unpin,
+{
+    /// A tunnel that is open: both ends are connected and `early` is what the client has sent already.
+    pub(crate) fn new(
+        client: C,
+        upstream: U,
+        leash: L,
+        opening: Option<Opening>,
+        early: &[u8],
+        clocks: Clocks,
+    ) -> Self {
+        let now = Instant::now();
+        let idle = clocks.idle;
+        let too_old = now + clocks.total;
+        Self {
+            client,
+            upstream,
+            leash,
+            up: Flow::with(early),
+            down: Flow::default(),
+            opening,
+            idle,
+            last_moved: now,
+            too_old,
+            clock: Box::pin(tokio::time::sleep_until(too_old.min(now + idle))),
+        }
+    }
+
+    fn end(&self, end: End) -> Poll<Moved> {
+        Poll::Ready(Moved {
+            up: self.up.written,
+            down: self.down.written,
+            end,
+        })
+    }
+
+    /// Reads the client's first bytes and asks about them; `Ready` when they may go on or must not.
+    fn poll_opening(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        while let Some(opening) = &mut self.opening {
+            match opening.judge(self.up.waiting()) {
+                Ruling::Pass => self.opening = None,
+                Ruling::Refuse(reason) => return Poll::Ready(Err(End::Told(reason))),
+                Ruling::More => {
+                    if ready!(self.up.poll_fill(cx, &mut self.client)).is_err() {
+                        return Poll::Ready(Err(End::Broken));
+                    }
+                    if self.up.phase != Phase::Open {
+                        // What came is no greeting, and nothing follows it.
+                        self.opening = None;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            ready!(self.clock.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= self.too_old {
+                return Poll::Ready(End::TooOld);
+            }
+            let idle = self.last_moved + self.idle;
+            if now >= idle {
+                return Poll::Ready(End::Idle);
+            }
+            // It is not moved with every byte, so it may ring early.
+            self.clock.as_mut().reset(idle.min(self.too_old));
+        }
+    }
+}
+
+impl<C, U, L> Future for Relay<C, U, L>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    L: Leash + Unpin,
+{
+    type Output = Moved;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Moved> {
+        let this = &mut *self;
+        if let Poll::Ready(reason) = this.leash.poll_told(cx) {
+            return this.end(End::Told(reason));
+        }
+        let before = (this.up.written, this.down.written);
+        let opened = match this.poll_opening(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(end)) => return this.end(end),
+            // A host may speak first.
+            Poll::Pending => false,
+        };
+        let up = match opened {
+            true => this.up.poll_move(cx, &mut this.client, &mut this.upstream),
+            false => Poll::Pending,
+        };
+        let down = this
+            .down
+            .poll_move(cx, &mut this.upstream, &mut this.client);
+        let moved = (this.up.written - before.0, this.down.written - before.1);
+        if moved != (0, 0) {
+            this.last_moved = Instant::now();
+            if let Err(reason) = this.leash.moved(moved.0, moved.1) {
+                return this.end(End::Told(reason));
+            }
+        }
+        match (up, down) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => this.end(End::Broken),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => this.end(End::Closed),
+            (Poll::Pending, _) | (_, Poll::Pending) => match this.poll_clock(cx) {
+                Poll::Ready(end) => this.end(end),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Flow {
+    /// Invariant: there if and only if `start < end`.
+    buffer: Option<Buffer>,
+    start: usize,
+    end: usize,
+    /// Written, and perhaps still in a buffer of the writer.
+    unflushed: bool,
+    written: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// The reader has ended; what waits is still written.
+    Draining,
+    /// The writer is being told.
+    Closing,
+    Closed,
+}
+
+impl Flow {
+    fn with(early: &[u8]) -> Self {
+        debug_assert!(early.len() <= RELAY_BUFFER_BYTES, "a head is smaller");
+        let mut flow = Self::default();
+        if !early.is_empty() {
+            let mut buffer = buffers::take();
+            buffer[..early.len()].copy_from_slice(early);
+            flow.end = early.len();
+            flow.buffer = Some(buffer);
+        }
+        flow
+    }
+
+    /// Bytes read and not yet written.
+    fn waiting(&self) -> &[u8] {
+        match &self.buffer {
+            Some(buffer) => &buffer[self.start..self.end],
+            None => &[],
+        }
+    }
+
+    /// Reads behind what waits already.
+    fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = self.buffer.take().unwrap_or_else(buffers::take);
+        let mut space = ReadBuf::new(&mut buffer[self.end..]);
+        let outcome = Pin::new(from).poll_read(cx, &mut space);
+        let read = space.filled().len();
+        self.end += read;
+        if self.start < self.end {
+            self.buffer = Some(buffer);
+        } else {
+            buffers::give(buffer);
+        }
+        ready!(outcome)?;
+        if read == 0 {
+            self.phase = Phase::Draining;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_move<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_write(cx, to))?;
+            match self.phase {
+                Phase::Open => {
+                    if let Poll::Ready(read) = self.poll_fill(cx, from) {
+                        read?;
+                        continue;
+                    }
+                    if self.unflushed {
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+                Phase::Draining => self.phase = Phase::Closing,
+                Phase::Closing => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.phase = Phase::Closed;
+                }
+                Phase::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Writes everything that waits.
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<io::Result<()>> {
+        while self.start < self.end {
+            let buffer = self.buffer.as_ref().expect("bytes wait in it");
+            let n = ready!(Pin::new(&mut *to).poll_write(cx, &buffer[self.start..self.end]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.start += n;
+            self.written += n as u64;
+            self.unflushed = true;
+        }
+        (self.start, self.end) = (0, 0);
+        if let Some(buffer) = self.buffer.take() {
+            buffers::give(buffer);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            buffers::give(buffer);
+        }
+    }
+}
+
+type Buffer = Box<[u8]>;
+
+/// Buffers of one thread, lent for the time of a read and a write.
+mod buffers {
+    use super::{Buffer, RELAY_BUFFER_BYTES, RELAY_BUFFERS_SPARE_MAX, RefCell};
+
+    thread_local! {
+        static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn take() -> Buffer {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+        spare
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| vec![0; RELAY_BUFFER_BYTES].into_boxed_slice())
+    }
+
+    pub(super) fn give(buffer: Buffer) {
+        // At the end of the thread there is nobody to lend to.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < RELAY_BUFFERS_SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use super::{Clocks, End, Leash, Moved, Relay};
+    use crate::egress::hello::Opening;
+    use oktsec_contract::reason::Reason;
+    use oktsec_pipeline::egress::Target;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[derive(Clone, Default)]
+    struct Cord(Arc<Mutex<(Option<Reason>, Option<Waker>)>>);
+
+    impl Cord {
+        fn pull(&self, reason: Reason) {
+            let mut inner = self.0.lock();
+            inner.0 = Some(reason);
+            if let Some(waker) = inner.1.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    impl Leash for Cord {
+        fn poll_told(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+            let mut inner = self.0.lock();
+            match inner.0 {
+                Some(reason) => Poll::Ready(reason),
+                None => {
+                    inner.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }
+
+        fn moved(&self, _: u64, _: u64) -> Result<(), Reason> {
+            Ok(())
+        }
+    }
+
+    fn target(text: &str) -> Target {
+        Target::from_authority(text).unwrap()
+    }
+
+    fn start(
+        opening: Option<Opening>,
+        early: &[u8],
+        idle: Duration,
+        cord: &Cord,
+    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Moved>) {
+        let (client, near) = duplex(4 << 10);
+        let (far, host) = duplex(4 << 10);
+        let clocks = Clocks { idle, total: LONG };
+        let relay = Relay::new(near, far, cord.clone(), opening, early, clocks);
+        (client, host, tokio::spawn(relay))
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_a_half_that_closes_leaves_the_other_open() {
+        let (mut client, mut host, relay) = start(None, b"early ", LONG, &Cord::default());
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut asked = Vec::new();
+        host.read_to_end(&mut asked).await.unwrap();
+        assert_eq!(asked, b"early question");
+        let answer = vec![7u8; 1 << 20];
+        let sent = answer.clone();
+        let sender = tokio::spawn(async move {
+            host.write_all(&sent).await.unwrap();
+        });
+        let mut answered = Vec::new();
+        client.read_to_end(&mut answered).await.unwrap();
+        sender.await.unwrap();
+        assert!(answered == answer, "{} bytes came", answered.len());
+        let moved = relay.await.unwrap();
+        assert_eq!(
+            (moved.up, moved.down, moved.end),
+            (14, 1 << 20, End::Closed)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_is_idle_only_when_nothing_moves_in_either_direction() {
+        let idle = Duration::from_secs(10);
+        let (mut client, mut host, relay) = start(None, b"", idle, &Cord::default());
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_secs(9)).await;
+            host.write_all(b"tick").await.unwrap();
+            client.read_exact(&mut [0; 4]).await.unwrap();
+        }
+        assert!(!relay.is_finished());
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(relay.await.unwrap().end, End::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_lives_too_long_ends_although_bytes_move() {
+        let (mut client, mut host, relay) =
+            start(None, b"", Duration::from_secs(60), &Cord::default());
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_secs(29)).await;
+            host.write_all(b"tick").await.unwrap();
+            client.read_exact(&mut [0; 4]).await.unwrap();
+        }
+        tokio::time::advance(Duration::from_secs(21)).await;
+        assert_eq!(relay.await.unwrap().end, End::TooOld);
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_ends_when_it_is_told() {
+        let cord = Cord::default();
+        let (mut client, host, relay) = start(None, b"", LONG, &cord);
+        client.write_all(b"x").await.unwrap();
+        cord.pull(Reason::AgentSuspended);
+        assert_eq!(relay.await.unwrap().end, End::Told(Reason::AgentSuspended));
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        drop(host);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_speaks_first_is_heard_before_the_client_has_opened() {
+        let opening = Some(Opening::new(target("example.com:443")));
+        let (mut client, mut host, relay) = start(opening, b"", LONG, &Cord::default());
+        host.write_all(b"220 ready").await.unwrap();
+        let mut greeting = [0; 9];
+        client.read_exact(&mut greeting).await.unwrap();
+        client.write_all(b"EHLO me").await.unwrap();
+        let mut said = [0; 7];
+        host.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"EHLO me");
+        drop((client, host));
+        assert_eq!(relay.await.unwrap().end, End::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_greeting_to_another_host_never_leaves() {
+        let hello = crate::egress::hello::tests::hello_for(Some("other.example"));
+        for cut in [1, 5, 6, 40, hello.len()] {
+            let opening = Some(Opening::new(target("example.com:443")));
+            let (mut client, mut host, relay) =
+                start(opening, &hello[..cut], LONG, &Cord::default());
+            client.write_all(&hello[cut..]).await.unwrap();
+            let moved = relay.await.unwrap();
+            assert_eq!(
+                moved.end,
+                End::Told(Reason::EgressNameMismatch),
+                "cut at {cut}"
+            );
+            let mut reached = Vec::new();
+            host.read_to_end(&mut reached).await.unwrap();
+            assert!(reached.is_empty(), "cut at {cut}");
+        }
+    }
+}

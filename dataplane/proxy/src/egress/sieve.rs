@@ -1,0 +1,319 @@
+//! One direction of an exchange passes through here: bytes go in, those that may leave come out, and what is found
+//! on the way decides whether more of them may.
+//!
+//! While the surface observes, nothing is kept back: every byte leaves as it came, and what is found is noted.
+
+use super::refusal::{because, plain};
+use super::trail::{Found, Trail};
+use crate::core;
+use crate::metrics::egress::Unscanned;
+use crate::plane::Live;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use oktsec_contract::Surface;
+use oktsec_contract::reason::Reason;
+use oktsec_contract::verdict::{Mode, Verdict};
+use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, ScanStop};
+use oktsec_pipeline::egress::Refusal;
+use oktsec_scanner::excerpt;
+use std::sync::Arc;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Towards the host.
+    Up,
+    /// Towards the agent.
+    Down,
+}
+
+impl Way {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Up => Reason::EgressRequestContent,
+            Self::Down => Reason::EgressResponseContent,
+        }
+    }
+}
+
+/// What happens to the stream of bytes.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// More of it came.
+    Push(Bytes),
+    /// Nothing more is there at the moment.
+    Pause,
+    /// It has stood still for a while.
+    Boundary,
+    /// It has ended.
+    Finish,
+}
+
+/// One direction of an exchange.
+#[derive(Debug)]
+pub(crate) struct Sieve {
+    way: Way,
+    live: Arc<Live>,
+    body: Option<Box<BodyScan>>,
+    /// Why bytes pass unseen, where they do.
+    unseen: Unscanned,
+}
+
+impl Sieve {
+    /// Bytes that are not looked at.
+    pub(crate) fn open(way: Way, live: Arc<Live>) -> Self {
+        Self {
+            way,
+            live,
+            body: None,
+            unseen: Unscanned::NotConfigured,
+        }
+    }
+
+    /// A body with these headers.
+    pub(crate) fn of_body(
+        way: Way,
+        live: Arc<Live>,
+        headers: &HeaderMap,
+        trail: &mut Trail,
+    ) -> Result<Self, Refusal> {
+        let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+        let codings = headers.get_all(header::CONTENT_ENCODING);
+        let kind = if codings.iter().nth(1).is_some() {
+            Err(ContentError::CodingsTooMany)
+        } else {
+            Kind::of_body(
+                text(header::CONTENT_TYPE),
+                text(header::CONTENT_ENCODING),
+                headers.get("grpc-encoding").and_then(|v| v.to_str().ok()),
+                DecodeLimits::default(),
+            )
+        };
+        match kind {
+            Ok(kind) => Ok(Self::of_kind(way, live, kind)),
+            Err(error) => {
+                let mut sieve = Self::open(way, live);
+                sieve.undecodable(error, trail)?;
+                Ok(sieve)
+            }
+        }
+    }
+
+    /// A stream of this kind.
+    pub(crate) fn of_kind(way: Way, live: Arc<Live>, kind: Kind) -> Self {
+        Self {
+            way,
+            live,
+            body: Some(Box::new(BodyScan::new(Surface::Egress, kind))),
+            unseen: Unscanned::NotConfigured,
+        }
+    }
+
+    /// Whether bytes wait here.
+    pub(crate) fn holds(&self) -> bool {
+        self.body.as_ref().is_some_and(|b| b.held_bytes() > 0) && !self.observes()
+    }
+
+    fn observes(&self) -> bool {
+        self.live.policy.egress().mode() == Mode::Observe
+    }
+
+    /// Does one step; bytes that may leave now are appended to `out`.
+    pub(crate) fn step(
+        &mut self,
+        step: Step,
+        trail: &mut Trail,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), Refusal> {
+        let observes = self.observes();
+        let Some(body) = &mut self.body else {
+            if let Step::Push(bytes) = step {
+                let length = bytes.len() as u64;
+                core::with(|core| core.counters.egress.unscanned(self.unseen, length));
+                out.push(bytes);
+            }
+            return Ok(());
+        };
+        if observes && let Step::Push(bytes) = &step {
+            out.push(bytes.clone());
+        }
+        let policy = &self.live.policy;
+        let stepped = core::with(|core| {
+            let scanner = core.scanner(policy.database())?;
+            let seen = match step {
+                Step::Push(bytes) => body.push(scanner, bytes),
+                Step::Pause => body.pause(scanner),
+                Step::Boundary => body.boundary(scanner),
+                Step::Finish => body.finish(scanner),
+            };
+            let seen = seen.map_err(Fault::Stop)?;
+            let mut verdict = Verdict::Allow;
+            for finding in seen.findings {
+                let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
+                    continue;
+                };
+                verdict = verdict.max(raised);
+                trail.note(
+                    raised,
+                    Found {
+                        rule: finding.rule,
+                        start: finding.span.start,
+                        end: finding.span.end,
+                        view: finding.view as u8,
+                        excerpt: finding.excerpt.clone(),
+                    },
+                );
+            }
+            let limited = seen.limits.hides_content();
+            Ok((verdict, limited.then_some(seen.limits)))
+        });
+        let (verdict, limits) = match stepped {
+            Ok(seen) => seen,
+            Err(Fault::Stop(ScanStop::Content(error))) => return self.undecodable(error, trail),
+            Err(Fault::Stop(ScanStop::Scan(_)) | Fault::NoScanner) => {
+                return self.unscannable(Reason::ScanFailed, String::new(), trail);
+            }
+        };
+        let stops = policy.egress().stops(verdict);
+        if stops {
+            let refusal = plain(self.way.reason());
+            if !observes {
+                return Err(refusal);
+            }
+            trail.note_would(&refusal);
+        }
+        if let Some(limits) = limits
+            && policy.egress().stops(Verdict::Quarantine)
+        {
+            let refusal = because(self.way.reason(), format!("scan limit: {limits}"));
+            if !observes {
+                return Err(refusal);
+            }
+            trail.note_would(&refusal);
+        }
+        let Some(body) = &mut self.body else {
+            return Ok(());
+        };
+        while let Some(bytes) = body.release() {
+            if !observes {
+                out.push(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn undecodable(&mut self, error: ContentError, trail: &mut Trail) -> Result<(), Refusal> {
+        self.unscannable(Reason::EgressUndecodable, error.as_str().to_owned(), trail)
+    }
+
+    /// What cannot be looked at goes no further; while observing it does, and is counted.
+    fn unscannable(
+        &mut self,
+        reason: Reason,
+        detail: String,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
+        let refusal = because(reason, detail);
+        if !self.observes() {
+            return Err(refusal);
+        }
+        trail.note_would(&refusal);
+        self.body = None;
+        self.unseen = Unscanned::Observed;
+        Ok(())
+    }
+}
+
+enum Fault {
+    Stop(ScanStop),
+    NoScanner,
+}
+
+impl From<oktsec_scanner::EngineError> for Fault {
+    fn from(_: oktsec_scanner::EngineError) -> Self {
+        Self::NoScanner
+    }
+}
+
+/// Headers whose values are secrets by their nature, meant for the host they go to.
+const CREDENTIALS: [&str; 14] = [
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-csrf-token",
+    "x-gitlab-token",
+    "private-token",
+    "sec-websocket-key",
+];
+
+/// Looks at a head: its first line and its headers, but for those that are credentials.
+pub(crate) fn scan_head(
+    way: Way,
+    first_line: &str,
+    headers: &HeaderMap,
+    live: &Live,
+    trail: &mut Trail,
+) -> Result<(), Refusal> {
+    let mut text = Vec::with_capacity(512);
+    text.extend_from_slice(first_line.as_bytes());
+    for (name, value) in headers {
+        let name = name.as_str();
+        if CREDENTIALS.contains(&name) || name.starts_with("x-oktsec-") {
+            continue;
+        }
+        text.push(b'\n');
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+    }
+    let policy = &live.policy;
+    let observes = policy.egress().mode() == Mode::Observe;
+    let scanned = core::with(|core| {
+        let scanner = core.scanner(policy.database())?;
+        let scanned = scanner
+            .scan(&text, Surface::Egress)
+            .map_err(|error| Fault::Stop(ScanStop::Scan(error)))?;
+        let mut verdict = match scanned.limits.hides_content() {
+            true => Verdict::Quarantine,
+            false => Verdict::Allow,
+        };
+        for finding in scanned.findings {
+            let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
+                continue;
+            };
+            verdict = verdict.max(raised);
+            let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+            let rule = policy.database().rules().get(index);
+            trail.note(
+                raised,
+                Found {
+                    rule: finding.rule,
+                    start: finding.span.start.into(),
+                    end: finding.span.end.into(),
+                    view: finding.view as u8,
+                    excerpt: rule
+                        .map(|rule| excerpt(&text, finding, rule))
+                        .unwrap_or_default(),
+                },
+            );
+        }
+        Ok::<_, Fault>(verdict)
+    });
+    let refusal = match scanned {
+        Ok(verdict) if !policy.egress().stops(verdict) => return Ok(()),
+        Ok(_) => plain(way.reason()),
+        Err(Fault::Stop(_) | Fault::NoScanner) => plain(Reason::ScanFailed),
+    };
+    if observes {
+        trail.note_would(&refusal);
+        return Ok(());
+    }
+    Err(refusal)
+}

@@ -1,0 +1,112 @@
+//! The families of outbound requests and tunnels.
+
+use super::{Families, merge, total};
+use crate::metrics::egress::Unscanned;
+use crate::metrics::{Counters, DECISION_BOUNDS};
+use oktsec_contract::reason::Reason;
+use oktsec_contract::verdict::Status;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>]) {
+    let mut ended: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
+    for &reason in Reason::ALL {
+        for status in Status::ALL {
+            let count: u64 = cores
+                .iter()
+                .filter_map(|core| core.egress.decided.get(usize::from(reason.code())))
+                .map(|row| row[usize::from(status.code())].get())
+                .sum();
+            if count == 0 {
+                continue;
+            }
+            *ended
+                .entry((status.as_str(), reason.decision()))
+                .or_default() += count;
+            match status {
+                Status::Rejected | Status::Blocked | Status::Error => {
+                    *refused.entry(reason.as_str()).or_default() += count;
+                }
+                Status::Delivered
+                | Status::Quarantined
+                | Status::Tunneled
+                | Status::Forwarded
+                | Status::System => {}
+            }
+        }
+    }
+    families.counters(
+        "oktsec_egress_requests_total",
+        "Outbound requests and tunnels that came to their end, by outcome.",
+        ended.iter().map(|(&(status, decision), &count)| {
+            let labels = vec![
+                ("status", status.into()),
+                ("policy_decision", decision.into()),
+            ];
+            (labels, count)
+        }),
+    );
+    families.counters(
+        "oktsec_egress_refusals_total",
+        "Outbound requests and tunnels refused, by exact reason.",
+        refused
+            .iter()
+            .map(|(&reason, &count)| (vec![("reason", reason.into())], count)),
+    );
+    families.histograms(
+        "oktsec_egress_decision_seconds",
+        "From the head of an outbound request to knowing whether it may go, without names and connections.",
+        [(
+            vec![],
+            merge(
+                cores.iter().map(|core| &core.egress.decision),
+                &DECISION_BOUNDS,
+                1e9,
+            ),
+        )],
+    );
+    families.counters(
+        "oktsec_egress_bytes_total",
+        "Bytes of bodies and tunnels, up towards hosts and down towards agents.",
+        [
+            ("up", total(cores, |core| &core.egress.bytes_up)),
+            ("down", total(cores, |core| &core.egress.bytes_down)),
+        ]
+        .map(|(direction, bytes)| (vec![("direction", direction.into())], bytes)),
+    );
+    families.counters(
+        "oktsec_bytes_unscanned_total",
+        "Bytes that passed without being looked at, by why.",
+        Unscanned::ALL.map(|why| {
+            let bytes = total(cores, |core| &core.egress.unscanned[why as usize]);
+            (vec![("reason", why.as_str().into())], bytes)
+        }),
+    );
+    families.counter(
+        "oktsec_egress_connections_reused_total",
+        "Outbound requests over a connection that was open already.",
+        total(cores, |core| &core.egress.reused),
+    );
+    for (name, help, open) in [
+        (
+            "oktsec_egress_tunnels_open",
+            "Tunnels open.",
+            cores
+                .iter()
+                .map(|core| core.egress.tunnels_open.load(Ordering::Relaxed))
+                .sum::<usize>(),
+        ),
+        (
+            "oktsec_egress_connections_open",
+            "Connections of agents to the egress listener open, tunnels included.",
+            cores
+                .iter()
+                .map(|core| core.egress.connections_open.load(Ordering::Relaxed))
+                .sum(),
+        ),
+    ] {
+        families.gauge(name, help, open as u64);
+    }
+}

@@ -1,0 +1,485 @@
+//! Requests that we see whole: what goes up, what comes down, what is found on the way and what becomes of it.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::egress::{Host, answer, ask, client, get, records, site, yaml};
+use common::eventually;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_request_goes_up_without_what_is_for_us_and_its_answer_comes_down() {
+    let host = Host::answering(
+        "HTTP/1.1 201 Made\r\nContent-Length: 5\r\nX-Oktsec-Reason: forged\r\nConnection: X-Hop\r\nX-Hop: 1\r\nETag: x\r\n\r\nhello",
+    );
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask(
+        "POST",
+        &host.url("/path?q=1"),
+        &[
+            ("X-Oktsec-Agent", "alice"),
+            ("X-Oktsec-Session", "s-1"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Connection", "X-Private"),
+            ("X-Private", "1"),
+            ("X-Kept", "yes"),
+        ],
+        b"{\"a\":1}",
+    ));
+    let response = client.receive().unwrap();
+    assert_eq!(response.status, 201);
+    assert_eq!(response.text(), "hello");
+    assert_eq!(response.header("etag"), Some("x"));
+    assert_eq!(response.header("x-hop"), None);
+    assert_eq!(response.header("x-oktsec-reason"), None);
+    let seen = host.reached.text().to_ascii_lowercase();
+    assert!(seen.starts_with("post /path?q=1 http/1.1\r\n"), "{seen}");
+    assert!(seen.contains("x-kept: yes"), "{seen}");
+    for gone in ["x-oktsec", "proxy-", "x-private", "\r\nconnection"] {
+        assert!(!seen.contains(gone), "{gone}: {seen}");
+    }
+    let record = records(&site).remove(0);
+    assert_eq!(record["status"], "forwarded");
+    assert_eq!(record["policy_decision"], "proxy_allowed");
+    assert_eq!(record["from_agent"], "alice");
+    assert_eq!(record["session_id"], "s-1");
+    assert_eq!(record["egress"]["path"], "/path?q=[1]");
+    assert_eq!(record["egress"]["bytes_up"], 7);
+    assert_eq!(record["egress"]["bytes_down"], 5);
+    assert_eq!(
+        site.metric("oktsec_bytes_unscanned_total{reason=\"not_configured\"}"),
+        0.0
+    );
+}
+
+#[test]
+fn connections_are_kept_on_both_sides() {
+    let host = Host::answering(answer("again"));
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    for n in 0..20 {
+        client.send(&ask("GET", &host.url(&format!("/{n}")), &[], b""));
+        assert_eq!(client.receive().unwrap().text(), "again");
+    }
+    assert_eq!(host.reached.connections(), 1);
+    assert_eq!(site.metric("oktsec_egress_connections_reused_total"), 19.0);
+    assert_eq!(records(&site).len(), 20);
+}
+
+#[test]
+fn an_upstream_connection_that_was_closed_meanwhile_is_replaced() {
+    let host = Host::serve(|mut visitor| {
+        // One answer for each connection, which says that it stays open.
+        if visitor.head().is_some() {
+            visitor.send(answer("once").as_bytes());
+        }
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    for n in 1..=5 {
+        client.send(&ask("GET", &host.url("/"), &[], b""));
+        assert_eq!(client.receive().unwrap().text(), "once", "{n}");
+    }
+}
+
+/// Where a forbidden word may stand, and the reason that names it.
+#[test]
+fn what_is_forbidden_stops_wherever_it_stands_and_never_reaches_the_host() {
+    let host = Host::answering(answer("fine"));
+    let site = site(&yaml(""));
+    let padded = |n: usize| [vec![b'x'; n], b"forbidden-word".to_vec()].concat();
+    for (what, path, headers, body) in [
+        ("query", "/?q=forbidden-word", vec![], vec![]),
+        ("encoded query", "/?q=forbidden%2Dword", vec![], vec![]),
+        ("path", "/forbidden-word/x", vec![], vec![]),
+        ("header", "/", vec![("X-Note", "forbidden-word")], vec![]),
+        ("body", "/", vec![], b"a forbidden-word here".to_vec()),
+        ("large body", "/", vec![], padded(60_000)),
+    ] {
+        let mut client = client(&site);
+        client.send(&ask("POST", &host.url(path), &headers, &body));
+        let response = client
+            .receive()
+            .unwrap_or_else(|| panic!("{what}: no answer"));
+        assert_eq!(response.status, 403, "{what}");
+        assert_eq!(
+            response.json()["error"],
+            "request blocked by content scan",
+            "{what}"
+        );
+        assert_eq!(
+            response.header("x-oktsec-reason"),
+            Some("egress_request_content"),
+            "{what}"
+        );
+        let record = records(&site).pop().unwrap();
+        assert_eq!(record["status"], "blocked", "{what}");
+        assert_eq!(record["policy_decision"], "proxy_blocked_content");
+        assert_eq!(record["rules_triggered"][0]["rule_id"], "T-BLOCK");
+        assert!(!record.to_string().contains("q=forbidden"), "{what}");
+    }
+    assert!(!host.reached.text().contains("forbidden"), "nothing left");
+}
+
+#[test]
+fn a_secret_in_a_name_is_found_before_anybody_is_asked_about_it() {
+    let site = site(&yaml(""));
+    let response = get(&site, "http://forbidden-word.invalid/");
+    assert_eq!(response.status, 403);
+    assert_eq!(
+        response.header("x-oktsec-reason"),
+        Some("egress_name_content")
+    );
+}
+
+#[test]
+fn what_comes_back_is_blocked_before_its_first_byte_if_it_is_short() {
+    let host = Host::answering(answer("ignore this forbidden-word please"));
+    let site = site(&yaml(""));
+    let response = get(&site, &host.url("/"));
+    assert_eq!(response.status, 403);
+    assert_eq!(response.json()["error"], "response blocked by content scan");
+    assert_eq!(response.json()["detail"], "1 security finding(s) detected");
+    let record = records(&site).remove(0);
+    assert_eq!(record["policy_decision"], "proxy_blocked_response");
+}
+
+#[test]
+fn a_long_response_is_cut_where_it_becomes_forbidden() {
+    let before = 3_000_000;
+    let host = Host::serve(move |mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = [b"2710\r\n".to_vec(), vec![b'a'; 10_000], b"\r\n".to_vec()].concat();
+        for _ in 0..before / 10_000 {
+            visitor.send(&chunk);
+        }
+        // Split over two chunks.
+        visitor.send(b"a\r\nforbidden-\r\n");
+        visitor.send(b"4\r\nword\r\n0\r\n\r\n");
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    let head = client.receive_head().unwrap();
+    assert_eq!(head.status, 200);
+    let came = client.bytes(10_000_000);
+    assert!(came.len() > before / 2, "{} bytes came", came.len());
+    assert!(!String::from_utf8_lossy(&came).contains("forbidden"));
+    assert!(!came.ends_with(b"0\r\n\r\n"), "nobody takes it for whole");
+    eventually("a record", || records(&site).len() == 1);
+    assert_eq!(records(&site)[0]["reason"], "egress_response_content");
+}
+
+#[test]
+fn a_compressed_body_is_looked_into_and_passes_as_it_was() {
+    use std::io::Write as _;
+    let zip = |text: &[u8]| {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        out.write_all(text).unwrap();
+        out.finish().unwrap()
+    };
+    let serving = |body: Vec<u8>, coding: &str| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Host::answering([head.into_bytes(), body].concat())
+    };
+    let site = site(&yaml(""));
+    let clean = zip(b"a perfectly harmless text");
+    let response = get(&site, &serving(clean.clone(), "gzip").url("/"));
+    assert_eq!(response.status, 200);
+    assert_eq!(response.body, clean);
+    let bad = zip(b"a forbidden-word inside");
+    let response = get(&site, &serving(bad, "gzip").url("/"));
+    assert_eq!(
+        response.header("x-oktsec-reason"),
+        Some("egress_response_content")
+    );
+    let response = get(&site, &serving(b"what".to_vec(), "unheard-of").url("/"));
+    assert_eq!(
+        response.header("x-oktsec-reason"),
+        Some("egress_undecodable")
+    );
+    let bomb = zip(&vec![0; 300 << 20]);
+    let response = get(&site, &serving(bomb, "gzip").url("/"));
+    assert_eq!(
+        response.header("x-oktsec-reason"),
+        Some("egress_undecodable")
+    );
+    assert_eq!(records(&site).len(), 4);
+}
+
+#[test]
+fn events_reach_the_agent_one_by_one_as_they_are_sent() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        let mut answers = visitor.stream.try_clone().unwrap();
+        for n in 0..20 {
+            use std::io::Write as _;
+            if answers
+                .write_all(format!("data: tick {n}\n\n").as_bytes())
+                .is_err()
+            {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    let head = client.receive_head().unwrap();
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    let begun = Instant::now();
+    let first = client.chunk().unwrap();
+    assert!(first.starts_with(b"data: tick 0\n\n"));
+    assert!(begun.elapsed() < Duration::from_millis(200), "not gathered");
+    let mut all = first;
+    while let Some(chunk) = client.chunk() {
+        all.extend(chunk);
+    }
+    assert_eq!(all.iter().filter(|&&b| b == b't').count(), 40);
+}
+
+#[test]
+fn a_response_that_trickles_is_passed_on_although_it_has_no_units() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf ");
+        // The rest comes when the agent has the first half.
+        visitor.fill();
+        visitor.send(b"whole");
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    client.receive_head().unwrap();
+    assert_eq!(client.bytes(5), b"half ");
+}
+
+#[test]
+fn a_client_that_waits_to_be_invited_is_invited_by_the_host() {
+    let host = Host::serve(|mut visitor| {
+        let head = visitor.head().unwrap();
+        assert!(head.to_ascii_lowercase().contains("expect: 100-continue"));
+        visitor.send(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let body = visitor.body(5);
+        visitor.send(answer(&String::from_utf8(body).unwrap()).as_bytes());
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    let mut request = ask(
+        "POST",
+        &host.url("/"),
+        &[("Expect", "100-continue")],
+        b"hello",
+    );
+    let body = request.split_off(request.len() - 5);
+    client.send(&request);
+    assert_eq!(client.receive_head().unwrap().status, 100);
+    client.send(&body);
+    assert_eq!(client.receive().unwrap().text(), "hello");
+}
+
+#[test]
+fn a_host_that_lies_about_its_length_is_not_taken_for_whole() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort");
+    });
+    let site = site(&yaml(""));
+    let response = get(&site, &host.url("/"));
+    assert_eq!(response.status, 502, "nothing of it had been sent yet");
+    for bad in [
+        &b"nonsense\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"",
+    ] {
+        let host = Host::serve(move |mut visitor| {
+            visitor.head();
+            visitor.send(bad);
+        });
+        let response = get(&site, &host.url("/"));
+        assert_eq!(response.status, 502, "{bad:?}");
+        assert_eq!(
+            response.header("x-oktsec-reason"),
+            Some("egress_upstream_invalid")
+        );
+    }
+}
+
+#[test]
+fn a_host_that_keeps_silent_is_a_504() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.fill();
+    });
+    let site = site(&yaml("  timeouts: {first_byte: 200ms}\n"));
+    let response = get(&site, &host.url("/"));
+    assert_eq!(response.status, 504);
+    assert_eq!(response.header("x-oktsec-retry"), Some("transient"));
+}
+
+#[test]
+fn a_websocket_is_passed_and_looked_into() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        );
+        // A text frame to the agent, then whatever it sends is read away.
+        visitor.send(b"\x81\x05hello");
+        while visitor.fill() {}
+    });
+    let site = site(&yaml(""));
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &upgrade, b""));
+    let head = client.receive_head().unwrap();
+    assert_eq!(head.status, 101);
+    assert_eq!(client.bytes(7), b"\x81\x05hello");
+    let masked = |text: &[u8]| {
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 1, 2, 3, 4];
+        frame.extend(
+            text.iter()
+                .enumerate()
+                .map(|(at, b)| b ^ [1, 2, 3, 4][at % 4]),
+        );
+        frame
+    };
+    let harmless = masked(b"harmless");
+    client.send(&harmless);
+    eventually("the frame has arrived", || {
+        host.reached.bytes().ends_with(&harmless)
+    });
+    client.send(&masked(b"a forbidden-word"));
+    assert!(client.is_closed());
+    eventually("a record", || records(&site).len() == 1);
+    assert_eq!(records(&site)[0]["reason"], "egress_request_content");
+    assert!(
+        host.reached.bytes().ends_with(&harmless),
+        "nothing more of it"
+    );
+}
+
+#[test]
+fn observing_lets_everything_pass_and_records_what_it_would_have_done() {
+    let host = Host::answering(answer("a forbidden-word comes back"));
+    let observing =
+        yaml("  blocked_domains: [blocked.invalid]\n") + "surfaces: {egress: {mode: observe}}\n";
+    let site = site(&observing);
+    let mut client = client(&site);
+    client.send(&ask(
+        "POST",
+        &host.url("/?q=forbidden-word"),
+        &[],
+        b"forbidden-word",
+    ));
+    let response = client.receive().unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(response.text(), "a forbidden-word comes back");
+    let record = records(&site).remove(0);
+    assert_eq!(record["status"], "forwarded");
+    assert_eq!(record["mode"], "observe");
+    assert_eq!(record["verdict"], "block");
+    assert_eq!(record["reason"], "egress_request_content");
+    assert!(host.reached.text().ends_with("forbidden-word"));
+}
+
+#[test]
+fn ambiguous_and_oversized_heads_are_refused() {
+    let host = Host::answering(answer("no"));
+    let site = site(&yaml(""));
+    let url = host.url("/");
+    let authority = host.address;
+    let long = "x".repeat(70_000);
+    for head in [
+        format!("GET {url} HTTP/1.1\r\nHost: other.example\r\n\r\n"),
+        format!(
+            "GET {url} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na"
+        ),
+        format!(
+            "POST {url} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
+        format!("GET {url} HTTP/1.1\nHost: {authority}\n\n"),
+        format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nX: a\r\n b\r\n\r\n"),
+        format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nConnection: Host\r\n\r\n"),
+        format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nX: {long}\r\n\r\n"),
+        format!("GET http://user@{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n"),
+    ] {
+        let mut client = client(&site);
+        let _ = std::io::Write::write_all(&mut client.stream, head.as_bytes());
+        let shown = &head[..head.len().min(120)];
+        match client.receive() {
+            Some(response) => assert!(
+                matches!(response.status, 400 | 403 | 431),
+                "{shown:?}: {response:?}"
+            ),
+            None => assert!(head.len() > 60_000, "{shown:?}"),
+        }
+    }
+    assert_eq!(host.reached.text(), "");
+}
+
+#[test]
+fn a_large_body_goes_up_and_down_unchanged() {
+    let host = Host::serve(|mut visitor| {
+        let head = visitor.head().unwrap();
+        let body = visitor.body(common::egress::length_of(&head));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        visitor.send(head.as_bytes());
+        visitor.send(&body);
+    });
+    let site = site(&yaml(""));
+    let body: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let mut client = client(&site);
+    let request = ask("PUT", &host.url("/"), &[], &body);
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender =
+        std::thread::spawn(move || std::io::Write::write_all(&mut writer, &request).unwrap());
+    let response = client.receive().unwrap();
+    sender.join().unwrap();
+    assert_eq!(response.status, 200);
+    assert!(
+        response.body == body,
+        "{} bytes came back",
+        response.body.len()
+    );
+}
+
+#[test]
+fn suspending_an_agent_ends_a_response_that_streams() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n");
+        visitor.fill();
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask(
+        "GET",
+        &host.url("/"),
+        &[("X-Oktsec-Agent", "mallory")],
+        b"",
+    ));
+    client.receive_head().unwrap();
+    client.chunk().unwrap();
+    let mut config = site.config.clone();
+    config.agents.get_mut("mallory").unwrap().suspended = true;
+    common::control::publish(&site, &common::snapshot(2, config));
+    let begun = Instant::now();
+    assert!(client.is_closed());
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    eventually("a record", || records(&site).len() == 1);
+    assert_eq!(records(&site)[0]["reason"], "agent_suspended");
+}
