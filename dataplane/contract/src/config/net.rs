@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A network: an address and the number of leading bits that count.
+/// A network: an address and the number of leading bits that count. IPv4 lives in ::ffff:0:0/96, so one comparison
+/// serves both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
     network: u128,
@@ -21,21 +22,25 @@ impl Cidr {
             None => (text, None),
         };
         let address: IpAddr = address.parse().ok()?;
-        // IPv4 lives in ::ffff:0:0/96, so one comparison serves both.
-        let (width, offset) = if address.is_ipv4() {
-            (32, 96)
-        } else {
-            (128, 0)
-        };
+        let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(width);
-        if bits > width {
-            return None;
-        }
-        let mask = u128::MAX.checked_shl(128 - (bits + offset)).unwrap_or(0);
-        Some(Self {
+        (bits <= width).then(|| Self::new(address, bits))
+    }
+
+    /// The network of an address: its first `bits` bits, at most 32 of an IPv4 and 128 of an IPv6 address.
+    pub const fn new(address: IpAddr, bits: u32) -> Self {
+        let bits = match address {
+            IpAddr::V4(_) => bits + 96,
+            IpAddr::V6(_) => bits,
+        };
+        let mask = match u128::MAX.checked_shl(128 - bits) {
+            Some(mask) => mask,
+            None => 0,
+        };
+        Self {
             network: number(address) & mask,
             mask,
-        })
+        }
     }
 
     /// Whether the address lies in it; IPv4-mapped IPv6 addresses count as IPv4.
@@ -86,12 +91,11 @@ impl fmt::Display for Cidr {
     }
 }
 
-fn number(address: IpAddr) -> u128 {
-    let address = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    u128::from_be_bytes(address.octets())
+const fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What spans several keys. Texts that compat §5 lists are interface; the others are ours.
 
+mod egress;
+
 use super::problem::Level;
 use super::reader::{Reader, nearest_of};
-use super::server::{ClientAuth, RateBackend};
+use super::server::{ClientAuth, RateBackend, Tls};
 use super::yaml::{Kind, Node, Position, below};
 use super::{Config, DefaultPolicy, RuleOverride};
 use crate::clock::Timestamp;
@@ -27,6 +29,7 @@ pub(super) fn check(config: &Config, root: Option<&Node>, cx: &mut Reader<'_>) {
     agents(config, &mut check);
     rules(config, &mut check);
     tools(config, &mut check);
+    egress::check(config, &mut check);
     llm(config, &mut check);
 }
 
@@ -78,8 +81,8 @@ impl Check<'_, '_> {
         if self.cx.problems.iter().any(read) {
             return;
         }
-        self.cx
-            .note(level, at, key, message, Some(remedy.to_owned()));
+        let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
+        self.cx.note(level, at, key, message, remedy);
     }
 
     fn error(&mut self, path: &[At<'_>], message: impl Into<String>, remedy: &str) {
@@ -97,33 +100,8 @@ fn server(config: &Config, check: &mut Check<'_, '_>) {
         check.warn(&[Key("version")], message, "write \"1\"");
     }
     let server = &config.server;
-    if let Some(tls) = &server.tls {
-        for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
-            if path.as_os_str().is_empty() {
-                let message = format!("server.tls needs {key}");
-                check.error(
-                    &[Key("server"), Key("tls"), Key(key)],
-                    message,
-                    "name a PEM file",
-                );
-            }
-        }
-        if tls.client_auth != ClientAuth::None && tls.client_ca.is_none() {
-            let path = [Key("server"), Key("tls"), Key("client_auth")];
-            check.error(
-                &path,
-                "client certificates need client_ca",
-                "name a PEM file with the authorities",
-            );
-        }
-    }
-    let local = |host: &str| {
-        host == "localhost"
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
-    };
-    if server.api_key.is_empty() && !local(&server.bind) {
+    tls(&[Key("server"), Key("tls")], server.tls.as_ref(), check);
+    if server.api_key.is_empty() && !is_local(&server.bind) {
         let message = "listens beyond this machine, and /v1/* is open to everybody who reaches it";
         check.warn(&[Key("server"), Key("bind")], message, "set server.api_key");
     }
@@ -138,6 +116,52 @@ fn server(config: &Config, check: &mut Check<'_, '_>) {
     if !matches!(config.db_backend.as_str(), "" | "sqlite" | "postgres") {
         let message = format!("unknown db_backend {:?}", config.db_backend);
         check.warn(&[Key("db_backend")], message, "remove it");
+    }
+}
+
+/// Certificates of a listener.
+fn tls(at: &[At<'_>], tls: Option<&Tls>, check: &mut Check<'_, '_>) {
+    let Some(tls) = tls else { return };
+    let (name, _) = check.place(at);
+    let key = |key| at.iter().copied().chain([Key(key)]).collect::<Vec<_>>();
+    for (part, path) in [("cert", &tls.cert), ("key", &tls.key)] {
+        if path.as_os_str().is_empty() {
+            check.error(
+                &key(part),
+                format!("{name} needs {part}"),
+                "name a PEM file",
+            );
+        }
+    }
+    if tls.client_auth != ClientAuth::None && tls.client_ca.is_none() {
+        check.error(
+            &key("client_auth"),
+            "client certificates need client_ca",
+            "name a PEM file with the authorities",
+        );
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Categories that no rule has are warned about, if the rules are known.
+fn categories(at: &[At<'_>], categories: &[String], check: &mut Check<'_, '_>) {
+    for (index, category) in categories.iter().enumerate() {
+        let known = &check.cx.env.categories;
+        if known.is_empty() || known.contains(category) {
+            continue;
+        }
+        let near = nearest_of(category, known.iter().map(String::as_str));
+        let remedy = near.map_or_else(
+            || String::from("`oktsec rules` lists the categories"),
+            |near| format!("did you mean {near}?"),
+        );
+        let at: Vec<_> = at.iter().copied().chain([Item(index)]).collect();
+        let message = format!("no rule has the category {category:?}");
+        check.warn(&at, message, &remedy);
     }
 }
 
@@ -201,27 +225,7 @@ fn agents(config: &Config, check: &mut Check<'_, '_>) {
                 }
             }
         }
-        for (index, category) in agent.blocked_content.iter().enumerate() {
-            let known = &check.cx.env.categories;
-            if !known.is_empty() && !known.contains(category) {
-                let near = nearest_of(category, known.iter().map(String::as_str));
-                let remedy = near.map_or_else(
-                    || String::from("`oktsec rules` lists the categories"),
-                    |near| format!("did you mean {near}?"),
-                );
-                let at = [
-                    Key("agents"),
-                    Key(name),
-                    Key("blocked_content"),
-                    Item(index),
-                ];
-                check.warn(
-                    &at,
-                    format!("no rule has the category {category:?}"),
-                    &remedy,
-                );
-            }
-        }
+        categories(&at("blocked_content"), &agent.blocked_content, check);
         constraints(name, agent, check);
     }
 }
@@ -328,7 +332,10 @@ fn action_is_absent(root: Option<&Node>, index: usize) -> bool {
 
 fn tools(config: &Config, check: &mut Check<'_, '_>) {
     let proxy = &config.forward_proxy;
-    let does_something = proxy.scan_requests || proxy.scan_responses;
+    let does_something = proxy.scan_requests
+        || proxy.scan_responses
+        || !proxy.integrations.is_empty()
+        || !proxy.rules.is_empty();
     if proxy.enabled
         && !does_something
         && proxy.allowed_domains.is_empty()

@@ -4,6 +4,7 @@
 //! Source: IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and updates), IPv6 address space registry.
 
 use super::canonical;
+use crate::config::Cidr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A range that no request may reach unless a private target says so.
@@ -128,6 +129,20 @@ pub fn special(address: IpAddr) -> Option<Special> {
             .map(|V6(_, _, special)| *special)
             .or((v6.segments()[0] >> 13 != 1).then_some(NOT_GLOBAL_UNICAST)),
     }
+}
+
+/// Whether a network holds any special address.
+pub fn touches(network: &Cidr) -> bool {
+    let v4 = IPV4
+        .iter()
+        .map(|V4(first, bits, _)| Cidr::new(IpAddr::V4(*first), *bits));
+    let v6 = IPV6
+        .iter()
+        .map(|V6(first, bits, _)| Cidr::new(IpAddr::V6(*first), *bits));
+    // Everything outside global unicast is special, so both ends of a network in it are inside.
+    let ends = [network.first(), network.last()];
+    ends.into_iter().any(|end| special(end).is_some())
+        || v4.chain(v6).any(|range| range.overlaps(network))
 }
 
 /// The IPv4 address that a packet to this IPv6 address ends up at: NAT64, 6to4, Teredo, IPv4-compatible and -translated.

@@ -122,6 +122,76 @@ fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
         ("", "rate_limit: {window: 30}", "rate_limit.window"),
         ("", "rate_limit: {per_ip: -1}", "rate_limit.per_ip"),
         ("audit: {durability: sync}", "", "audit.durability"),
+        (
+            "forward_proxy: {ports: [443]}",
+            "forward_proxy: {ports: [443, 22]}",
+            "forward_proxy.ports",
+        ),
+        (
+            "forward_proxy: {allowed_domains: [a.example]}",
+            "",
+            "forward_proxy.allowed_domains",
+        ),
+        (
+            "forward_proxy: {allowed_domains: [a.example]}",
+            "forward_proxy: {allowed_domains: [a.example, b.example]}",
+            "forward_proxy.allowed_domains[b.example]",
+        ),
+        (
+            "forward_proxy: {blocked_domains: [a.example]}",
+            "",
+            "forward_proxy.blocked_domains",
+        ),
+        (
+            "forward_proxy: {rules: [{hosts: [\"*\"], methods: [POST]}]}",
+            "",
+            "forward_proxy.rules",
+        ),
+        (
+            "",
+            "forward_proxy: {private_targets: [{host: a.example, network: 10.0.0.1}]}",
+            "forward_proxy.private_targets",
+        ),
+        (
+            "",
+            "forward_proxy: {quarantine: forward}",
+            "forward_proxy.quarantine",
+        ),
+        (
+            "forward_proxy: {limits: {bytes_up: 5}}",
+            "forward_proxy: {limits: {bytes_up: 6}}",
+            "forward_proxy.limits.bytes_up",
+        ),
+        (
+            "forward_proxy: {interception: {enabled: true}}",
+            "forward_proxy: {interception: {enabled: true, passthrough: [a.example]}}",
+            "forward_proxy.interception.passthrough[a.example]",
+        ),
+        (
+            "forward_proxy: {kill_switch: stop}",
+            "",
+            "forward_proxy.kill_switch",
+        ),
+        (
+            "forward_proxy: {trusted_loopback_headers: false}",
+            "",
+            "forward_proxy.trusted_loopback_headers",
+        ),
+        (
+            "agents: {a: {egress: {integrations: [github]}}}",
+            "agents: {a: {egress: {integrations: [github, npm]}}}",
+            "agents.a.egress.integrations[npm]",
+        ),
+        (
+            "agents: {a: {egress: {ports: [443]}}}",
+            "agents: {a: {egress: {}}}",
+            "agents.a.egress.ports",
+        ),
+        (
+            "agents: {a: {egress: {limits: {requests: 5}}}}",
+            "agents: {a: {egress: {limits: {requests: 50}}}}",
+            "agents.a.egress.limits.requests",
+        ),
     ] {
         let (strong, weak) = (flow(strong), flow(weak));
         let marked = |changes: Vec<Change>| {

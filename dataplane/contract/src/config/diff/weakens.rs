@@ -1,9 +1,11 @@
 //! Which changes reduce protection. When in doubt it says yes: a needless warning is read, a missing one isn't.
 
+mod egress;
+
 use crate::Surface;
 use crate::config::{
-    AclEntry, Agent, ClientAuth, CompatMode, Config, DefaultPolicy, Durability, Egress, Profile,
-    ReplayMode, RequireAuth, RuleAction, RuleOverride, ScanProfile,
+    AclEntry, Agent, ClientAuth, CompatMode, Config, DefaultPolicy, Durability, Profile,
+    ReplayMode, RequireAuth, RuleAction, RuleOverride, ScanProfile, Tls,
 };
 use crate::verdict::Mode;
 
@@ -17,6 +19,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<String> {
     rules(old, new, &mut weak);
     limits(old, new, &mut weak);
     tools(old, new, &mut weak);
+    egress::forward_proxy(old, new, &mut weak);
     weak.0
 }
 
@@ -56,19 +59,21 @@ fn server(old: &Config, new: &Config, weak: &mut Weak) {
         gained(&before.trusted_proxies, &now.trusted_proxies),
         "server.trusted_proxies",
     );
-    match (&before.tls, &now.tls) {
-        (Some(_), None) => weak.when(true, "server.tls"),
-        (Some(before), Some(now)) => {
-            let rank = |auth: ClientAuth| match auth {
-                ClientAuth::None => 0,
-                ClientAuth::Optional => 1,
-                ClientAuth::Required => 2,
-            };
-            weak.when(
-                rank(now.client_auth) < rank(before.client_auth),
-                "server.tls.client_auth",
-            );
-        }
+    tls("server.tls", before.tls.as_ref(), now.tls.as_ref(), weak);
+}
+
+fn tls(key: &str, old: Option<&Tls>, new: Option<&Tls>, weak: &mut Weak) {
+    let rank = |auth: ClientAuth| match auth {
+        ClientAuth::None => 0,
+        ClientAuth::Optional => 1,
+        ClientAuth::Required => 2,
+    };
+    match (old, new) {
+        (Some(_), None) => weak.when(true, key),
+        (Some(before), Some(now)) => weak.when(
+            rank(now.client_auth) < rank(before.client_auth),
+            format!("{key}.client_auth"),
+        ),
         (None, _) => {}
     }
 }
@@ -177,7 +182,7 @@ fn agent(key: &str, old: &Agent, new: &Agent, compat: Option<CompatMode>, weak: 
         gained(&new.tool_chain_rules, &old.tool_chain_rules),
         below("tool_chain_rules"),
     );
-    egress(
+    egress::agent(
         &below("egress"),
         old.egress.as_ref(),
         new.egress.as_ref(),
@@ -200,54 +205,6 @@ fn widened(old: Option<&[String]>, new: Option<&[String]>, compat: Option<Compat
         return false;
     }
     everybody(new) || gained(old.unwrap_or_default(), new.unwrap_or_default())
-}
-
-fn egress(key: &str, old: Option<&Egress>, new: Option<&Egress>, weak: &mut Weak) {
-    let Some(before) = old else { return };
-    let Some(now) = new else {
-        weak.when(true, key);
-        return;
-    };
-    let below = |name: &str| format!("{key}.{name}");
-    weak.when(
-        domains_widened(&before.allowed_domains, &now.allowed_domains),
-        below("allowed_domains"),
-    );
-    weak.when(
-        gained(&now.blocked_domains, &before.blocked_domains),
-        below("blocked_domains"),
-    );
-    weak.when(
-        gained(&now.blocked_categories, &before.blocked_categories),
-        below("blocked_categories"),
-    );
-    weak.when(
-        gained(&before.integrations, &now.integrations),
-        below("integrations"),
-    );
-    weak.when(
-        !before.scope.is_empty() && before.scope != now.scope,
-        below("scope"),
-    );
-    let scans = |flag: Option<bool>| flag == Some(true);
-    weak.when(
-        scans(before.scan_requests) && !scans(now.scan_requests),
-        below("scan_requests"),
-    );
-    weak.when(
-        scans(before.scan_responses) && !scans(now.scan_responses),
-        below("scan_responses"),
-    );
-    let off = |n: u64| if n == 0 { u64::MAX } else { n };
-    weak.when(
-        off(now.rate_limit) > off(before.rate_limit),
-        below("rate_limit"),
-    );
-}
-
-/// Whether an allow list that is empty for "all" allows more.
-fn domains_widened(old: &[String], new: &[String]) -> bool {
-    !old.is_empty() && (new.is_empty() || gained(old, new))
 }
 
 fn rules(old: &Config, new: &Config, weak: &mut Weak) {
@@ -319,28 +276,6 @@ fn limits(old: &Config, new: &Config, weak: &mut Weak) {
 }
 
 fn tools(old: &Config, new: &Config, weak: &mut Weak) {
-    let auth = |before, now| before == RequireAuth::Yes && now != RequireAuth::Yes;
-    let (before, now) = (&old.forward_proxy, &new.forward_proxy);
-    weak.when(
-        auth(before.require_auth, now.require_auth),
-        "forward_proxy.require_auth",
-    );
-    weak.when(
-        before.scan_requests && !now.scan_requests,
-        "forward_proxy.scan_requests",
-    );
-    weak.when(
-        before.scan_responses && !now.scan_responses,
-        "forward_proxy.scan_responses",
-    );
-    weak.when(
-        domains_widened(&before.allowed_domains, &now.allowed_domains),
-        "forward_proxy.allowed_domains",
-    );
-    weak.when(
-        gained(&now.blocked_domains, &before.blocked_domains),
-        "forward_proxy.blocked_domains",
-    );
     let (before, now) = (&old.gateway, &new.gateway);
     weak.when(
         auth(before.require_auth, now.require_auth),
@@ -362,6 +297,10 @@ fn tools(old: &Config, new: &Config, weak: &mut Weak) {
         auth(old.hooks.require_auth, new.hooks.require_auth),
         "hooks.require_auth",
     );
+}
+
+fn auth(before: RequireAuth, now: RequireAuth) -> bool {
+    before == RequireAuth::Yes && now != RequireAuth::Yes
 }
 
 /// Whether `new` has something that `old` has not.
