@@ -244,3 +244,6 @@ fn list(line: &str) -> String {
         Some(_) | None => String::from(line),
     }
 }
+
+#[cfg(test)]
+mod tests;

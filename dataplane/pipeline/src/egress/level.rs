@@ -296,3 +296,6 @@ impl Rule {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

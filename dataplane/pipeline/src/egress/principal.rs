@@ -12,12 +12,12 @@ use oktsec_contract::config::{
 };
 use oktsec_contract::keys::check_agent_name;
 use oktsec_contract::reason::Reason;
+use oktsec_contract::token::{self, TOKEN_BYTES_MAX, TokenKind, TokenState};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 /// What a connection brings along to prove who it is.
 #[derive(Clone, Copy, Default)]
@@ -118,8 +118,8 @@ pub struct TokenCache {
 
 /// Tokens a core remembers.
 const TOKENS_CACHED_MAX: usize = 4_096;
-/// Bytes of `Proxy-Authorization`: a token has 74.
-const AUTHORIZATION_BYTES_MAX: usize = 4_096;
+/// Bytes of `Proxy-Authorization`: a name and a token in base64.
+const AUTHORIZATION_BYTES_MAX: usize = 4 * TOKEN_BYTES_MAX;
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,20 +146,9 @@ pub(crate) struct Proofs {
 
 struct Token {
     agent: Arc<str>,
-    salt: Box<[u8]>,
-    digest: [u8; 32],
-    good_until: GoodUntil,
-    revoked_at: Option<Timestamp>,
+    kept: PrincipalToken,
     /// Whether its type and its principal's surfaces are ours.
     is_for_egress: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum GoodUntil {
-    Always,
-    Until(Timestamp),
-    /// An end that can't be read has passed.
-    Never,
 }
 
 impl fmt::Debug for Token {
@@ -198,7 +187,7 @@ impl Proofs {
                 principal
                     .tokens
                     .iter()
-                    .filter_map(|token| Token::new(principal, token))
+                    .map(|token| Token::new(principal, token))
             })
             .collect();
         let mut sources: Vec<(Cidr, Arc<str>)> = proxy
@@ -234,39 +223,20 @@ impl Proofs {
 }
 
 impl Token {
-    fn new(principal: &ConfiguredPrincipal, token: &PrincipalToken) -> Option<Self> {
-        let (salt, digest) = token
-            .hash
-            .expose()
-            .strip_prefix("sha256:")?
-            .split_once(':')?;
+    fn new(principal: &ConfiguredPrincipal, kept: &PrincipalToken) -> Self {
         let surfaces = &principal.allowed_surfaces;
         let ours =
             |word: &String| matches!(word.as_str(), "egress" | "forward_proxy" | "proxy" | "*");
-        Some(Self {
+        Self {
             agent: principal.id.as_str().into(),
-            salt: hex::decode(salt).ok()?.into(),
-            digest: hex::decode(digest).ok()?.try_into().ok()?,
-            good_until: match token.expires_at.as_str() {
-                "" => GoodUntil::Always,
-                text => Timestamp::parse_rfc3339(text).map_or(GoodUntil::Never, GoodUntil::Until),
-            },
-            revoked_at: match token.revoked_at.as_str() {
-                "" => None,
-                text => Some(Timestamp::parse_rfc3339(text).unwrap_or_default()),
-            },
-            is_for_egress: token.kind == "proxy_basic"
+            kept: kept.clone(),
+            is_for_egress: TokenKind::parse(&kept.kind) == Some(TokenKind::ProxyBasic)
                 && (surfaces.is_empty() || surfaces.iter().any(ours)),
-        })
+        }
     }
 
     fn is_good(&self, now: Timestamp) -> bool {
-        let expired = match self.good_until {
-            GoodUntil::Always => false,
-            GoodUntil::Until(end) => now >= end,
-            GoodUntil::Never => true,
-        };
-        self.is_for_egress && !expired && self.revoked_at.is_none_or(|at| now < at)
+        self.is_for_egress && token::state(&self.kept, now) == TokenState::Active
     }
 }
 
@@ -283,7 +253,7 @@ pub(super) fn identify(
         method: AuthMethod::Anonymous,
         peer: presented.peer,
     };
-    let token = match token(presented, proofs, policy.revision(), cache, now) {
+    let token = match by_token(presented, proofs, policy.revision(), cache, now) {
         Ok(token) => token,
         Err(refusal) => return (principal, Some(refusal)),
     };
@@ -327,7 +297,7 @@ pub(super) fn identify(
 
 /// The agent of the token. One that is there and not good is refused: whoever mistypes a token must not silently go
 /// on without a name, under another policy.
-fn token(
+fn by_token(
     presented: &Presented<'_>,
     proofs: &Proofs,
     revision: u64,
@@ -373,14 +343,7 @@ impl Proofs {
         if let Some(&index) = cache.known.get(&key) {
             return Some(index);
         }
-        let fits = |token: &Token| {
-            let digest: [u8; 32] = Sha256::new()
-                .chain_update(&token.salt)
-                .chain_update(raw)
-                .finalize()
-                .into();
-            bool::from(digest.ct_eq(&token.digest))
-        };
+        let fits = |known: &Token| token::matches(known.kept.hash.expose(), raw);
         let index = self.tokens.iter().position(fits)?;
         if cache.known.len() < TOKENS_CACHED_MAX {
             cache.known.insert(key, index);
@@ -416,7 +379,7 @@ impl Credentials {
         }
         let decoded = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
         let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
-        if password.starts_with(TOKEN_PREFIX) {
+        if password.starts_with(TokenKind::ProxyBasic.prefix()) {
             return Some(Self {
                 name: Some(user.to_owned()),
                 token: password.to_owned(),
@@ -428,9 +391,6 @@ impl Credentials {
         })
     }
 }
-
-/// Tokens of this surface begin like this (compat §2.7).
-const TOKEN_PREFIX: &str = "okt_proxy_";
 
 fn certificate(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
     let mut names = presented
@@ -466,3 +426,6 @@ fn header(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
     check_agent_name(name).ok()?;
     Some(name.into())
 }
+
+#[cfg(test)]
+mod tests;
