@@ -5,6 +5,7 @@ mod clock;
 mod pipeline;
 mod scan;
 mod signatures;
+mod stream;
 
 use std::fmt;
 
@@ -67,6 +68,11 @@ pub const PARTS: &[Part] = &[
         name: "scan",
         shows: "scanning content of several kinds and sizes, beside memchr and a naive set of expressions",
         measure: scan::measure,
+    },
+    Part {
+        name: "stream",
+        shows: "scanning a body as it passes, beside one scan of the whole",
+        measure: stream::measure,
     },
     Part {
         name: "pipeline",

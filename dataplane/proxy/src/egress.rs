@@ -16,6 +16,12 @@ mod exchange;
 mod gateway;
 mod headers;
 pub(crate) mod hello;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the gateway takes it up in the next change"
+)]
+mod intercept;
 mod kill_switch;
 mod live;
 mod refusal;

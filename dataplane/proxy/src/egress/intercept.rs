@@ -1,0 +1,23 @@
+//! Connections we look into: the client's handshake ends here, with a certificate of our own authority for the
+//! host it asked for; towards the host we are a client like any other.
+//!
+//! ```text
+//! client ══ TLS, our certificate ══ accept ─► exchange (the same as plain egress) ══ TLS, verified ══ host
+//!                                     └ mint: one certificate for each host, kept
+//! ```
+//! Off unless configured, and only for clients that trust the authority which `oktsec tls init` made. Its key never
+//! leaves the data plane's memory and the file only its owner can read.
+
+mod accept;
+mod authority;
+mod mint;
+mod roots;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use accept::Broken;
+pub(crate) use authority::AuthorityError;
+pub(crate) use mint::Minter;
+pub(crate) use roots::write_roots;
+pub(crate) use stream::Intercepted;

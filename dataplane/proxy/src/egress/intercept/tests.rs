@@ -1,0 +1,337 @@
+//! Real handshakes, with clients that trust the authority and clients that do not.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::config::Interception;
+use oktsec_contract::host::Host;
+use oktsec_contract::paths::StatePaths;
+use oktsec_pipeline::egress::Target;
+use pingora::protocols::{ALPN, Ssl as _};
+use rcgen::{
+    BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose,
+    NameConstraints,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+
+use super::mint::MintError;
+use super::*;
+
+/// An authority in its folder, and what a client that trusts it needs.
+struct Site {
+    folder: tempfile::TempDir,
+    paths: StatePaths,
+    roots: Arc<RootCertStore>,
+}
+
+impl Site {
+    /// An authority held to these domains; to none if there are none.
+    fn new(domains: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = StatePaths::beside(&folder.path().join("oktsec.db"), folder.path());
+        std::fs::create_dir_all(&paths.tls).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        if !domains.is_empty() {
+            let subtree = |domain: &&str| GeneralSubtree::DnsName((*domain).to_owned());
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: domains.iter().map(subtree).collect(),
+                excluded_subtrees: Vec::new(),
+            });
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        write(&paths.ca_cert, &certificate.pem(), 0o644);
+        write(&paths.ca_key, &key.serialize_pem(), 0o600);
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.into()).unwrap();
+        Self {
+            folder,
+            paths,
+            roots: Arc::new(roots),
+        }
+    }
+
+    fn minter(&self, certificates_max: usize) -> Minter {
+        let config = Interception {
+            certificates_max,
+            ..Interception::default()
+        };
+        Minter::load(&self.paths, &config).unwrap()
+    }
+
+    fn client(&self, protocols: &[&str]) -> TlsConnector {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn host(name: &str) -> Host {
+    Host::parse(name).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// What both sides of a handshake came to: the protocols they agreed on, after a word each way.
+async fn shake(
+    site: &Site,
+    minter: &Minter,
+    tunnelled_to: &str,
+    asked_for: &str,
+    protocols: &[&str],
+) -> Result<(Option<Vec<u8>>, Intercepted), Broken> {
+    let (client_end, our_end) = tokio::io::duplex(64 << 10);
+    let target = Target::new(host(tunnelled_to), 443);
+    let name = ServerName::try_from(asked_for.to_owned()).unwrap();
+    let connector = site.client(protocols);
+    let client = async {
+        let mut stream = connector.connect(name, client_end).await?;
+        stream.write_all(b"from the client").await?;
+        let mut word = [0; 8];
+        stream.read_exact(&mut word).await?;
+        Ok::<_, std::io::Error>(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
+    };
+    let ours = async {
+        let mut stream = minter
+            .accept(Box::new(our_end), Vec::new(), &target, now())
+            .await?;
+        let mut word = [0; 15];
+        stream.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"from the client");
+        stream.write_all(b"from us!").await.unwrap();
+        stream.flush().await.unwrap();
+        Ok(stream)
+    };
+    let (agreed, stream) = tokio::join!(client, ours);
+    let stream: Result<Intercepted, Broken> = stream;
+    stream.map(|stream| (agreed.unwrap(), stream))
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_the_authority_gets_what_it_offers() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    for (protocols, agreed, selected, upstream) in [
+        (
+            &["h2", "http/1.1"][..],
+            Some("h2"),
+            Some(ALPN::H2),
+            ALPN::H2H1,
+        ),
+        (&["http/1.1"], Some("http/1.1"), Some(ALPN::H1), ALPN::H1),
+        (&["h2"], Some("h2"), Some(ALPN::H2), ALPN::H2),
+        (&[], None, None, ALPN::H1),
+    ] {
+        let (seen, stream) = shake(
+            &site,
+            &minter,
+            "api.example.com",
+            "api.example.com",
+            protocols,
+        )
+        .await
+        .unwrap();
+        assert_eq!(seen.as_deref(), agreed.map(str::as_bytes), "{protocols:?}");
+        assert_eq!(stream.selected_alpn_proto(), selected, "{protocols:?}");
+        assert_eq!(stream.offered(), upstream, "{protocols:?}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_that_are_addresses_are_answered_too() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    for address in ["192.0.2.7", "2001:db8::1"] {
+        shake(&site, &minter, address, address, &["h2"])
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_for_another_host_ends() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    let result = shake(&site, &minter, "api.example.com", "evil.example.net", &[]).await;
+    assert_eq!(result.err(), Some(Broken::NameMismatch));
+    let result = shake(&site, &minter, "api.example.com", "192.0.2.7", &[]).await;
+    assert_eq!(result.err(), Some(Broken::NameMismatch));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_trust_the_authority_ends_the_handshake() {
+    let (site, other) = (Site::new(&[]), Site::new(&[]));
+    let result = shake(
+        &other,
+        &site.minter(10),
+        "api.example.com",
+        "api.example.com",
+        &[],
+    )
+    .await;
+    assert_eq!(result.err(), Some(Broken::Refused));
+}
+
+#[tokio::test]
+async fn protocols_nobody_of_us_speaks_end_the_handshake() {
+    let site = Site::new(&[]);
+    let result = shake(&site, &site.minter(10), "a.example", "a.example", &["smtp"]).await;
+    assert_eq!(result.err(), Some(Broken::Refused));
+}
+
+#[tokio::test]
+async fn what_is_no_tls_is_told_apart() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    let target = Target::new(host("a.example"), 443);
+    let (mut client, ours) = tokio::io::duplex(1 << 10);
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let result = minter
+        .accept(Box::new(ours), Vec::new(), &target, now())
+        .await;
+    assert_eq!(result.err(), Some(Broken::NotTls));
+}
+
+#[tokio::test]
+async fn a_greeting_that_came_early_counts() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    let target = Target::new(host("a.example"), 443);
+    let (client_end, mut ours) = tokio::io::duplex(64 << 10);
+    let connector = site.client(&["h2"]);
+    let client = connector.connect(ServerName::try_from("a.example").unwrap(), client_end);
+    let server = async {
+        let mut early = vec![0; 100];
+        ours.read_exact(&mut early).await.unwrap();
+        minter.accept(Box::new(ours), early, &target, now()).await
+    };
+    let (client, server) = tokio::join!(client, server);
+    assert!(client.is_ok() && server.is_ok());
+}
+
+#[test]
+fn an_authority_held_to_names_signs_for_no_others() {
+    let site = Site::new(&["example.com"]);
+    let minter = site.minter(10);
+    assert!(minter.certificate(&host("api.example.com"), now()).is_ok());
+    assert!(minter.certificate(&host("example.com"), now()).is_ok());
+    for other in ["example.net", "badexample.com"] {
+        let refused = minter.certificate(&host(other), now()).err();
+        assert_eq!(refused, Some(MintError::NotPermitted), "{other}");
+    }
+}
+
+#[test]
+fn certificates_are_kept_renewed_and_dropped_one_by_one() {
+    let site = Site::new(&[]);
+    let minter = site.minter(3);
+    let first = minter.certificate(&host("a.example"), now()).unwrap();
+    assert!(Arc::ptr_eq(
+        &first,
+        &minter.certificate(&host("a.example"), now()).unwrap()
+    ));
+    let later = now().plus_secs(21 * 86_400);
+    let renewed = minter.certificate(&host("a.example"), later).unwrap();
+    assert!(!Arc::ptr_eq(&first, &renewed));
+    for name in ["b.example", "c.example", "d.example"] {
+        // The one asked for in between stays.
+        minter.certificate(&host(name), later).unwrap();
+        assert!(Arc::ptr_eq(
+            &renewed,
+            &minter.certificate(&host("a.example"), later).unwrap()
+        ));
+    }
+    assert_eq!(minter.kept(), 3);
+}
+
+#[test]
+fn an_authority_that_cannot_be_used_is_named() {
+    let site = Site::new(&[]);
+    let config = Interception::default();
+    let load = || {
+        Minter::load(&site.paths, &config)
+            .err()
+            .unwrap()
+            .to_string()
+    };
+
+    write(
+        &site.paths.ca_key,
+        &std::fs::read_to_string(&site.paths.ca_key).unwrap(),
+        0o640,
+    );
+    assert!(load().contains("can be read by others"), "{}", load());
+
+    write(
+        &site.paths.ca_key,
+        &KeyPair::generate().unwrap().serialize_pem(),
+        0o600,
+    );
+    assert!(
+        load().contains("is not the key of the certificate"),
+        "{}",
+        load()
+    );
+
+    write(&site.paths.ca_key, "no key", 0o600);
+    assert!(load().contains("no private key"), "{}", load());
+
+    std::fs::remove_file(&site.paths.ca_cert).unwrap();
+    assert!(load().contains("oktsec tls init"), "{}", load());
+}
+
+#[test]
+fn a_folder_of_the_configuration_takes_the_place_of_ours() {
+    let site = Site::new(&[]);
+    let folder = site.folder.path().join("elsewhere");
+    std::fs::rename(&site.paths.tls, &folder).unwrap();
+    let config = Interception {
+        ca_dir: Some(folder),
+        ..Interception::default()
+    };
+    assert!(Minter::load(&site.paths, &config).is_ok());
+}
+
+#[test]
+fn extra_roots_join_those_of_the_system() {
+    let site = Site::new(&[]);
+    let path = site.folder.path().join("roots.pem");
+    let system = write_roots(&path, &[]).unwrap();
+    assert_eq!(
+        write_roots(&path, &[site.paths.ca_cert.clone()]).unwrap(),
+        system + 1
+    );
+    let written = CertificateDer::pem_file_iter(&path)
+        .unwrap()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
+    let ours = CertificateDer::from_pem_file(&site.paths.ca_cert).unwrap();
+    assert_eq!(written.last(), Some(&ours));
+    let error = write_roots(&path, &[site.paths.ca_key.clone()]).unwrap_err();
+    assert!(error.to_string().contains("ca.key"), "{error}");
+}
