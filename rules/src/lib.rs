@@ -32,7 +32,7 @@ mod ruleset;
 mod severity;
 mod surface;
 
-pub use check::{Check, CheckError};
+pub use check::{Check, CheckError, Scheme};
 pub use expression::{EXPRESSION_BYTES_MAX, Expression, ExpressionError};
 pub use load::{LoadedRules, RULE_FILE_BYTES_MAX, load_dir, load_text};
 pub use problem::{ProblemSeverity, RuleProblem};

@@ -78,16 +78,55 @@ fn base58check(text: &[u8]) -> Option<Vec<u8>> {
     (Sha256::digest(Sha256::digest(body))[..4] == *sum).then(|| body.to_vec())
 }
 
+/// Any version: extended keys, addresses of the chains that took Bitcoin's encoding.
+pub(super) fn base58check_any(matched: &[u8]) -> bool {
+    base58check(longest_token(matched)).is_some()
+}
+
+/// age identity: bech32 with the prefix of age's key files.
+pub(super) fn age(matched: &[u8]) -> bool {
+    let token = longest_token(matched).to_ascii_lowercase();
+    let Some(at) = token
+        .windows(16)
+        .position(|window| window == b"age-secret-key-1")
+    else {
+        return false;
+    };
+    bech32_sum(b"age-secret-key-", &token[at + 16..]) == Some(1)
+}
+
+/// Strkey of a seed: base32 of a version byte, 32 bytes and CRC-16/XMODEM.
+pub(super) fn stellar(matched: &[u8]) -> bool {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let token = longest_token(matched);
+    let Some(token) = token.last_chunk::<56>() else {
+        return false;
+    };
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(35), 0_u32, 0);
+    for byte in token {
+        let Some(value) = ALPHABET.iter().position(|letter| letter == byte) else {
+            return false;
+        };
+        bits = bits << 5 | value as u32;
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    let Some((body, sum)) = bytes.split_last_chunk::<2>() else {
+        return false;
+    };
+    let crc = body.iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| {
+            crc << 1 ^ (0x1021 & (crc >> 15).wrapping_neg())
+        })
+    });
+    body[0] == 18 << 3 && crc == u16::from_le_bytes(*sum)
+}
+
 /// BIP-173 and BIP-350.
 fn bech32(text: &[u8]) -> bool {
-    const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    const GENERATORS: [u32; 5] = [
-        0x3B6A_57B2,
-        0x2650_8E6D,
-        0x1EA1_19FA,
-        0x3D42_33DD,
-        0x2A14_62B3,
-    ];
     let mixed = text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase);
     let lower = text.to_ascii_lowercase();
     let Some(at) = lower.iter().rposition(|byte| *byte == b'1') else {
@@ -97,16 +136,26 @@ fn bech32(text: &[u8]) -> bool {
     if mixed || !matches!(prefix, b"bc" | b"tb" | b"bcrt") || !(14..=88).contains(&data.len()) {
         return false;
     }
+    matches!(bech32_sum(prefix, data), Some(1 | 0x2BC8_30A3))
+}
+
+/// 1 for bech32, 2BC830A3 for bech32m; `None` if a letter is not of the alphabet.
+fn bech32_sum(prefix: &[u8], data: &[u8]) -> Option<u32> {
+    const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const GENERATORS: [u32; 5] = [
+        0x3B6A_57B2,
+        0x2650_8E6D,
+        0x1EA1_19FA,
+        0x3D42_33DD,
+        0x2A14_62B3,
+    ];
     let mut values: Vec<u8> = prefix.iter().map(|byte| byte >> 5).collect();
     values.push(0);
     values.extend(prefix.iter().map(|byte| byte & 31));
     for byte in data {
-        let Some(value) = ALPHABET.iter().position(|letter| letter == byte) else {
-            return false;
-        };
-        values.push(value as u8);
+        values.push(ALPHABET.iter().position(|letter| letter == byte)? as u8);
     }
-    let sum = values.iter().fold(1_u32, |sum, value| {
+    Some(values.iter().fold(1_u32, |sum, value| {
         let top = sum >> 25;
         let next = ((sum & 0x01FF_FFFF) << 5) ^ u32::from(*value);
         GENERATORS
@@ -115,8 +164,7 @@ fn bech32(text: &[u8]) -> bool {
             .fold(next, |next, (bit, generator)| {
                 next ^ (generator & ((top >> bit) & 1).wrapping_neg())
             })
-    });
-    matches!(sum, 1 | 0x2BC8_30A3)
+    }))
 }
 
 /// `0x` and forty hex digits; EIP-55 if upper and lower case are mixed; not a run of one digit.
@@ -169,6 +217,20 @@ mod tests {
         assert!(wif(example.as_bytes()));
         assert!(!wif(example.replace('H', "J").as_bytes()));
         assert!(!wif(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
+    }
+
+    #[test]
+    fn seeds_and_identities_carry_their_checksums() {
+        // The example of SEP-23, and an identity made for this test.
+        let seed = "SBU2RRGLXH3E5CQHTD3ODLDF2BWDCYUSSBLLZ5GNW7JXHDIYKXZWHOKR";
+        assert!(stellar(seed.as_bytes()));
+        assert!(!stellar(seed.replace("SBU2", "SBU3").as_bytes()));
+        let identity = "AGE-SECRET-KEY-1GGFYYYJZZFPPYSSJGGFYYYJZZFPPYSSJGGFYYYJZZFPPYSSJGGFQV0S9C0";
+        assert!(age(identity.as_bytes()));
+        assert!(!age(identity.replace("GFYY", "GFYQ").as_bytes()));
+        assert!(!age(b"AGE-SECRET-KEY-1"));
+        assert!(base58check_any(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
+        assert!(!base58check_any(b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"));
     }
 
     #[test]

@@ -11,7 +11,12 @@ pub(super) fn luhn(matched: &[u8]) -> bool {
     if len < 12 || digits.iter().all(|digit| *digit == digits[0]) {
         return false;
     }
-    let sum: u32 = digits
+    luhn_sum(digits).is_multiple_of(10)
+}
+
+/// The sum that is a multiple of ten in numbers with a Luhn digit.
+pub(super) fn luhn_sum(digits: &[u8]) -> u32 {
+    digits
         .iter()
         .rev()
         .enumerate()
@@ -20,8 +25,7 @@ pub(super) fn luhn(matched: &[u8]) -> bool {
             (_, digit) if digit > 4 => digit * 2 - 9,
             (_, digit) => digit * 2,
         })
-        .sum();
-    sum.is_multiple_of(10)
+        .sum()
 }
 
 /// Lengths by country, SWIFT IBAN registry.

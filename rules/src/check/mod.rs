@@ -7,6 +7,7 @@
 mod crypto;
 mod finance;
 mod identity;
+mod national;
 mod network;
 mod quality;
 mod token;
@@ -15,6 +16,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use national::Scheme;
 
 /// A test of the matched bytes, named by a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,13 +64,29 @@ pub enum Check {
     UkNino,
     /// Indian Aadhaar number (Verhoeff).
     InAadhaar,
+    /// A number of a person, vehicle or device with the check digits of its scheme.
+    Number(Scheme),
+    /// Letters and digits that no words are made of, as generated keys are.
+    Random,
+    /// `scheme://user:password@` with a password that no guide or factory uses.
+    UserInfo,
+    /// age identity (bech32).
+    Age,
+    /// Base58check: a sum over what extended keys and addresses carry.
+    Base58Check,
+    /// Stellar secret seed (CRC-16).
+    Stellar,
+    /// GitLab token of the routable kind: CRC-32 in base 36 at its end.
+    Gitlab,
 }
 
 /// A word that names no check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown check {0:?}; known: luhn iban aba jwt github npm entropy:<bits> not_placeholder ssn \
-     bip39 wif eth_address btc_address email private_ip es_dni br_cpf uk_nino in_aadhaar"
+    "unknown check {0:?}; known: luhn iban aba jwt github gitlab npm age entropy:<bits> random \
+     userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
+     es_dni br_cpf uk_nino in_aadhaar {known}",
+    known = Scheme::words().collect::<Vec<_>>().join(" ")
 )]
 pub struct CheckError(pub String);
 
@@ -93,6 +112,13 @@ impl Check {
             Self::BrCpf => identity::br_cpf(matched),
             Self::UkNino => identity::uk_nino(matched),
             Self::InAadhaar => identity::in_aadhaar(matched),
+            Self::Number(scheme) => scheme.passes(matched),
+            Self::Random => quality::random(matched),
+            Self::UserInfo => quality::userinfo(matched),
+            Self::Age => crypto::age(matched),
+            Self::Base58Check => crypto::base58check_any(matched),
+            Self::Stellar => crypto::stellar(matched),
+            Self::Gitlab => token::gitlab(matched),
         }
     }
 }
@@ -133,7 +159,16 @@ impl FromStr for Check {
             "br_cpf" => Self::BrCpf,
             "uk_nino" => Self::UkNino,
             "in_aadhaar" => Self::InAadhaar,
-            _ => return Err(CheckError(word.to_owned())),
+            "random" => Self::Random,
+            "userinfo" => Self::UserInfo,
+            "age" => Self::Age,
+            "base58check" => Self::Base58Check,
+            "stellar" => Self::Stellar,
+            "gitlab" => Self::Gitlab,
+            _ => match Scheme::of(word) {
+                Some(scheme) => Self::Number(scheme),
+                None => return Err(CheckError(word.to_owned())),
+            },
         })
     }
 }
@@ -162,6 +197,13 @@ impl fmt::Display for Check {
             Self::BrCpf => "br_cpf",
             Self::UkNino => "uk_nino",
             Self::InAadhaar => "in_aadhaar",
+            Self::Number(scheme) => scheme.as_str(),
+            Self::Random => "random",
+            Self::UserInfo => "userinfo",
+            Self::Age => "age",
+            Self::Base58Check => "base58check",
+            Self::Stellar => "stellar",
+            Self::Gitlab => "gitlab",
         })
     }
 }
@@ -226,6 +268,14 @@ mod tests {
             "br_cpf",
             "uk_nino",
             "in_aadhaar",
+            "random",
+            "userinfo",
+            "age",
+            "base58check",
+            "stellar",
+            "gitlab",
+            "pl_pesel",
+            "vin",
         ] {
             let check: Check = word.parse().unwrap();
             assert_eq!(check.to_string(), word);

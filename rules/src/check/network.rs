@@ -18,7 +18,12 @@ pub(super) fn email(matched: &[u8]) -> bool {
         .take_while(|byte| domain_is(byte))
         .copied()
         .collect();
-    let domain = domain.trim_ascii_end();
+    // A full stop may end the sentence, not the domain.
+    let end = domain
+        .iter()
+        .rposition(|byte| *byte != b'.')
+        .map_or(0, |at| at + 1);
+    let domain = &domain[..end];
     let labels: Vec<&[u8]> = domain.split(|byte| *byte == b'.').collect();
     let top = labels
         .iter()
@@ -137,6 +142,7 @@ mod tests {
             "anna.b@firma.de",
             "<x+y@mail.co.uk>",
             "mailto:o'neil@a-b.io",
+            "write to a.b@firma.de.",
         ] {
             assert!(email(good.as_bytes()), "{good}");
         }
@@ -145,6 +151,7 @@ mod tests {
             "a@b",
             "a@b.1",
             "user@example.com",
+            "user@example.com.",
             "a@.de",
             "git@",
             "a@b..de",

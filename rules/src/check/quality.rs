@@ -24,6 +24,66 @@ pub(super) fn entropy(matched: &[u8], millibits_min: u16) -> bool {
     bits * 1000.0 >= f64::from(millibits_min)
 }
 
+/// Fewest pairs of neighbours for [`random`] to judge.
+const RANDOM_PAIRS_MIN: u32 = 9;
+
+/// Letters that follow a letter in ordinary words, by letter.
+const FOLLOWERS: [&[u8]; 26] = [
+    b"bcdgiklmnprstuvwy",
+    b"aeijlorsuy",
+    b"aehiklorstuy",
+    b"adeiorsuy",
+    b"abcdefgilmnopqrstvwxy",
+    b"aefiloru",
+    b"aehilnoru",
+    b"aeioruty",
+    b"abcdefgklmnoprstvz",
+    b"aeosu",
+    b"aeilnsy",
+    b"adefiloprstuy",
+    b"abeimopsuy",
+    b"acdefgiknostuvy",
+    b"bcdfgiklmnoprstuvwxy",
+    b"aehiloprstu",
+    b"u",
+    b"acdegiklmnoprstuvy",
+    b"acehiklmopqstuwy",
+    b"aehiloprstuwy",
+    b"abcdegilmnprst",
+    b"aeio",
+    b"aehinors",
+    b"aceipt",
+    b"aemnopst",
+    b"aeioz",
+];
+
+/// Whether the value is not made of words: letters and digits alternate, and letters stand side
+/// by side that hardly do in words. What is left of an equals sign is its name, not the value.
+pub(super) fn random(matched: &[u8]) -> bool {
+    let token = longest_token(matched.trim_ascii_end());
+    let value = token
+        .trim_ascii()
+        .split(|byte| *byte == b'=')
+        .rfind(|part| !part.is_empty());
+    let value = value.unwrap_or_default();
+    let (mut pairs, mut odd) = (0_u32, 0_u32);
+    for pair in value.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        if !a.is_ascii_alphanumeric() || !b.is_ascii_alphanumeric() {
+            continue;
+        }
+        pairs += 1;
+        let letters = a.is_ascii_alphabetic() && b.is_ascii_alphabetic();
+        let word = letters
+            && !(a.is_ascii_lowercase() && b.is_ascii_uppercase())
+            && FOLLOWERS[usize::from(a.to_ascii_lowercase() - b'a')]
+                .contains(&b.to_ascii_lowercase());
+        let number = a.is_ascii_digit() && b.is_ascii_digit();
+        odd += u32::from(!word && !number);
+    }
+    pairs >= RANDOM_PAIRS_MIN && odd * 5 >= pairs * 2
+}
+
 /// Words that people write where a secret would be. Lower case.
 const PLACEHOLDER_WORDS: &[&[u8]] = &[
     b"example",
@@ -116,6 +176,75 @@ pub(super) fn not_placeholder(matched: &[u8]) -> bool {
     body.len() < 8 || (distinct > 3 && longest_repeat < 6)
 }
 
+/// Passwords of guides, of test containers and of factories. Lower case.
+const DEFAULT_PASSWORDS: &[&[u8]] = &[
+    b"admin",
+    b"changeit",
+    b"changeme",
+    b"change_me",
+    b"default",
+    b"demo",
+    b"dev",
+    b"development",
+    b"example",
+    b"foo",
+    b"bar",
+    b"guest",
+    b"letmein",
+    b"local",
+    b"minioadmin",
+    b"mypass",
+    b"mypassword",
+    b"mysecretpassword",
+    b"none",
+    b"pass",
+    b"passwd",
+    b"password",
+    b"password123",
+    b"postgres",
+    b"pwd",
+    b"root",
+    b"secret",
+    b"test",
+    b"testing",
+    b"testpass",
+    b"token",
+    b"user",
+    b"xxx",
+    b"xxxx",
+];
+
+/// `scheme://user:password@`: the password is none of the defaults, not the name once more, and no
+/// placeholder.
+pub(super) fn userinfo(matched: &[u8]) -> bool {
+    let lower = matched.to_ascii_lowercase();
+    let Some(start) = lower.windows(3).position(|window| window == b"://") else {
+        return false;
+    };
+    let authority = &lower[start + 3..];
+    let Some(end) = authority.iter().position(|byte| *byte == b'@') else {
+        return false;
+    };
+    let Some(colon) = authority[..end].iter().position(|byte| *byte == b':') else {
+        return false;
+    };
+    let (user, password) = (&authority[..colon], &authority[colon + 1..end]);
+    let mut seen = [false; 256];
+    password
+        .iter()
+        .for_each(|byte| seen[usize::from(*byte)] = true);
+    let distinct = seen.iter().filter(|seen| **seen).count();
+    password.len() >= 4
+        && distinct >= 3
+        && !DEFAULT_PASSWORDS.contains(&password)
+        && (user.is_empty() || !password.starts_with(user))
+        && not_placeholder(password)
+        && ![&b"your"[..], b"password", b"<", b"[", b"{", b"$", b"%"]
+            .iter()
+            .any(|start| password.starts_with(start))
+        && !password.ends_with(b"_password")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +256,51 @@ mod tests {
         assert!(!entropy(b"aaaaaaaa", 100));
         assert!(entropy(b"key: \"q8Zr3TnV6yLw1KpX\"", 3500));
         assert!(!entropy(b"", 0));
+    }
+
+    #[test]
+    fn keys_look_random_and_names_do_not() {
+        for good in [
+            "api_key=q8Zr3TnV6yLw1KpX",
+            "token: fa1e0b5c3d7429860fed1cba95e4",
+            "SECRET='PhpMBCZvViaqJnR5LbHs'",
+            "key=\"tcv8o3i2b26bate139sxi7ohwqmv1asm50lez01z\"",
+            "k=Zm9vYmFyMTIzNDU2Nzg5MA==",
+        ] {
+            assert!(random(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "key=user_profile_picture_url",
+            "token = getRequiredConfigurationValue",
+            "secret: projects/example/secrets/database-password",
+            "key: customer_address_line_2",
+            "token=20240131120000000000",
+            "key=short1",
+            "",
+        ] {
+            assert!(!random(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passwords_of_guides_are_no_secrets() {
+        for good in [
+            "postgres://app:Tr0ub4dor@db:5432/x",
+            "https://u:h7Gq2k@host/",
+        ] {
+            assert!(userinfo(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "postgres://postgres:postgres@localhost/x",
+            "mysql://root:changeme@127.0.0.1",
+            "redis://:$PASSWORD@localhost",
+            "https://user:YOUR_PASSWORD@host",
+            "postgres://phoenix:phoenix_secret@db/x",
+            "https://user@host",
+            "no address",
+        ] {
+            assert!(!userinfo(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]

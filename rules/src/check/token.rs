@@ -26,6 +26,28 @@ pub(super) fn crc32_base62(matched: &[u8]) -> bool {
     sum == expected
 }
 
+/// GitLab's routable tokens: `glpat-<payload>.<two of length><CRC-32 in base 36, seven digits>`,
+/// the sum over everything before it.
+pub(super) fn gitlab(matched: &[u8]) -> bool {
+    let token = matched
+        .split(|byte| !(byte.is_ascii_alphanumeric() || b"_-.".contains(byte)))
+        .max_by_key(|run| run.len())
+        .unwrap_or_default();
+    let Some(at) = token.windows(2).position(|window| window == b"gl") else {
+        return false;
+    };
+    let Some((body, sum)) = token[at..].split_last_chunk::<7>() else {
+        return false;
+    };
+    let mut crc = crc32(body);
+    let mut expected = [b'0'; 7];
+    for slot in expected.iter_mut().rev() {
+        *slot = b"0123456789abcdefghijklmnopqrstuvwxyz"[(crc % 36) as usize];
+        crc /= 36;
+    }
+    *sum == expected
+}
+
 /// CRC-32 (IEEE 802.3).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
@@ -98,6 +120,23 @@ mod tests {
         assert!(!crc32_base62(example.replace('z', "y").as_bytes()));
         assert!(!crc32_base62(b"ghp_"));
         assert!(!crc32_base62(b"no underscore"));
+    }
+
+    #[test]
+    fn gitlab_tokens_end_with_the_sum_of_the_rest() {
+        let body = "glpat-made0up0for0this0test0only.01";
+        let mut crc = crc32(body.as_bytes());
+        let mut sum = String::new();
+        while sum.len() < 7 {
+            let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(crc % 36) as usize];
+            sum.insert(0, char::from(digit));
+            crc /= 36;
+        }
+        assert!(gitlab(format!("token={body}{sum}").as_bytes()));
+        assert!(!gitlab(
+            format!("token={}{sum}", body.replace('0', "1")).as_bytes()
+        ));
+        assert!(!gitlab(b"glpat-"));
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! Rule files as people and programs write them: what loads, what is refused, and why.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs;
+
+use oktsec_rules::{
+    EXPRESSION_BYTES_MAX, Expression, Lane, LoadedRules, MatchMode, ProblemSeverity,
+    RULE_FILE_BYTES_MAX, RuleProblem, RuleSet, Severity, Surface, load_dir, load_text,
+};
+
+fn data(name: &str) -> LoadedRules {
+    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
+    load_text(name, &fs::read_to_string(path).unwrap())
+}
+
+fn errors(loaded: &LoadedRules) -> Vec<&RuleProblem> {
+    let of_kind = |problem: &&RuleProblem| problem.severity == ProblemSeverity::Error;
+    loaded.problems.iter().filter(of_kind).collect()
+}
+
+/// The one refusal of this text, as it is shown.
+fn refusal(text: &str) -> String {
+    let loaded = load_text("mine.yaml", text);
+    assert!(loaded.rules.is_empty(), "{text}");
+    let errors = errors(&loaded);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].to_string()
+}
+
+#[test]
+fn the_schema_of_aguara_means_what_it_means_there() {
+    let loaded = data("aguara.yaml");
+    assert!(errors(&loaded).is_empty(), "{:?}", loaded.problems);
+    let rule = &loaded.rules[0];
+    assert_eq!(rule.severity, Severity::High);
+    assert_eq!(rule.match_mode, MatchMode::All);
+    assert!(rule.sensitive);
+    assert_eq!(
+        rule.patterns[0].expression,
+        Expression::Contains("Vault.Staging.Internal".to_owned())
+    );
+    assert_eq!(rule.exclude.len(), 1);
+    assert_eq!(rule.examples.matching.len(), 1);
+    assert_eq!(rule.examples.clean.len(), 1);
+    assert_eq!(rule.surfaces, Surface::ALL);
+    assert_eq!(rule.lane, Lane::Enforce);
+}
+
+#[test]
+fn a_rule_whose_targets_never_covered_a_message_does_not_begin_to_act() {
+    let loaded = data("aguara.yaml");
+    assert_eq!(loaded.rules[1].lane, Lane::Shadow);
+    let warning = loaded.problems[0].to_string();
+    assert!(
+        warning.starts_with("aguara.yaml:23: warning: rule TEAM_002: "),
+        "{warning}"
+    );
+    assert!(warning.contains("lane: enforce"));
+}
+
+#[test]
+fn a_list_of_rules_loads_with_its_default_category() {
+    let loaded = data("list.yaml");
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    assert_eq!(loaded.rules[0].name, "A name: with a colon");
+    assert_eq!(loaded.rules[0].category, "team");
+    assert_eq!(loaded.rules[1].category, "other");
+}
+
+#[test]
+fn files_of_the_generators_load_without_a_warning() {
+    let loaded = data("generated.yaml");
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    assert_eq!(loaded.rules[0].id, "llm-017");
+}
+
+#[test]
+fn a_bad_rule_is_refused_with_its_line_and_reason_and_the_others_stay() {
+    let loaded = data("broken.yaml");
+    let ids: Vec<&str> = loaded.rules.iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!(ids, ["GOOD-1", "GOOD-2"]);
+    assert_eq!(loaded.rules[1].lane, Lane::Alert);
+    let said: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    for (line, rule, part) in [
+        (2, "GOOD-1", "unknown key \"colour\" has no effect"),
+        (10, "BAD-SEVERITY", "critical, high, medium, low or info"),
+        (13, "BAD-SYNTAX", "unclosed group"),
+        (16, "BAD-LOOK", "use `near`, `exclude` or two patterns"),
+        (
+            19,
+            "BAD-GROWTH",
+            "expands to 216000 states, the limit is 50000",
+        ),
+        (22, "BAD-EMPTY", "can match the empty string"),
+        (25, "BAD-CHECK", "unknown check \"luhm\"; known: luhn"),
+        (28, "BAD-LANE", "enforce, alert, shadow or off"),
+        (2, "GOOD-1", "appears twice"),
+    ] {
+        let start = format!("broken.yaml:{line}: ");
+        let found = said
+            .iter()
+            .any(|text| text.starts_with(&start) && text.contains(rule) && text.contains(part));
+        assert!(found, "{line} {rule} {part}\n{said:#?}");
+    }
+    assert!(
+        said.iter()
+            .any(|text| text.contains("a rule needs an `id`"))
+    );
+}
+
+#[test]
+fn a_document_that_is_no_yaml_leaves_the_next_one_readable() {
+    let text = "id: A-1\nseverity: [\n---\nid: B-2\nseverity: low\npatterns: [{contains: b-two}]\n";
+    let loaded = load_text("two.yaml", text);
+    assert_eq!(loaded.rules.len(), 1);
+    let refused = errors(&loaded);
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].line.is_some_and(|line| line <= 3), "{refused:?}");
+}
+
+#[test]
+fn oversized_and_multiplying_expressions_are_refused_with_the_bound() {
+    let rule =
+        |pattern: &str| format!("id: X-1\nseverity: high\npatterns: [{{regex: '{pattern}'}}]\n");
+    let long = refusal(&rule(&"a".repeat(EXPRESSION_BYTES_MAX + 1)));
+    assert!(
+        long.contains("4097 bytes long, the limit is 4096"),
+        "{long}"
+    );
+    let deep = refusal(&rule(&format!("{}x{}", "(".repeat(80), ")".repeat(80))));
+    assert!(deep.contains("nest"), "{deep}");
+    let growing = refusal(&rule("(?:[a-z]{1,250}[0-9]{1,250}){200}"));
+    assert!(growing.contains("100000 states"), "{growing}");
+    let letters = refusal(&rule(r"[\p{L}--[a-z]]{3}"));
+    assert!(letters.contains("too many code points"), "{letters}");
+}
+
+#[test]
+fn nested_repetitions_that_other_engines_fear_are_taken_because_ours_are_linear() {
+    let text = "id: X-1\nseverity: high\npatterns: [{regex: '(?:a+)+b'}, {regex: '(?:x|xx)+y'}]\n";
+    let loaded = load_text("mine.yaml", text);
+    assert!(
+        loaded.problems.len() == 1,
+        "no category is a warning: {:?}",
+        loaded.problems
+    );
+    assert_eq!(loaded.rules[0].patterns.len(), 2);
+}
+
+#[test]
+fn a_rule_too_big_is_refused() {
+    let many: String = (0..600)
+        .map(|at| format!("  - contains: word-{at}\n"))
+        .collect();
+    let said = refusal(&format!("id: X-1\nseverity: high\npatterns:\n{many}"));
+    assert!(said.contains("1 to 512 patterns, this has 600"), "{said}");
+    let id = "x".repeat(65);
+    let said = refusal(&format!(
+        "id: {id}\nseverity: high\npatterns: [{{contains: abcd}}]\n"
+    ));
+    assert!(said.contains("1 to 64 letters"), "{said}");
+}
+
+#[test]
+fn every_lane_is_read() {
+    for (word, lane) in [
+        ("enforce", Lane::Enforce),
+        ("alert", Lane::Alert),
+        ("shadow", Lane::Shadow),
+        ("off", Lane::Off),
+    ] {
+        let text =
+            format!("id: X-1\nseverity: high\nlane: {word}\npatterns: [{{contains: abcd}}]\n");
+        assert_eq!(load_text("mine.yaml", &text).rules[0].lane, lane);
+        assert_eq!(lane.as_str(), word);
+    }
+}
+
+#[test]
+fn a_directory_loads_whole_and_names_what_it_leaves_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let rule = |id: &str| {
+        format!("id: {id}\nseverity: low\ncategory: c\npatterns: [{{contains: {id}-x}}]\n")
+    };
+    fs::create_dir(dir.path().join("below")).unwrap();
+    write("a.yaml", &rule("A-1"));
+    write("below/b.YML", &rule("B-1"));
+    write("below/again.yaml", &rule("A-1"));
+    write("notes.txt", "no rule");
+    write("bytes.yaml", "\u{FEFF}");
+    fs::write(dir.path().join("latin.yaml"), b"id: \xE9").unwrap();
+    let size = usize::try_from(RULE_FILE_BYTES_MAX).unwrap() + 1;
+    write("large.yaml", &"#".repeat(size));
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(dir.path().join("a.yaml"), dir.path().join("link.yaml")).unwrap();
+    let loaded = load_dir(dir.path());
+    let ids: Vec<&str> = loaded.rules.iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!(ids, ["A-1", "B-1"]);
+    let said: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    for part in [
+        "latin.yaml: error: is not UTF-8",
+        "large.yaml: error: is larger than",
+        "another file already defines this id",
+        #[cfg(unix)]
+        "link.yaml: error: symbolic links are not followed",
+    ] {
+        assert!(
+            said.iter().any(|text| text.contains(part)),
+            "{part}\n{said:#?}"
+        );
+    }
+    let missing = load_dir(&dir.path().join("nowhere"));
+    assert_eq!(errors(&missing).len(), 1);
+}
+
+#[test]
+fn custom_rules_come_on_top_and_replace_only_when_they_say_so() {
+    let builtin = RuleSet::builtin();
+    let count = builtin.rules.len();
+    let taken = builtin.rules[0].id.clone();
+    let text = format!(
+        "rules:\n- {{id: NEW-1, severity: low, category: c, patterns: [{{contains: new-one}}]}}\n\
+         - {{id: {taken}, severity: low, category: c, patterns: [{{contains: taken-id}}]}}\n"
+    );
+    let (with, problems) = builtin
+        .clone()
+        .with_custom(load_text("c.yaml", &text).rules);
+    assert_eq!(with.rules.len(), count + 1);
+    assert_eq!(with.rules[0], builtin.rules[0]);
+    assert!(problems[0].reason.contains("override: true"));
+    let text = text.replace(
+        &format!("id: {taken},"),
+        &format!("id: {taken}, override: true,"),
+    );
+    let (with, problems) = builtin.with_custom(load_text("c.yaml", &text).rules);
+    assert!(problems.is_empty());
+    assert_eq!(with.rules[0].patterns[0].expression.as_str(), "taken-id");
+}
+
+#[test]
+fn the_catalog_is_whole() {
+    let problems = RuleSet::builtin_problems();
+    assert!(problems.is_empty(), "{problems:#?}");
+    let rules = RuleSet::builtin().rules;
+    assert!(rules.len() >= 400);
+    let credentials = rules
+        .iter()
+        .filter(|rule| rule.category == "credential-leak" && !rule.id.starts_with("CRED_GENERIC"))
+        .count();
+    assert!(credentials >= 200, "{credentials} kinds of credentials");
+    for rule in &rules {
+        let id = &rule.id;
+        assert!(
+            !rule.description.is_empty() && !rule.remediation.is_empty(),
+            "{id} explains itself"
+        );
+        assert!(!rule.references.is_empty(), "{id} names a public reference");
+        assert!(
+            rule.examples.matching.len() >= 3,
+            "{id} has three examples that match"
+        );
+        assert!(rule.examples.clean.len() >= 3, "{id} has three that do not");
+    }
+}
