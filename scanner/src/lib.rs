@@ -45,6 +45,7 @@ mod gate;
 pub mod naive;
 mod rarity;
 mod scanner;
+pub mod secrets;
 mod stream;
 mod sweep;
 mod view;

@@ -1,0 +1,177 @@
+//! The store on disk: mode 0600, sealed with the key, replaced whole.
+//!
+//! ```text
+//! magic 8 | version u32 | key id 8 | names u32 | values u32
+//! name:  kind u8, length u8, bytes
+//! value: hash 16, window u32, masked pair u16, offset u16, length u16, name u32      (30 bytes)
+//! seal 32: keyed hash of all before it
+//! ```
+//! Numbers are little-endian.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use super::key::{self, SecretKey, WINDOW_BYTES};
+use super::store::{Entry, SECRETS_MAX, SecretKind};
+
+const MAGIC: &[u8; 8] = b"OKTSECSV";
+const VERSION: u32 = 1;
+
+/// Largest file read: a million values, each with a name of its own.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+type Name = (String, SecretKind);
+
+/// Why a store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// The file system said no, or the file's mode lets others in.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It was written with another key.
+    #[error("the store was written with another key")]
+    OtherKey,
+    /// It was cut, changed, or never was a store of ours.
+    #[error("the store is damaged or no store of this version")]
+    Damaged,
+}
+
+/// `None` if there is no file.
+pub(super) fn read(
+    path: &Path,
+    key: &SecretKey,
+) -> Result<Option<(Vec<Name>, Vec<Entry>)>, SecretFileError> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    key::refuse_shared(&file)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    let (body, seal) = bytes
+        .split_last_chunk::<32>()
+        .ok_or(SecretFileError::Damaged)?;
+    let mut rest = body
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.strip_prefix(&VERSION.to_le_bytes()))
+        .ok_or(SecretFileError::Damaged)?;
+    if take::<8>(&mut rest).ok_or(SecretFileError::Damaged)? != key.id() {
+        return Err(SecretFileError::OtherKey);
+    }
+    if key.seal(body) != *seal {
+        return Err(SecretFileError::Damaged);
+    }
+    parse(rest, key).ok_or(SecretFileError::Damaged).map(Some)
+}
+
+fn parse(mut rest: &[u8], key: &SecretKey) -> Option<(Vec<Name>, Vec<Entry>)> {
+    let rest = &mut rest;
+    let names_count = u32::from_le_bytes(take(rest)?);
+    let count = u32::from_le_bytes(take(rest)?);
+    if names_count > count || count as usize > SECRETS_MAX {
+        return None;
+    }
+    let mut names = Vec::with_capacity(names_count as usize);
+    for _ in 0..names_count {
+        let [kind, length] = take(rest)?;
+        let kind = match kind {
+            0 => SecretKind::Value,
+            1 => SecretKind::Canary,
+            _ => return None,
+        };
+        let (name, tail) = rest.split_at_checked(usize::from(length))?;
+        *rest = tail;
+        names.push((String::from_utf8(name.to_vec()).ok()?, kind));
+    }
+    let mut entries = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let value = take(rest)?;
+        let entry = Entry {
+            value,
+            window: u32::from_le_bytes(take(rest)?),
+            pair: u16::from_le_bytes(take(rest)?) ^ key.mask(&value),
+            offset: u16::from_le_bytes(take(rest)?),
+            length: u16::from_le_bytes(take(rest)?),
+            name: u32::from_le_bytes(take(rest)?),
+        };
+        let fits = usize::from(entry.offset) + WINDOW_BYTES <= usize::from(entry.length);
+        if !fits || entry.name >= names_count {
+            return None;
+        }
+        entries.push(entry);
+    }
+    rest.is_empty().then_some((names, entries))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+pub(super) fn write(
+    path: &Path,
+    key: &SecretKey,
+    names: &[Name],
+    entries: &[Entry],
+) -> Result<(), SecretFileError> {
+    let mut bytes = Vec::with_capacity(64 + names.len() * 32 + entries.len() * 30);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&key.id());
+    bytes.extend_from_slice(&(names.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    for (name, kind) in names {
+        bytes.push(match kind {
+            SecretKind::Value => 0,
+            SecretKind::Canary => 1,
+        });
+        bytes.push(name.len() as u8);
+        bytes.extend_from_slice(name.as_bytes());
+    }
+    for entry in entries {
+        bytes.extend_from_slice(&entry.value);
+        bytes.extend_from_slice(&entry.window.to_le_bytes());
+        bytes.extend_from_slice(&(entry.pair ^ key.mask(&entry.value)).to_le_bytes());
+        bytes.extend_from_slice(&entry.offset.to_le_bytes());
+        bytes.extend_from_slice(&entry.length.to_le_bytes());
+        bytes.extend_from_slice(&entry.name.to_le_bytes());
+    }
+    let seal = key.seal(&bytes);
+    bytes.extend_from_slice(&seal);
+    replace(path, &bytes)?;
+    Ok(())
+}
+
+/// Written next to its name, synced and renamed: a reader sees all of it or nothing.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let result = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result?;
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => fs::File::open(dir)?.sync_all(),
+        None => fs::File::open(".")?.sync_all(),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A file a crash left behind may have another mode: never write into it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
