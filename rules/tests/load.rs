@@ -52,7 +52,7 @@ fn a_rule_whose_targets_never_covered_a_message_does_not_begin_to_act() {
     assert_eq!(loaded.rules[1].lane, Lane::Shadow);
     let warning = loaded.problems[0].to_string();
     assert!(
-        warning.starts_with("aguara.yaml:23: warning: rule TEAM_002: "),
+        warning.starts_with("aguara.yaml:24: warning: rule TEAM_002: "),
         "{warning}"
     );
     assert!(warning.contains("lane: enforce"));

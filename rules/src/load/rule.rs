@@ -45,6 +45,9 @@ const KEYS: &[&str] = &[
 /// The name under which the Go version scanned everything that was not a file.
 const MESSAGE_FILE: &str = "message.md";
 
+/// What the dashboard of the Go version wrote under `target` for everything that is scanned.
+const MESSAGE_WORDS: &[&str] = &["message", "messages", "content", "all", "any"];
+
 const PATTERNS_MAX: usize = 512;
 const ID_BYTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 8192;
@@ -382,7 +385,9 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 fn targets_message(targets: &[String]) -> bool {
     let (excluded, wanted): (Vec<&String>, Vec<&String>) =
         targets.iter().partition(|target| target.starts_with('!'));
-    (wanted.is_empty() || wanted.iter().any(|target| glob(target, MESSAGE_FILE)))
+    let covers =
+        |target: &&String| MESSAGE_WORDS.contains(&target.as_str()) || glob(target, MESSAGE_FILE);
+    (wanted.is_empty() || wanted.iter().any(covers))
         && !excluded
             .iter()
             .any(|target| glob(&target[1..], MESSAGE_FILE))
