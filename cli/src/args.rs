@@ -1,8 +1,8 @@
 //! The command line as a whole; each command's own arguments stand with the command.
 
 use crate::commands::{
-    agent, audit, completions, controlplane, dataplane, env, keygen, keys, logs, man, quarantine,
-    rules, run, send, serve, status, tls, tokens, verify,
+    agent, audit, completions, controlplane, dataplane, env, explain, keygen, keys, logs, man,
+    quarantine, rules, run, send, serve, status, tls, tokens, verify,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Status(status::Args),
     /// Show recorded decisions
     Logs(logs::Args),
+    /// Say what decided about a record or would about a URL, and which line of the configuration would change it
+    Explain(explain::Args),
     /// List, suspend and unsuspend agents
     #[command(subcommand)]
     Agent(agent::Command),

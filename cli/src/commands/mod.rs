@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod controlplane;
 pub(crate) mod dataplane;
 pub(crate) mod env;
+pub(crate) mod explain;
 pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod logs;
@@ -62,6 +63,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Audit(command) => audit::execute(&global, command),
         Command::Rules(args) => rules::execute(&global, args),
         Command::Verify(args) => verify::execute(&global, args),
+        Command::Explain(args) => explain::execute(&global, &args),
         Command::Tokens(command) => tokens::execute(&global, command),
         Command::Tls(command) => tls::execute(&global, command),
         Command::Env(args) => env::print(&global, &args),

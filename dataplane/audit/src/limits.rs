@@ -49,5 +49,5 @@ const _: () = assert!(
     TERM_BYTES_MAX <= u16::MAX as usize,
     "a term's length is written as u16"
 );
-const _: () = assert!(CHUNK_BYTES / ENTRY_BYTES_MIN + 1 <= CHUNK_RECORDS_MAX as usize);
+const _: () = assert!(CHUNK_BYTES / ENTRY_BYTES_MIN < CHUNK_RECORDS_MAX as usize);
 const _: () = assert!(LATE_MICROS > TIME_MARK_MICROS);

@@ -13,6 +13,10 @@ const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// The longest socket name in the folder, with its slash.
 const SOCKET_NAME_BYTES: usize = "/link.sock".len();
 
+/// Names of the authority's files in its folder.
+const CA_CERT: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+
 /// The files and sockets of one installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatePaths {
@@ -24,7 +28,8 @@ pub struct StatePaths {
     pub snapshot: PathBuf,
     /// Folder of compiled pattern databases.
     pub rules_cache: PathBuf,
-    /// Folder of the authority that signs for intercepted hosts; made by `oktsec tls init`.
+    /// Folder of the authority that signs for intercepted hosts, made by `oktsec tls init`:
+    /// `forward_proxy.interception.ca_dir`, else `tls` in `root`.
     pub tls: PathBuf,
     /// Its certificate, PEM, for everybody to read.
     pub ca_cert: PathBuf,
@@ -49,7 +54,13 @@ impl StatePaths {
     pub fn for_config(config: &Config) -> Self {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty());
         let short = runtime.map_or_else(std::env::temp_dir, PathBuf::from);
-        Self::beside(&config.db_path, &short)
+        let mut paths = Self::beside(&config.db_path, &short);
+        if let Some(folder) = &config.forward_proxy.interception.ca_dir {
+            paths.ca_cert = folder.join(CA_CERT);
+            paths.ca_key = folder.join(CA_KEY);
+            paths.tls.clone_from(folder);
+        }
+        paths
     }
 
     /// [`Self::for_config`] without looking at the environment.
@@ -67,9 +78,9 @@ impl StatePaths {
             audit: root.join("audit"),
             snapshot: root.join("snapshot"),
             rules_cache: root.join("rules"),
+            ca_cert: root.join("tls").join(CA_CERT),
+            ca_key: root.join("tls").join(CA_KEY),
             tls: root.join("tls"),
-            ca_cert: root.join("tls/ca.crt"),
-            ca_key: root.join("tls/ca.key"),
             link_socket: sockets.join("link.sock"),
             api_socket: sockets.join("api.sock"),
             supervisor_pid: root.join("supervisor.pid"),

@@ -98,8 +98,8 @@ impl EgressPolicy {
         let limits = Arc::new(limits(&proxy.limits, "forward_proxy.limits", None));
         let agents = config
             .agents
-            .iter()
-            .map(|(name, _)| {
+            .keys()
+            .map(|name| {
                 (
                     name.as_str().into(),
                     AgentEgress::new(config, name, &limits, scans),

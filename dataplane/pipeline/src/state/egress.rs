@@ -16,10 +16,12 @@ const SHARDS: usize = 64;
 const SHARD_USERS_MAX: usize = EGRESS_USERS_MAX / SHARDS;
 const _: () = assert!(SHARD_USERS_MAX >= 64);
 
+type Users = HashMap<Box<str>, Arc<User>, RandomState>;
+
 /// Use of the egress surface, shared by all cores.
 #[derive(Debug)]
 pub struct EgressUsage {
-    shards: Box<[Mutex<HashMap<Box<str>, Arc<User>, RandomState>>]>,
+    shards: Box<[Mutex<Users>]>,
     hasher: RandomState,
     stopped: AtomicBool,
     /// Grows whenever live tunnels should look whether they are still wanted.

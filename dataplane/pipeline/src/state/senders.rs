@@ -19,10 +19,12 @@ const GRANT_RATES_MAX: usize = 64;
 /// A session id of ours: 32 hex digits.
 pub(crate) const SESSION_HEX: usize = 32;
 
+type ByName = HashMap<Box<str>, Sender, RandomState>;
+
 /// All senders, sharded by name.
 #[derive(Debug)]
 pub(crate) struct Senders {
-    shards: Box<[Mutex<HashMap<Box<str>, Sender, RandomState>>]>,
+    shards: Box<[Mutex<ByName>]>,
     hasher: RandomState,
 }
 

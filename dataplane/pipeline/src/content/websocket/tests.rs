@@ -25,10 +25,9 @@ fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
             out.write_all(&(len as u64).to_be_bytes()).unwrap();
         }
     }
-    let mask = mask.map(|mask| {
-        out.extend_from_slice(&mask);
-        mask
-    });
+    if let Some(mask) = &mask {
+        out.extend_from_slice(mask);
+    }
     let mask = mask.unwrap_or_default();
     out.extend(
         payload
