@@ -172,3 +172,35 @@ fn variables_are_printed_for_a_shell_and_set_for_a_command() {
         .run(&["exec", "--", "no-such-command-anywhere"])
         .expect(2);
 }
+
+#[test]
+fn a_url_is_explained_with_the_line_that_decides() {
+    let place = Place::with_agents();
+    place.write_config(&place.config(
+        "forward_proxy:\n  enabled: true\n  scan_requests: true\n  blocked_domains:\n    - fine.example\n    - '*.evil.example'\nagents:\n  a:\n    egress:\n      allowed_domains: [api.example]\n",
+    ));
+    let said = place
+        .run(&["explain", "https://www.evil.example/x", "--agent", "a"])
+        .expect(3)
+        .stdout;
+    assert!(said.contains("egress_host_blocked"), "{said}");
+    let line = 1 + place
+        .read_config()
+        .lines()
+        .position(|line| line.contains("*.evil.example"))
+        .unwrap();
+    assert!(
+        said.contains(&format!(
+            "oktsec.yaml:{line}: forward_proxy.blocked_domains[1]"
+        )),
+        "{said}"
+    );
+    let allowed = place.json(&["explain", "http://api.example/", "--agent", "a"], 0);
+    assert_eq!(
+        (&allowed["refused"], &allowed["method"]),
+        (&json!(false), &json!("GET"))
+    );
+    let inside = place.json(&["explain", "169.254.169.254:80", "--method", "GET"], 3);
+    assert_eq!(inside["reason"], "egress_address_special", "{inside}");
+    place.run(&["explain", "http://"]).expect(2);
+}

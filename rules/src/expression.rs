@@ -50,7 +50,7 @@ pub enum ExpressionError {
     /// It can never match.
     #[error("expression can never match")]
     MatchesNothing,
-    /// Repetitions multiply beyond [`STATES_MAX`].
+    /// Repetitions multiply beyond `STATES_MAX`.
     #[error("expression expands to {0} states, the limit is {STATES_MAX}; shorten its repetitions")]
     TooLarge(u64),
     /// One class covers too many code points.

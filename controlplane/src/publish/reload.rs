@@ -285,8 +285,9 @@ impl Reloader {
         let revision = published.snapshot.revision;
         log_changes(cause, revision, &self.current, &read);
         self.current = read;
-        self.current_again(cause);
+        // First what counts, then the word that it does.
         self.published.send_replace(Arc::new(published));
+        self.current_again(cause);
         Outcome::Published { revision }
     }
 

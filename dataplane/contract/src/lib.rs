@@ -1,7 +1,7 @@
 //! The words both processes share: configuration, keys, snapshot, verdict, reason, record, limits.
 //!
 //! The control plane turns a configuration file into a [`snapshot::Snapshot`]; the data plane decides by it
-//! and writes [`record::Record`]s. Whatever crosses the line between the two is defined here, with its
+//! and writes [`record::RecordRef`]s. Whatever crosses the line between the two is defined here, with its
 //! encoding, and nothing else is.
 //!
 //! ```

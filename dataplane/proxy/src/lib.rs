@@ -8,10 +8,10 @@
 //!                          └─► routes/relay ─► control plane
 //! ```
 //!
-//! What agents send to the internet comes to ports of its own and goes through [`egress`].
+//! What agents send to the internet comes to ports of its own and goes through `egress`.
 //!
-//! One thread for each core, pinned, with its own socket on the shared port: see [`cores`]. What a core owns is in
-//! [`core`]; what cores share is in [`plane`]; what changes while we run comes through [`link`].
+//! One thread for each core, pinned, with its own socket on the shared port: see `cores`. What a core owns is in
+//! `core`; what cores share is in `plane`; what changes while we run comes through `link`.
 //!
 //! ```no_run
 //! # use oktsec_contract::{config::Config, paths::StatePaths};
