@@ -237,6 +237,12 @@ fn rules_are_listed_explained_and_checked() {
         explained.contains("IAP-001") && explained.contains("Patterns:"),
         "{explained}"
     );
+    assert!(
+        ["held back", "stopped before", "detected only"]
+            .iter()
+            .any(|words| explained.contains(words)),
+        "what scanning a stream promises for it: {explained}"
+    );
     place.run(&["rules", "--explain", "NOPE-1"]).expect(2);
 
     let good = "id: ACME-1\nname: Vault\nseverity: high\ncategory: acme\npatterns:\n  - type: contains\n    value: vault.acme.internal\nexamples:\n  true_positive: [see vault.acme.internal now]\n  false_positive: [see vault]\n";

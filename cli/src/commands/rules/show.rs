@@ -4,6 +4,7 @@ use crate::commands::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
 use oktsec_rules::{Expression, RuleSet};
+use oktsec_scanner::guarantee;
 use serde_json::json;
 
 pub(super) fn list(global: &Global, rules: &RuleSet) -> Outcome {
@@ -47,7 +48,9 @@ pub(super) fn explain(global: &Global, rules: &RuleSet, id: &str) -> Outcome {
         )));
     };
     if global.json {
-        out::json(&json!(rule))?;
+        let mut value = json!(rule);
+        value["guarantee"] = guarantee(rule).as_str().into();
+        out::json(&value)?;
         return Ok(Exit::Done);
     }
     let surfaces: Vec<_> = rule
@@ -68,6 +71,8 @@ pub(super) fn explain(global: &Global, rules: &RuleSet, id: &str) -> Outcome {
     row("Category:", &rule.category)?;
     row("Surfaces:", &surfaces.join(", "))?;
     row("Lane:", rule.lane.as_str())?;
+    // What scanning a body as it passes promises for it.
+    row("In streams:", guarantee(rule).as_str())?;
     row("Description:", &rule.description)?;
     row("Remediation:", &rule.remediation)?;
     row("References:", &rule.references.join(", "))?;
