@@ -1,11 +1,15 @@
 //! Everything one snapshot looks for.
 
 use std::collections::HashMap;
+use std::io::BufWriter;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{ProblemSeverity, Rule, RuleProblem, load_text};
+use crate::{
+    Examples, Expression, Lane, MatchMode, Pattern, ProblemSeverity, Rule, RuleProblem, Severity,
+    Surface, load_text,
+};
 
 include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
 
@@ -71,10 +75,33 @@ impl RuleSet {
         (self, problems)
     }
 
-    /// SHA-256 over everything in the set: the same rules in the same order have the same hash.
+    /// The rules without what only people read: descriptions, references and examples, which are most of a
+    /// catalog's bytes. What is decided, recorded and answered is the same, and so is [`Self::hash`].
+    #[must_use]
+    pub fn for_deciding(&self) -> Self {
+        let rules = self.rules.iter().map(|rule| Rule {
+            description: String::new(),
+            references: Vec::new(),
+            examples: Examples::default(),
+            ..rule.clone()
+        });
+        Self {
+            rules: rules.collect(),
+        }
+    }
+
+    /// SHA-256 over everything that a decision, a record or an answer depends on: the same rules in the same
+    /// order have the same hash.
     pub fn hash(&self) -> [u8; 32] {
-        let text = serde_json::to_vec(self).expect("rules are plain data: strings, lists, enums");
-        Sha256::digest(&text).into()
+        let mut hash = BufWriter::with_capacity(16 << 10, Sha256::new());
+        for rule in &self.rules {
+            serde_json::to_writer(&mut hash, &Deciding::of(rule))
+                .expect("rules are plain data, and a hash takes every byte");
+        }
+        let hash = hash
+            .into_inner()
+            .unwrap_or_else(|_| unreachable!("a hash takes every byte"));
+        hash.finalize().into()
     }
 
     /// The rule with this id, in any case.
@@ -82,5 +109,103 @@ impl RuleSet {
         self.rules
             .iter()
             .find(|rule| rule.id.eq_ignore_ascii_case(id))
+    }
+}
+
+/// What of a rule is hashed.
+#[derive(Serialize)]
+struct Deciding<'r> {
+    id: &'r str,
+    name: &'r str,
+    category: &'r str,
+    severity: Severity,
+    remediation: &'r str,
+    surfaces: &'r [Surface],
+    lane: Lane,
+    match_mode: MatchMode,
+    patterns: &'r [Pattern],
+    exclude: &'r [Expression],
+    sensitive: bool,
+}
+
+impl<'r> Deciding<'r> {
+    /// Names every field, so that a new one cannot be forgotten.
+    fn of(rule: &'r Rule) -> Self {
+        let Rule {
+            id,
+            name,
+            category,
+            severity,
+            description: _,
+            remediation,
+            references: _,
+            surfaces,
+            lane,
+            match_mode,
+            patterns,
+            exclude,
+            sensitive,
+            overrides: _,
+            examples: _,
+        } = rule;
+        Self {
+            id,
+            name,
+            category,
+            severity: *severity,
+            remediation,
+            surfaces,
+            lane: *lane,
+            match_mode: *match_mode,
+            patterns,
+            exclude,
+            sensitive: *sensitive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RuleSet;
+    use crate::{Lane, Severity, load_text};
+
+    fn one_rule() -> RuleSet {
+        let text = "{id: T-1, name: N, severity: low, category: c, description: d, remediation: r, \
+                    references: [CWE-1], patterns: [{contains: abc}], examples: {match: [abc], clean: [x]}}";
+        RuleSet::new(load_text("t.yaml", text).rules)
+    }
+
+    #[test]
+    fn texts_for_people_stay_behind_and_change_no_hash() {
+        let whole = one_rule();
+        let deciding = whole.for_deciding();
+        assert_eq!(deciding.hash(), whole.hash());
+        let (before, after) = (&whole.rules[0], &deciding.rules[0]);
+        assert_ne!(before, after);
+        assert!(after.description.is_empty() && after.references.is_empty());
+        assert!(after.examples.matching.is_empty() && after.examples.clean.is_empty());
+        // Answers hold the remediation.
+        assert_eq!(after.remediation, before.remediation);
+        assert_eq!(after.patterns, before.patterns);
+    }
+
+    #[test]
+    fn whatever_decides_changes_the_hash() {
+        let change: [fn(&mut crate::Rule); 6] = [
+            |rule| rule.severity = Severity::High,
+            |rule| rule.lane = Lane::Shadow,
+            |rule| rule.patterns.clear(),
+            |rule| rule.surfaces.clear(),
+            |rule| rule.remediation.clear(),
+            |rule| rule.sensitive = true,
+        ];
+        for (at, change) in change.into_iter().enumerate() {
+            let mut rules = one_rule();
+            change(&mut rules.rules[0]);
+            assert_ne!(rules.hash(), one_rule().hash(), "change {at}");
+        }
+        let mut twice = one_rule();
+        twice.rules.extend(one_rule().rules);
+        assert_ne!(twice.hash(), one_rule().hash());
     }
 }

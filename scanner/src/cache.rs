@@ -5,7 +5,7 @@
 //! replaced. Written next to its name, synced and renamed: a reader sees all of it or nothing.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,52 +66,72 @@ impl Key {
 /// anchors, then for each group its gate, length and the engine's bytes, and SHA-256 of all before
 /// it.
 pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
-    let file = match fs::File::open(key.path(dir)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CacheOutcome::Written),
-        Err(_) => return Err(CacheOutcome::Replaced),
-    };
-    let mut bytes = Vec::new();
-    if file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).is_err() {
-        return Err(CacheOutcome::Replaced);
+    match fs::File::open(key.path(dir)) {
+        Ok(mut file) => parse(&mut file, key).ok_or(CacheOutcome::Replaced),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CacheOutcome::Written),
+        Err(_) => Err(CacheOutcome::Replaced),
     }
-    parse(&bytes, key).ok_or(CacheOutcome::Replaced)
 }
 
-fn parse(bytes: &[u8], key: &Key) -> Option<Compiled> {
-    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Sha256::digest(body)[..] != *sum {
+/// Reads the file twice, once for its sum and once piece by piece, so that a start needs the memory of one
+/// group and not of all.
+fn parse(file: &mut (impl Read + Seek), key: &Key) -> Option<Compiled> {
+    let length = file.seek(SeekFrom::End(0)).ok()?;
+    let body = length
+        .checked_sub(32)
+        .filter(|_| length <= FILE_BYTES_MAX)?;
+    file.rewind().ok()?;
+    let mut hash = Sha256::new();
+    io::copy(
+        &mut BufReader::with_capacity(64 << 10, file.by_ref().take(body)),
+        &mut hash,
+    )
+    .ok()?;
+    let mut sum = [0; 32];
+    file.read_exact(&mut sum).ok()?;
+    if hash.finalize()[..] != sum {
         return None;
     }
-    let rest = body
+    file.rewind().ok()?;
+    let mut rest = BufReader::new(file.by_ref().take(body));
+    let mut head = [0; MAGIC.len() + 4 + 32];
+    rest.read_exact(&mut head).ok()?;
+    let key = head
         .strip_prefix(MAGIC)?
         .strip_prefix(&FORMAT.to_le_bytes())?
         .strip_prefix(&key.0)?;
-    let (count, rest) = rest.split_first_chunk::<4>()?;
-    let (lookups, rest) = rest.split_at_checked(u32::from_le_bytes(*count) as usize)?;
-    let lookups = lookups
-        .iter()
-        .map(|byte| Lookup::from_byte(*byte))
+    debug_assert!(key.is_empty(), "the head ends with the key");
+    let lookups = piece(&mut rest, body)?
+        .into_iter()
+        .map(Lookup::from_byte)
         .collect::<Option<Vec<_>>>()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (anchors, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let anchors = Arc::new(Anchors::from_bytes(anchors)?);
+    let anchors = Arc::new(Anchors::from_bytes(&piece(&mut rest, body)?)?);
     let mut groups = Vec::new();
-    while let Some((gate, tail)) = rest.split_first() {
-        let (length, tail) = tail.split_first_chunk::<4>()?;
-        let (engine, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let engine = Arc::new(Engine::deserialize(engine).ok()?);
-        groups.push(Group {
-            gate: Gate::from_byte(*gate)?,
-            engine,
-        });
-        rest = tail;
+    while !rest.fill_buf().ok()?.is_empty() {
+        let mut gate = [0];
+        rest.read_exact(&mut gate).ok()?;
+        let gate = Gate::from_byte(gate[0])?;
+        let engine = Arc::new(Engine::deserialize(&piece(&mut rest, body)?).ok()?);
+        groups.push(Group { gate, engine });
     }
     Some(Compiled {
         lookups,
         groups,
         anchors,
     })
+}
+
+/// A length and that many bytes, which are no more than the whole file's.
+fn piece(rest: &mut impl Read, bytes_max: u64) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    rest.read_exact(&mut length).ok()?;
+    let length = u32::from_le_bytes(length);
+    if u64::from(length) > bytes_max {
+        return None;
+    }
+    let mut bytes = vec![0; length as usize];
+    rest.read_exact(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()> {

@@ -141,7 +141,7 @@ fn policy() -> Arc<Policy> {
         revoked: Vec::new(),
         rules,
     };
-    let policy = Policy::build(Arc::new(snapshot), Arc::new(database));
+    let policy = Policy::build(snapshot, Arc::new(database));
     Arc::new(policy.expect("database and snapshot have the same rules"))
 }
 

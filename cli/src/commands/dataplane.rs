@@ -34,6 +34,9 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
     if args.supervised {
         parent::follow();
     }
+    // The heap is a few megabytes in many places: whole huge pages would be most of an idle data plane's memory.
+    // A kernel that knows none has nothing to switch off.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     if let Some(port) = args.port {
         config.server.port = port;
     }

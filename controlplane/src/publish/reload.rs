@@ -367,7 +367,11 @@ fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published,
         revoked: read.revoked.clone(),
         rules: read.rules.clone(),
     };
-    let bytes = snapshot.encode().map_err(|error| vec![error.to_string()])?;
+    let deciding = Snapshot {
+        rules: snapshot.rules.for_deciding(),
+        ..snapshot.clone()
+    };
+    let bytes = deciding.encode().map_err(|error| vec![error.to_string()])?;
     let bytes = ToDataplane::Snapshot(bytes)
         .encode()
         .map_err(|error| vec![error.to_string()])?;

@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub keys: Vec<AgentKey>,
     /// Keys that must not be believed.
     pub revoked: Vec<RevokedKey>,
-    /// What we look for.
+    /// What we look for. Travels without what only people read, see [`RuleSet::for_deciding`].
     pub rules: RuleSet,
 }
 
@@ -74,7 +74,15 @@ impl Snapshot {
     /// # Errors
     /// See [`SnapshotError`]; the old file is then still there.
     pub fn save(&self, path: &Path) -> Result<(), SnapshotError> {
-        files::replace(path, &self.encode()?, 0o600).map_err(SnapshotError::Write)
+        Self::save_encoded(&self.encode()?, path)
+    }
+
+    /// [`Self::save`] of what is encoded already.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Write`]; the old file is then still there.
+    pub fn save_encoded(bytes: &[u8], path: &Path) -> Result<(), SnapshotError> {
+        files::replace(path, bytes, 0o600).map_err(SnapshotError::Write)
     }
 
     /// Reads a file written by [`Self::save`].

@@ -168,7 +168,7 @@ impl Keeper {
                 let revision = snapshot.revision;
                 (
                     revision,
-                    apply(&self.plane, &self.paths, snapshot, Origin::Link),
+                    apply(&self.plane, &self.paths, snapshot, Origin::Link(bytes)),
                 )
             }
             Err(error) => (0, Err(error.to_string())),
@@ -244,11 +244,11 @@ fn send(stream: &mut UnixStream, message: &ToControl) -> io::Result<()> {
 
 /// Where a snapshot comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum Origin<'b> {
     /// Our own copy of the last good one.
     Disk,
-    /// The control plane.
-    Link,
+    /// The control plane: these bytes are kept for the next start.
+    Link(&'b [u8]),
 }
 
 /// Compiles a snapshot and puts it in force. On failure nothing has changed.
@@ -256,7 +256,7 @@ pub(crate) fn apply(
     plane: &Plane,
     paths: &StatePaths,
     snapshot: Snapshot,
-    origin: Origin,
+    origin: Origin<'_>,
 ) -> Result<(), String> {
     let begun = Instant::now();
     let before = plane.live();
@@ -277,9 +277,8 @@ pub(crate) fn apply(
             Arc::new(database)
         }
     };
-    let snapshot = Arc::new(snapshot);
-    let policy =
-        Policy::build(Arc::clone(&snapshot), database).map_err(|error| error.to_string())?;
+    let policy = Policy::build(snapshot, database).map_err(|error| error.to_string())?;
+    let snapshot = policy.snapshot();
     if let Some(live) = &before
         && live.policy.revision() > snapshot.revision
     {
@@ -294,25 +293,21 @@ pub(crate) fn apply(
     }
     warn_about_restart(
         before.as_deref().map(|live| live.policy.snapshot()),
-        &snapshot,
+        snapshot,
     );
-    plane.publish(Arc::new(policy));
     let detail = format!(
         "revision {}: {} agents, {} keys, {} revoked, {} rules",
         snapshot.revision,
         snapshot.config.agents.len(),
         snapshot.keys.len(),
         snapshot.revoked.len(),
-        snapshot.rules.rules.len(),
+        policy.database().rules().len(),
     );
-    note(
-        &plane.log,
-        Reason::SnapshotApplied,
-        snapshot.revision,
-        &detail,
-    );
-    if origin == Origin::Link
-        && let Err(error) = snapshot.save(&paths.snapshot)
+    let revision = snapshot.revision;
+    plane.publish(Arc::new(policy));
+    note(&plane.log, Reason::SnapshotApplied, revision, &detail);
+    if let Origin::Link(bytes) = origin
+        && let Err(error) = Snapshot::save_encoded(bytes, &paths.snapshot)
     {
         tracing::error!(%error, "the snapshot could not be kept; a restart would use an older one");
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Everything a core decides by.
 #[derive(Debug)]
 pub struct Policy {
-    snapshot: Arc<Snapshot>,
+    snapshot: Snapshot,
     database: Arc<Database>,
     agents: HashMap<Box<str>, AgentPolicy, RandomState>,
     keys: HashMap<Box<str>, Key, RandomState>,
@@ -77,12 +77,12 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Compiles a snapshot.
+    /// Compiles a snapshot. Its rules are let go of: the database has them.
     ///
     /// # Errors
     /// [`PolicyError`]: the caller keeps its old policy.
-    pub fn build(snapshot: Arc<Snapshot>, database: Arc<Database>) -> Result<Self, PolicyError> {
-        if database.hash() != snapshot.rules.hash() {
+    pub fn build(mut snapshot: Snapshot, database: Arc<Database>) -> Result<Self, PolicyError> {
+        if database.hash() != std::mem::take(&mut snapshot.rules).hash() {
             return Err(PolicyError::Database);
         }
         let config = &snapshot.config;
@@ -151,7 +151,7 @@ impl Policy {
         })
     }
 
-    /// The snapshot this was built from.
+    /// The snapshot this was built from, without its rules.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }

@@ -87,8 +87,7 @@ impl Plane {
 
     pub(crate) fn with(yaml: &str, revoked: Vec<RevokedKey>) -> Self {
         let shared = Arc::new(Shared::new(1 << 16));
-        let policy =
-            Arc::new(Policy::build(Arc::new(snapshot(yaml, revoked)), database()).unwrap());
+        let policy = Arc::new(Policy::build(snapshot(yaml, revoked), database()).unwrap());
         let pipeline = Pipeline::new(policy, Arc::clone(&shared)).unwrap();
         Self {
             pipeline,
