@@ -34,6 +34,11 @@ pub const TARGETS: &[Target] = &[
         entry: oktsec_contract::fuzz_entry::timestamp,
         seeds: &[b"2026-02-22T10:00:00Z", b"2026-02-22T10:00:00.123456789+05:30"],
     },
+    Target {
+        name: "host",
+        entry: oktsec_contract::fuzz_entry::host,
+        seeds: &[b"Example.COM.", b"0x7f.1", b"[::ffff:127.0.0.1]", b"*.example.com", b"10.0.0.0/8", "b\u{fc}cher.example".as_bytes()],
+    },
     Target { name: "record", entry: oktsec_contract::fuzz_entry::record, seeds: &[b"\x03"] },
     Target { name: "frames", entry: oktsec_contract::fuzz_entry::frames, seeds: &[b"OKTS\x00\x01\x00\x01"] },
     Target {
@@ -43,6 +48,11 @@ pub const TARGETS: &[Target] = &[
             br#"{"from":"a","to":"b","content":"c \u00e9\n","timestamp":"2026-02-22T10:00:00Z","metadata":{"k":"v"}}"#,
             br#"{"from":"a","to":"b","content":"c","signature":"AAAA","x":[1,{"y":null}]}"#,
         ],
+    },
+    Target {
+        name: "target",
+        entry: oktsec_pipeline::fuzz_entry::target,
+        seeds: &[b"example.com:443", b"[::1]:8443", b"http://a.example:8080/x?y", b"https://0x7f.1/%2e%2e/"],
     },
     Target {
         name: "scan",

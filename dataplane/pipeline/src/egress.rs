@@ -12,6 +12,19 @@
 //! before it was scanned, or connects to an address before it was vetted, does not compile. Every refusal carries its
 //! [`Reason`](oktsec_contract::reason::Reason) and the configuration key that decided. While the surface observes,
 //! a stage remembers the first refusal ([`Vetted::would`]) and lets the request go on.
+//!
+//! ```
+//! use oktsec_contract::{clock::Timestamp, config::Config};
+//! use oktsec_pipeline::Shared;
+//! use oktsec_pipeline::egress::{EgressPolicy, Presented, Requested, TokenCache};
+//! let policy = EgressPolicy::build(&Config::default(), 1);
+//! let (shared, now) = (Shared::new(1024), Timestamp::from_secs(1));
+//! let asked = Requested::connect(b"db.example:5432", None).unwrap();
+//! let who = Presented { peer: "127.0.0.1".parse().ok(), ..Presented::default() };
+//! let asked = asked.identify(&who, &policy, &mut TokenCache::default(), now).unwrap();
+//! let refusal = asked.permit(&policy, shared.egress(), now).unwrap_err();
+//! assert_eq!(refusal.line.unwrap().as_str(), "forward_proxy.ports");
+//! ```
 
 mod agree;
 mod compiled;

@@ -184,11 +184,13 @@ impl EgressPolicy {
 
     /// Whether a tunnel of this principal to this host is opened and looked into.
     pub fn intercepts(&self, principal: &Principal, target: &Target) -> bool {
+        self.intercepts_agent(principal.agent(), target)
+    }
+
+    pub(super) fn intercepts_agent(&self, agent: Option<&str>, target: &Target) -> bool {
         let whose = &self.interception.agents;
-        let about = whose.is_empty()
-            || principal
-                .agent()
-                .is_some_and(|agent| whose.iter().any(|name| name == agent));
+        let about =
+            whose.is_empty() || agent.is_some_and(|agent| whose.iter().any(|name| name == agent));
         self.interception.enabled
             && about
             && self.intercepted.find(target.host()).is_some()

@@ -63,13 +63,14 @@ pub fn explain(policy: &EgressPolicy, question: Question<'_>) -> Result<Explanat
     } else {
         (Target::from_authority(question.url)?, "")
     };
-    let sight = if is_tunnel {
-        Sight::Opaque
-    } else {
-        Sight::Request {
+    let opened = is_tunnel && policy.intercepts_agent(question.agent, &target);
+    let sight = match (is_tunnel, opened) {
+        (true, true) => Sight::Opened,
+        (true, false) => Sight::Opaque,
+        (false, _) => Sight::Request {
             method: question.method,
             path,
-        }
+        },
     };
     let mut explained = Explanation {
         reason: if is_tunnel {
@@ -83,6 +84,9 @@ pub fn explain(policy: &EgressPolicy, question: Question<'_>) -> Result<Explanat
         change: Vec::new(),
         not_evaluated: vec!["kill switch", "identity", "rates and budgets", "content"],
     };
+    if opened {
+        explained.not_evaluated.push("requests inside the tunnel");
+    }
     match policy.decide(question.agent, &target, sight) {
         Ok([global, own]) => {
             for (what, line) in [("forward_proxy", global), ("agent", own)] {

@@ -14,6 +14,7 @@ use oktsec_contract::keys::check_agent_name;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::token::{self, TOKEN_BYTES_MAX, TokenKind, TokenState};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -100,11 +101,11 @@ impl Principal {
     }
 
     /// Under which its use is counted: its name, or its address if it has none.
-    pub(crate) fn usage_key(&self) -> String {
+    pub(crate) fn usage_key(&self) -> Cow<'_, str> {
         match (&self.agent, self.peer) {
-            (Some(agent), _) => String::from(&**agent),
-            (None, Some(peer)) => format!("\0{peer}"),
-            (None, None) => String::from("\0"),
+            (Some(agent), _) => Cow::Borrowed(agent),
+            (None, Some(peer)) => Cow::Owned(format!("\0{peer}")),
+            (None, None) => Cow::Borrowed("\0"),
         }
     }
 }

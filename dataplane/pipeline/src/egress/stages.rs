@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Requested<'a> {
     target: Target,
     scheme: Option<Scheme>,
-    /// The host as it was written, for the scan: capitals are lost in `target`.
+    /// The host as it was written, for the scan: capitals are lost in `target`. Empty inside a tunnel.
     written: &'a str,
     ask: Ask<'a>,
 }
@@ -290,7 +290,8 @@ impl Permitted<'_> {
             written,
         } = self;
         let mut findings = Vec::new();
-        let scans = policy.egress().scans(&permission.principal).requests;
+        // Inside a tunnel the name has been resolved long ago.
+        let scans = !written.is_empty() && policy.egress().scans(&permission.principal).requests;
         if let (Host::Name(name), true) = (permission.target.host(), scans) {
             let agent = permission.principal.agent();
             let verdict = match scan_name(
@@ -335,17 +336,7 @@ fn scan_name(
     findings: &mut Vec<NameFinding>,
 ) -> Result<Verdict, Refusal> {
     let failed = |_| Refusal::new(Reason::ScanFailed);
-    let joined = |text: &str| text.replace('.', "");
-    let upper = name.to_ascii_uppercase();
-    let content = [
-        written,
-        name,
-        &joined(written),
-        &joined(name),
-        &upper,
-        &joined(&upper),
-    ]
-    .join("\n");
+    let content = readings(name, written);
     let scanned = scanner
         .scan(content.as_bytes(), Surface::Egress)
         .map_err(failed)?;
@@ -372,6 +363,34 @@ fn scan_name(
         });
     }
     Ok(verdict)
+}
+
+/// A name in every reading that is scanned, one a line: as written, as resolved, in capitals, and each of them with the
+/// dots taken out that stand before what may be the registered domain (its last one to three labels).
+fn readings(name: &str, written: &str) -> String {
+    let capitals = name.to_ascii_uppercase();
+    let written = match written.rsplit_once(':') {
+        Some((host, _)) => host,
+        None => written,
+    };
+    let written = (written != name && written != capitals).then_some(written);
+    let mut content = String::with_capacity(8 * name.len() + 4 * written.map_or(0, str::len));
+    for reading in written.into_iter().chain([name, &capitals]) {
+        content.push_str(reading);
+        content.push('\n');
+        let labels: Vec<_> = reading.split('.').collect();
+        for kept in 1..=3 {
+            let Some(hidden) = labels.len().checked_sub(kept).filter(|&hidden| hidden > 1) else {
+                break;
+            };
+            let (hidden, domain) = labels.split_at(hidden);
+            content.extend(hidden.iter().copied());
+            content.push('.');
+            content.push_str(&domain.join("."));
+            content.push('\n');
+        }
+    }
+    content
 }
 
 /// A request whose name may be resolved.

@@ -15,6 +15,7 @@ fn problems(text: &str) -> Vec<String> {
         Err(failed) => failed.problems,
     }
     .iter()
+    .filter(|problem| !problem.message.starts_with("has no effect: this version"))
     .map(|problem| {
         let level = match problem.level {
             crate::config::Level::Error => "",
@@ -52,7 +53,9 @@ fn a_configuration_of_the_go_version_loads_and_its_traps_are_named() {
 #[test]
 fn every_key_of_ours_loads_and_travels_in_a_snapshot() {
     let loaded = accepted(OURS);
-    assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+    let mut others = loaded.warnings.iter();
+    let other = others.find(|warning| !warning.message.starts_with("has no effect: this version"));
+    assert_eq!(other, None);
     let proxy = &loaded.config.forward_proxy;
     assert_eq!(proxy.redact, Redact::Requests);
     assert_eq!(proxy.timeouts.idle, Period::from_secs(900));
