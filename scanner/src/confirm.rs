@@ -170,6 +170,8 @@ pub(crate) struct Confirm<'a> {
     pub(crate) database: &'a Database,
     pub(crate) caches: &'a mut Caches,
     pub(crate) text: &'a [u8],
+    /// The part of the text in which matches are looked for.
+    pub(crate) part: Range<usize>,
     pub(crate) budget: Budget<'a>,
 }
 
@@ -189,17 +191,20 @@ impl Confirm<'_> {
                 Start::At(_) => None,
             })
             .min();
-        let mut next = 0;
+        let mut next = self.part.start;
         if let Some(from) = anywhere {
             let known = starts.filter_map(|start| match start {
                 Start::At(at) => Some(at),
                 Start::From(_) => None,
             });
-            next = from.min(known.min().unwrap_or(from));
+            next = from.min(known.min().unwrap_or(from)).max(self.part.start);
+            if next >= self.part.end {
+                return true;
+            }
             loop {
-                let found = self.find(pattern.matcher, next..self.text.len());
+                let found = self.find(pattern.matcher, next..self.part.end);
                 self.budget
-                    .searched(found.as_ref().map_or(self.text.len(), |found| found.end) - next);
+                    .searched(found.as_ref().map_or(self.part.end, |found| found.end) - next);
                 let Some(found) = found else { return true };
                 if self.budget.is_spent() {
                     return false;
@@ -212,7 +217,7 @@ impl Confirm<'_> {
         }
         for start in starts {
             let (Start::At(at) | Start::From(at)) = start;
-            if at < next {
+            if at < next || at >= self.part.end {
                 continue;
             }
             if self.budget.is_spent() {
@@ -258,16 +263,18 @@ impl Confirm<'_> {
         if let Some(dfa) = shared.here() {
             let cache = self.caches.here.get(matcher, || dfa.create_cache());
             let mut searched = 0;
-            if let Ok(end) = end_of_match(dfa, cache, self.text, at, &mut searched) {
+            if let Ok(end) = end_of_match(dfa, cache, self.text, at..self.part.end, &mut searched) {
                 self.budget.searched(searched);
                 return end;
             }
         }
         let regex = shared.anywhere();
         let cache = self.caches.anywhere.get(matcher, || regex.create_cache());
-        let input = Input::new(self.text).range(at..).anchored(Anchored::Yes);
+        let input = Input::new(self.text)
+            .range(at..self.part.end)
+            .anchored(Anchored::Yes);
         let end = regex.search_with(cache, &input).map(|found| found.end());
-        self.budget.searched(end.unwrap_or(self.text.len()) - at);
+        self.budget.searched(end.unwrap_or(self.part.end) - at);
         end
     }
 
@@ -303,38 +310,41 @@ impl Confirm<'_> {
     }
 }
 
-/// Walks the automaton from `at` on until no match can become longer, or better.
+/// Walks the automaton through the part until no match that begins with it can become longer.
 fn end_of_match(
     dfa: &dfa::DFA,
     cache: &mut dfa::Cache,
     text: &[u8],
-    at: usize,
+    part: Range<usize>,
     searched: &mut usize,
 ) -> Result<Option<usize>, MatchError> {
-    let input = Input::new(text).range(at..).anchored(Anchored::Yes);
+    let input = Input::new(text).range(part.clone()).anchored(Anchored::Yes);
     let mut state = dfa.start_state_forward(cache, &input)?;
     let mut end = None;
-    for (offset, byte) in text[at..].iter().enumerate() {
+    for at in part.clone() {
         state = dfa
-            .next_state(cache, state, *byte)
-            .map_err(|_| MatchError::gave_up(at + offset))?;
-        *searched = offset + 1;
+            .next_state(cache, state, text[at])
+            .map_err(|_| MatchError::gave_up(at))?;
+        *searched += 1;
         if state.is_tagged() {
             // The automaton says so one byte late: this byte is not part of the match.
             if state.is_match() {
-                end = Some(at + offset);
+                end = Some(at);
             } else if state.is_dead() {
                 return Ok(end);
             } else if state.is_quit() {
-                return Err(MatchError::quit(*byte, at + offset));
+                return Err(MatchError::quit(text[at], at));
             }
         }
     }
-    state = dfa
-        .next_eoi_state(cache, state)
-        .map_err(|_| MatchError::gave_up(text.len()))?;
+    // Whether the match may end here depends on the byte behind the part, if there is one.
+    state = match text.get(part.end) {
+        Some(byte) => dfa.next_state(cache, state, *byte),
+        None => dfa.next_eoi_state(cache, state),
+    }
+    .map_err(|_| MatchError::gave_up(part.end))?;
     Ok(if state.is_match() {
-        Some(text.len())
+        Some(part.end)
     } else {
         end
     })

@@ -3,6 +3,7 @@
 //! It shares views and confirm with [`Scanner`](crate::Scanner) and replaces the one part that is
 //! hard to trust by reading: which patterns occur at all. Thousands of times slower; it judges.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use oktsec_rules::Surface;
@@ -42,12 +43,13 @@ impl Prefilter for Everything {
         &mut self,
         database: &Database,
         text: &[u8],
+        part: Range<usize>,
         _: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
         let anywhere = |pattern| Suspect {
             pattern,
-            start: Start::From(0),
+            start: Start::From(part.start),
         };
         suspects.extend((0..database.patterns().len() as u32).map(anywhere));
         let lower = text.to_ascii_lowercase();

@@ -1,5 +1,6 @@
 //! The scanner of one core.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use oktsec_rules::Surface;
@@ -60,8 +61,13 @@ impl Scanner {
     #[doc(hidden)]
     pub fn suspects(&mut self, content: &[u8]) -> Result<Vec<u32>, ScanError> {
         let (mut suspects, mut work) = (Vec::new(), u64::MAX);
-        self.prefilter
-            .suspects(&self.database, content, &mut work, &mut suspects)?;
+        self.prefilter.suspects(
+            &self.database,
+            content,
+            0..content.len(),
+            &mut work,
+            &mut suspects,
+        )?;
         let patterns = self.database.patterns();
         Ok(suspects
             .iter()
@@ -107,20 +113,27 @@ impl Prefilter for Fast {
         &mut self,
         database: &Database,
         text: &[u8],
+        part: Range<usize>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
-        database
-            .anchors()
-            .scan(text, &mut self.marks, work, |pattern, start| {
+        database.anchors().scan(
+            text,
+            part.clone(),
+            &mut self.marks,
+            work,
+            |pattern, start| {
                 suspects.push(Suspect { pattern, start });
-            });
+            },
+        );
         self.hits.clear();
+        // One byte more on either side: what a border of words needs to see.
+        let borders = part.start.saturating_sub(1)..(part.end + 1).min(text.len());
         if !self.sessions.is_empty() {
-            let open = Open::of(text);
+            let open = Open::of(&text[part]);
             for (gate, session) in &mut self.sessions {
                 if open.passes(*gate) {
-                    session.scan(text, &mut self.hits)?;
+                    session.scan(&text[borders.clone()], &mut self.hits)?;
                 }
             }
         }
@@ -129,7 +142,9 @@ impl Prefilter for Fast {
                 continue;
             };
             let start = match pattern.lookup {
-                Lookup::Exact => database.matcher(pattern.matcher).search_start(hit.end),
+                Lookup::Exact => database
+                    .matcher(pattern.matcher)
+                    .search_start(borders.start as u64 + hit.end),
                 Lookup::Prefilter | Lookup::Unindexed | Lookup::Anchored => 0,
             };
             suspects.push(Suspect {

@@ -101,11 +101,12 @@ impl Suspect {
 
 /// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
-    /// Appends to `suspects`. Takes what it looks at from `work`, and may stop when that is spent.
+    /// Appends to `suspects` those in this part of the text, and perhaps others. Takes what it looks at from `work`, and may stop when that is spent.
     fn suspects(
         &mut self,
         database: &Database,
         text: &[u8],
+        part: Range<usize>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError>;
@@ -122,6 +123,7 @@ pub(crate) struct Sweep {
     views: Views,
     caches: Caches,
     suspects: Vec<Suspect>,
+    parts: Vec<Range<usize>>,
     /// Bytes that may still be searched.
     work: u64,
     findings: Vec<Finding>,
@@ -190,7 +192,7 @@ impl Sweep {
         })
     }
 
-    /// Looks at one text: the content itself, or a view of it.
+    /// Looks at one text: the content itself, or what is new in a view of it.
     fn text(
         &mut self,
         database: &Database,
@@ -200,8 +202,54 @@ impl Sweep {
         surface: Surface,
     ) -> Result<Signs, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.clear();
+        match view {
+            None => parts.push(0..text.len()),
+            Some((views, at)) => views.new_parts(content, at, &mut parts),
+        }
+        let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
+        let mut signs = Ok(Signs::default());
+        for part in parts.drain(..) {
+            signs = self.part(
+                database,
+                prefilter,
+                text,
+                part,
+                view,
+                surface,
+                &mut attempts,
+            );
+            if signs.is_err() {
+                break;
+            }
+        }
+        self.parts = parts;
+        signs
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of one walk over one text"
+    )]
+    fn part(
+        &mut self,
+        database: &Database,
+        prefilter: &mut impl Prefilter,
+        text: &[u8],
+        part: Range<usize>,
+        view: Option<(&Views, usize)>,
+        surface: Surface,
+        attempts: &mut u32,
+    ) -> Result<Signs, ScanError> {
         self.suspects.clear();
-        prefilter.suspects(database, text, &mut self.work, &mut self.suspects)?;
+        prefilter.suspects(
+            database,
+            text,
+            part.clone(),
+            &mut self.work,
+            &mut self.suspects,
+        )?;
         if self.work == 0 {
             self.limits.insert(Limit::Confirms);
         }
@@ -222,17 +270,14 @@ impl Sweep {
         }
         self.suspects
             .sort_unstable_by_key(|suspect| (suspect.pattern, suspect.place()));
-        let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
         let suspects = std::mem::take(&mut self.suspects);
         let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
         for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {
             let rule = rule_of(&group[0]);
             let info = &database.infos()[rule as usize];
-            let patterns = || group.chunk_by(|a, b| a.pattern == b.pattern).count();
-            if !info.applies_to(surface) || (info.all && patterns() < info.patterns.len()) {
-                continue;
+            if info.applies_to(surface) {
+                self.rule(database, text, part.clone(), view, rule, group, attempts);
             }
-            self.rule(database, text, view, rule, group, &mut attempts);
         }
         self.suspects = suspects;
         if self.suspects.capacity() > SUSPECTS_KEPT_MAX {
@@ -241,11 +286,16 @@ impl Sweep {
         Ok(signs)
     }
 
-    /// Confirms what one rule is suspected of in one text.
+    /// Confirms what one rule is suspected of in a part of one text.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of one walk over one text"
+    )]
     fn rule(
         &mut self,
         database: &Database,
         text: &[u8],
+        part: Range<usize>,
         view: Option<(&Views, usize)>,
         rule: u32,
         group: &[Suspect],
@@ -263,6 +313,7 @@ impl Sweep {
             database,
             caches,
             text,
+            part,
             budget: Budget { attempts, work },
         };
         fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
@@ -270,10 +321,10 @@ impl Sweep {
         }
         let pattern = |of: &[Suspect]| &database.patterns()[of[0].pattern as usize];
         let mut places = group;
+        let everywhere: Vec<Suspect>;
         if info.all {
-            // All but the first must hold somewhere; the first says where.
-            let first = group.partition_point(|suspect| suspect.pattern == group[0].pattern);
-            for of in group[first..].chunk_by(|a, b| a.pattern == b.pattern) {
+            // One is new here; then every pattern must hold somewhere, and the first says where.
+            let mut holds = |confirm: &mut Confirm<'_>, of: &[Suspect]| {
                 let mut found = false;
                 let accept = |_| {
                     found = true;
@@ -282,11 +333,29 @@ impl Sweep {
                 if !confirm.matches(pattern(of), starts(of), accept) {
                     limits.insert(Limit::Confirms);
                 }
-                if !found {
-                    return;
-                }
+                found
+            };
+            let mut patterns = group.chunk_by(|a, b| a.pattern == b.pattern);
+            let whole = confirm.part == (0..text.len());
+            if whole && patterns.clone().count() < info.patterns.len() {
+                return;
             }
-            places = &group[..first];
+            if !patterns.any(|of| holds(&mut confirm, of)) {
+                return;
+            }
+            everywhere = info
+                .patterns
+                .clone()
+                .map(|pattern| Suspect {
+                    pattern,
+                    start: Start::From(0),
+                })
+                .collect();
+            confirm.part = 0..text.len();
+            if !everywhere[1..].chunks(1).all(|of| holds(&mut confirm, of)) {
+                return;
+            }
+            places = &everywhere[..1];
         }
         let mut of_rule = findings
             .iter()

@@ -1,14 +1,13 @@
-//! A small automaton that says whether a text may match from here on, or up to here.
+//! Makes small automata that say whether a text may match from here on, or up to here.
 //!
 //! Each byte an expression can match is a position, at most 128 of them, and the positions a text
 //! is at are the bits of one word (Glushkov's construction). An expression that needs more is cut
 //! there, long repetitions become endless, borders are ignored: it passes what the expression
-//! matches and a little more. It has no state of its own, so all cores share it.
+//! matches and a little more. What is made here is packed and run by [`super::arena`].
 
 use std::collections::HashMap;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
-use serde::{Deserialize, Serialize};
 
 use super::item::{Item, flatten, len_max, single};
 use super::set::Set;
@@ -17,7 +16,7 @@ use super::set::Set;
 pub(super) const POSITIONS_MAX: usize = 128;
 
 /// Bytes looked at before a text is taken to pass.
-const BYTES_MAX: usize = 192;
+pub(super) const BYTES_MAX: usize = 192;
 
 /// Repetitions of one byte that are counted; more are read as "and so on".
 const COUNTED_MAX: u32 = 16;
@@ -28,38 +27,29 @@ const GROUP_POSITIONS_MAX: usize = 64;
 const SHORT_GROUP_POSITIONS_MAX: usize = 20;
 
 /// States of a table.
-const DEAD: u8 = 0;
-const ACCEPT: u8 = 1;
-const START: u8 = 2;
+pub(super) const DEAD: u8 = 0;
+pub(super) const ACCEPT: u8 = 1;
+pub(super) const START: u8 = 2;
 
-/// An answer about a text before a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Back {
-    /// Every place where the expression may begin was reported.
-    Known,
-    /// It may begin farther away.
-    Farther,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Automaton {
     /// For each byte its class.
-    class_of: Vec<u8>,
+    pub(super) class_of: Vec<u8>,
     /// For each class the positions that take it.
-    reach: Vec<u128>,
+    pub(super) reach: Vec<u128>,
     /// For each position those that may follow.
-    follow: Vec<u128>,
+    pub(super) follow: Vec<u128>,
     /// The same as a table, if it is small: for each state and class the next state. States are
     /// sets of positions; [`DEAD`] and [`ACCEPT`] are the last ones entered.
-    table: Vec<u8>,
-    first: u128,
-    accept: u128,
+    pub(super) table: Vec<u8>,
+    pub(super) first: u128,
+    pub(super) accept: u128,
     /// Passes everything.
-    empty: bool,
+    pub(super) empty: bool,
     /// Ends before its expression does.
-    cut: bool,
+    pub(super) cut: bool,
     /// Longest text the expression matches, if that is less than [`BYTES_MAX`].
-    bytes_max: Option<u32>,
+    pub(super) bytes_max: Option<u32>,
 }
 
 impl Automaton {
@@ -157,64 +147,6 @@ impl Automaton {
         self.table = table;
     }
 
-    /// Whether these bytes, read until the answer is known, may match; and how many were read.
-    /// `None` if they all were and nothing is known.
-    fn read<'t>(&self, bytes: impl Iterator<Item = &'t u8>) -> (Option<bool>, usize) {
-        let mut seen = 0;
-        if self.table.is_empty() {
-            let mut live = self.first;
-            for byte in bytes {
-                seen += 1;
-                live &= self.reach(*byte);
-                if live & self.accept != 0 || live == 0 {
-                    return (Some(live != 0), seen);
-                }
-                live = self.step(live);
-            }
-            return (None, seen);
-        }
-        let stride = self.reach.len();
-        let mut state = START;
-        for byte in bytes {
-            seen += 1;
-            let class = self.class_of[usize::from(*byte)];
-            state = self.table[usize::from(state) * stride + usize::from(class)];
-            if state < START {
-                return (Some(state == ACCEPT), seen);
-            }
-        }
-        (None, seen)
-    }
-
-    /// Whether it ends before its expression does.
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut
-    }
-
-    /// Whether every index lies within its table: true of what [`Self::forward`] makes, perhaps
-    /// not of what was read from a file.
-    pub(super) fn is_whole(&self) -> bool {
-        let positions = 1_u128
-            .checked_shl(self.follow.len() as u32)
-            .map_or(u128::MAX, |bit| bit - 1);
-        self.class_of.len() == 256
-            && self
-                .class_of
-                .iter()
-                .all(|class| usize::from(*class) < self.reach.len())
-            && self.reach.iter().all(|reach| reach & !positions == 0)
-            && self.table.len().is_multiple_of(self.reach.len())
-            && (self.table.is_empty() || self.table.len() > usize::from(START) * self.reach.len())
-            && self
-                .table
-                .iter()
-                .all(|state| usize::from(*state) < self.table.len() / self.reach.len())
-    }
-
-    pub(super) fn size_bytes(&self) -> usize {
-        self.class_of.len() + self.table.len() + 16 * (self.reach.len() + self.follow.len())
-    }
-
     fn step(&self, live: u128) -> u128 {
         let (mut rest, mut next) = (live, 0);
         while rest != 0 {
@@ -222,67 +154,6 @@ impl Automaton {
             rest &= rest - 1;
         }
         next
-    }
-
-    fn reach(&self, byte: u8) -> u128 {
-        self.reach[usize::from(self.class_of[usize::from(byte)])]
-    }
-
-    /// Whether the text may match from `at` on. Takes the bytes it looked at from `work`.
-    pub(super) fn matches_from(&self, text: &[u8], at: usize, work: &mut u64) -> bool {
-        if self.empty {
-            return true;
-        }
-        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let (answer, seen) = self.read(text[at..].iter().take(limit));
-        *work = work.saturating_sub(seen as u64);
-        // The text ended, or no match is as long as what was seen: no. Otherwise nobody knows.
-        answer.unwrap_or(seen == BYTES_MAX && self.bytes_max.is_none())
-    }
-
-    /// Whether the text up to `at` may end with a match.
-    pub(super) fn may_end_at(&self, text: &[u8], at: usize, work: &mut u64) -> bool {
-        if self.empty {
-            return true;
-        }
-        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let (answer, seen) = self.read(text[..at].iter().rev().take(limit));
-        *work = work.saturating_sub(seen as u64);
-        answer.unwrap_or(self.bytes_max.is_none() && at > limit)
-    }
-
-    /// Calls `start` for each place from which the text up to `at` may match.
-    pub(super) fn starts_before(
-        &self,
-        text: &[u8],
-        at: usize,
-        work: &mut u64,
-        mut start: impl FnMut(usize),
-    ) -> Back {
-        if self.empty {
-            start(at);
-        }
-        if self.cut {
-            return Back::Farther;
-        }
-        let limit = self.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let mut live = self.first;
-        for (seen, byte) in text[..at].iter().rev().take(limit).enumerate() {
-            live &= self.reach(*byte);
-            *work = work.saturating_sub(1);
-            if live == 0 {
-                return Back::Known;
-            }
-            if live & self.accept != 0 {
-                start(at - seen - 1);
-            }
-            live = self.step(live);
-        }
-        if live != 0 && at > limit && self.bytes_max.is_none() {
-            Back::Farther
-        } else {
-            Back::Known
-        }
     }
 }
 
@@ -540,6 +411,7 @@ fn bytes_in(hir: &Hir, set: &mut Set) {
 mod tests {
     use oktsec_rules::Expression;
 
+    use super::super::arena::{Arena, Back, Use};
     use super::*;
 
     fn with(expression: &str, check: impl FnOnce(&[Item<'_>])) {
@@ -553,7 +425,9 @@ mod tests {
         let mut passes = false;
         with(expression, |items| {
             let mut work = u64::MAX;
-            passes = Automaton::forward(items).matches_from(text.as_bytes(), 0, &mut work);
+            let mut arena = Arena::default();
+            let at = arena.add(&Automaton::forward(items), Use::Forward);
+            passes = arena.matches_from(at, text.as_bytes(), 0, &mut work);
         });
         passes
     }
@@ -562,12 +436,11 @@ mod tests {
         let (mut starts, mut back) = (Vec::new(), Back::Known);
         with(expression, |items| {
             let mut work = u64::MAX;
-            back = Automaton::backward(items).starts_before(
-                text.as_bytes(),
-                text.len(),
-                &mut work,
-                |start| starts.push(start),
-            );
+            let mut arena = Arena::default();
+            let at = arena.add(&Automaton::backward(items), Use::Back);
+            back = arena.starts_before(at, text.as_bytes(), text.len(), &mut work, |start| {
+                starts.push(start);
+            });
         });
         (starts, back)
     }

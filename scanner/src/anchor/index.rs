@@ -3,6 +3,8 @@
 //! Four bytes, letters without case, are hashed to one bit of a table; where it is set, a list of
 //! the windows spelt like that is looked up. Text without windows costs the hash and the look.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CASE, WINDOW_BYTES};
@@ -65,11 +67,13 @@ impl Index {
         size_of_val(&*self.table) + size_of_val(&*self.lists) + size_of_val(&*self.spellings)
     }
 
-    /// Calls `found` with each window that the text may hold and the place of its first byte.
-    /// Behind its end a text is continued with zeros.
-    pub(super) fn scan(&self, text: &[u8], mut found: impl FnMut(u32, usize)) {
-        let mut at = 0;
-        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+    /// Calls `found` with each window that may begin in this part of the text, and its place;
+    /// perhaps with some that begin right behind it. A text is continued with zeros.
+    pub(super) fn scan(&self, text: &[u8], part: Range<usize>, mut found: impl FnMut(u32, usize)) {
+        let mut at = part.start;
+        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>())
+            && at < part.end
+        {
             let eight = u64::from_le_bytes(*eight) | u64::from(CASES) << 32 | u64::from(CASES);
             let windows =
                 std::array::from_fn::<u32, STRIDE, _>(|lane| (eight >> (8 * lane)) as u32);
@@ -84,7 +88,7 @@ impl Index {
             }
             at += STRIDE;
         }
-        for at in at..text.len() {
+        for at in at..part.end {
             let mut bytes = [0; WINDOW_BYTES];
             let len = WINDOW_BYTES.min(text.len() - at);
             bytes[..len].copy_from_slice(&text[at..at + len]);
@@ -141,7 +145,9 @@ mod tests {
         for shift in 0..40 {
             let text = format!("{}aBcD{}xy", "-".repeat(shift), "+".repeat(shift / 2));
             let mut found = Vec::new();
-            index.scan(text.as_bytes(), |anchor, at| found.push((anchor, at)));
+            index.scan(text.as_bytes(), 0..text.len(), |anchor, at| {
+                found.push((anchor, at))
+            });
             // The text ends behind `xy`; a zero without case is a blank.
             let end = shift + 4 + shift / 2;
             assert_eq!(found, [(7, shift), (9, shift), (1, end)], "{text}");
@@ -152,8 +158,8 @@ mod tests {
     fn short_texts_are_looked_at_too() {
         let index = Index::new(vec![spelling(b"a   ", 0)]);
         let mut found = Vec::new();
-        index.scan(b"a", |anchor, at| found.push((anchor, at)));
-        index.scan(b"", |anchor, at| found.push((anchor, at)));
+        index.scan(b"a", 0..1, |anchor, at| found.push((anchor, at)));
+        index.scan(b"", 0..0, |anchor, at| found.push((anchor, at)));
         assert_eq!(found, [(0, 0)]);
     }
 }

@@ -11,18 +11,21 @@
 //! Vectorscan alone took 400 us for 1 KiB with the whole catalog and 20 s to compile it: hundreds
 //! of literals of three bytes, and automata for what follows them, fill all its buckets.
 
+mod arena;
 mod automaton;
+mod block;
 mod index;
 mod item;
 mod plan;
 mod set;
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 use regex_syntax::hir::{Hir, Look};
 use serde::{Deserialize, Serialize};
 
-use automaton::{Automaton, Back};
+use arena::{Arena, Back, Use};
+use automaton::Automaton;
 use index::{Index, Spelling};
 use item::{Item, len_max};
 pub(crate) use set::Set;
@@ -82,7 +85,7 @@ enum Before {
 /// The anchors of all patterns: immutable, shared.
 pub(crate) struct Anchors {
     anchors: Vec<Anchor>,
-    automata: Vec<Automaton>,
+    automata: Arena,
     index: Index,
     /// Number of marks.
     marks: u32,
@@ -129,10 +132,10 @@ impl Marks {
 }
 
 /// The form in which they are kept on disk.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Kept {
     anchors: Vec<Anchor>,
-    automata: Vec<Automaton>,
+    automata: Arena,
     spellings: Vec<Spelling>,
     marks: u32,
 }
@@ -141,8 +144,7 @@ struct Kept {
 #[derive(Default)]
 pub(crate) struct Builder {
     anchors: Vec<Anchor>,
-    automata: Vec<Automaton>,
-    known: HashMap<Automaton, u32>,
+    automata: Arena,
     spellings: Vec<Spelling>,
     marks: u32,
     rates: plan::Rates,
@@ -191,14 +193,16 @@ impl Builder {
         }
         for place in choice.places {
             let (items_before, items_from) = place.items.split_at(place.at);
-            let forward = self.automaton(Automaton::forward(items_from));
+            let forward = self
+                .automata
+                .add(&Automaton::forward(items_from), Use::Forward);
             let before = match before(items_before) {
                 Before::Automaton { bytes_max, .. } => {
                     let automaton = Automaton::backward(items_before);
-                    if automaton.is_cut() {
+                    if automaton.cut {
                         Before::Far { bytes_max }
                     } else {
-                        let index = self.automaton(automaton);
+                        let index = self.automata.add(&automaton, Use::Back);
                         Before::Automaton { index, bytes_max }
                     }
                 }
@@ -225,7 +229,8 @@ impl Builder {
         true
     }
 
-    pub(crate) fn finish(self) -> Anchors {
+    pub(crate) fn finish(mut self) -> Anchors {
+        self.automata.finish();
         Anchors {
             anchors: self.anchors,
             automata: self.automata,
@@ -233,27 +238,22 @@ impl Builder {
             marks: self.marks,
         }
     }
-
-    fn automaton(&mut self, automaton: Automaton) -> u32 {
-        *self.known.entry(automaton).or_insert_with_key(|automaton| {
-            self.automata.push(automaton.clone());
-            (self.automata.len() - 1) as u32
-        })
-    }
 }
 
 impl Anchors {
-    /// Reports each place where a pattern may match; the same one perhaps more than once. Takes
+    /// Reports each place where a pattern may match in this part of the text; the same one perhaps
+    /// more than once, and perhaps some outside. Takes
     /// bytes looked at from `work`, and reports no more when it is used up.
     pub(crate) fn scan(
         &self,
         text: &[u8],
+        part: Range<usize>,
         marks: &mut Marks,
         work: &mut u64,
         mut report: impl FnMut(u32, Start),
     ) {
         marks.start(self.marks, text.len());
-        self.index.scan(text, |anchor, at| {
+        self.index.scan(text, part, |anchor, at| {
             if anchor & MARK != 0 {
                 marks.set(anchor & !MARK, at);
                 return;
@@ -283,13 +283,15 @@ impl Anchors {
         }
         *work -= 1;
         let back = match anchor.before {
-            Before::Automaton { index, .. } => Some(&self.automata[index as usize]),
+            Before::Automaton { index, .. } => Some(index),
             Before::Here | Before::Far { .. } => None,
         };
-        if anchor.back_first && back.is_some_and(|back| !back.may_end_at(text, at, work)) {
+        if anchor.back_first
+            && back.is_some_and(|back| !self.automata.may_end_at(back, text, at, work))
+        {
             return;
         }
-        if !self.automata[anchor.forward as usize].matches_from(text, at, work) {
+        if !self.automata.matches_from(anchor.forward, text, at, work) {
             return;
         }
         let far = |bytes: Option<u32>| {
@@ -298,7 +300,7 @@ impl Anchors {
         match (anchor.before, back) {
             (Before::Automaton { bytes_max, .. }, Some(back)) => {
                 let start = |start| report(anchor.pattern, Start::At(start));
-                if back.starts_before(text, at, work, start) == Back::Farther {
+                if self.automata.starts_before(back, text, at, work, start) == Back::Farther {
                     report(anchor.pattern, far(bytes_max));
                 }
             }
@@ -310,22 +312,16 @@ impl Anchors {
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.index.size_bytes()
-            + size_of_val(&self.anchors[..])
-            + self
-                .automata
-                .iter()
-                .map(Automaton::size_bytes)
-                .sum::<usize>()
+        self.index.size_bytes() + size_of_val(&self.anchors[..]) + self.automata.size_bytes()
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let kept = Kept {
-            anchors: self.anchors.clone(),
-            automata: self.automata.clone(),
-            spellings: self.index.spellings().to_vec(),
-            marks: self.marks,
-        };
+        let kept = (
+            &self.anchors,
+            &self.automata,
+            self.index.spellings(),
+            self.marks,
+        );
         postcard::to_allocvec(&kept).expect("plain data, and memory is not limited here")
     }
 
@@ -333,7 +329,7 @@ impl Anchors {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kept: Kept = postcard::from_bytes(bytes).ok()?;
         let automata = kept.automata.len();
-        let good = kept.automata.iter().all(Automaton::is_whole)
+        let good = kept.automata.is_whole()
             && kept.spellings.iter().all(|one| {
                 if one.anchor & MARK != 0 {
                     one.anchor & !MARK < kept.marks
@@ -491,6 +487,7 @@ mod tests {
                 let (mut fresh, mut read) = (Vec::new(), Vec::new());
                 anchors.scan(
                     text.as_bytes(),
+                    0..text.len(),
                     &mut marks[0],
                     &mut { u64::MAX },
                     |of, start| {
@@ -499,6 +496,7 @@ mod tests {
                 );
                 kept.scan(
                     text.as_bytes(),
+                    0..text.len(),
                     &mut marks[1],
                     &mut { u64::MAX },
                     |of, start| {
@@ -529,9 +527,13 @@ mod tests {
         let anchors = builder.finish();
         let text = "abcd".repeat(1000);
         let (mut work, mut reports) = (500, 0);
-        anchors.scan(text.as_bytes(), &mut Marks::default(), &mut work, |_, _| {
-            reports += 1
-        });
+        anchors.scan(
+            text.as_bytes(),
+            0..text.len(),
+            &mut Marks::default(),
+            &mut work,
+            |_, _| reports += 1,
+        );
         assert_eq!(work, 0);
         assert!(reports < 10);
     }

@@ -42,7 +42,7 @@ const DEPTH_MAX: usize = 6;
 /// Nanoseconds for a window that occurs, for a byte an automaton looks at, and for each KiB of
 /// text for each spelling: those share one table, and the fuller it is the more often it says
 /// "maybe".
-const HIT_NS: f64 = 5.0;
+const HIT_NS: f64 = 15.0;
 const BYTE_NS: f64 = 3.0;
 const SPELLING_NS: f64 = 0.03;
 

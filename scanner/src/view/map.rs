@@ -100,6 +100,27 @@ impl MappedText {
         first.start.min(last.start)..first.end.max(last.end)
     }
 
+    /// Calls `each` with every stretch that differs from the parent, in order; an empty one is a
+    /// place where something was taken out.
+    pub(crate) fn changes(&self, parent: &[u8], mut each: impl FnMut(Range<usize>)) {
+        let mut expected = 0;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            let next = self.pieces.get(index + 1);
+            let view = piece.view as usize;
+            let end = next.map_or(self.bytes.len(), |next| next.view as usize);
+            let from = piece.parent.start as usize..piece.parent.end as usize;
+            if self.bytes[view..end] != parent[from.clone()] {
+                each(view..end);
+            } else if from.start != expected {
+                each(view..view);
+            }
+            expected = from.end;
+        }
+        if expected != parent.len() {
+            each(self.bytes.len()..self.bytes.len());
+        }
+    }
+
     /// The bytes of the parent that one byte stands for: itself in a copy, or a whole stretch.
     fn byte(&self, at: u32) -> Option<Range32> {
         let index = self
@@ -141,6 +162,20 @@ mod tests {
         text.pop();
         assert_eq!(text.bytes, b"abc&de");
         assert_eq!(text.parent(4..6), 8..10);
+    }
+
+    #[test]
+    fn changes_are_what_the_parent_does_not_say() {
+        let parent = b"abc&amp;def--ghi;";
+        let mut text = MappedText::default();
+        text.copy(parent, 0..3);
+        text.replace(b"&", 3..8);
+        text.copy(parent, 8..11);
+        text.copy(parent, 13..16);
+        let mut changes = Vec::new();
+        text.changes(parent, |change| changes.push(change));
+        assert_eq!(text.bytes, b"abc&defghi");
+        assert_eq!(changes, [3..4, 7..7, 10..10]);
     }
 
     #[test]

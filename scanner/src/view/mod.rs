@@ -42,6 +42,9 @@ const DEPTH_MAX: u8 = 3;
 /// Escapes undone on top of each other.
 const UNESCAPE_PASSES_MAX: usize = 3;
 
+/// Bytes around a change that are looked at again: longer than what rules match.
+const NEAR_BYTES: usize = 640;
+
 /// Memory a buffer keeps between contents.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
@@ -152,6 +155,21 @@ impl Views {
 
     pub(crate) fn kind(&self, at: usize) -> View {
         self.slots[at].kind
+    }
+
+    /// The parts of a view that are not simply its parent's text: what was changed, and
+    /// [`NEAR_BYTES`] around it. What lies in none of them has been looked at in the parent.
+    pub(crate) fn new_parts(&self, content: &[u8], at: usize, parts: &mut Vec<Range<usize>>) {
+        let slot = &self.slots[at];
+        let parent = self.source(content, slot.parent);
+        slot.text.changes(parent, |change| {
+            let start = change.start.saturating_sub(NEAR_BYTES);
+            let end = (change.end + NEAR_BYTES).min(slot.text.bytes.len());
+            match parts.last_mut() {
+                Some(last) if start <= last.end + NEAR_BYTES => last.end = last.end.max(end),
+                _ => parts.push(start..end),
+            }
+        });
     }
 
     /// The bytes of the content that these bytes of the view stand for.
