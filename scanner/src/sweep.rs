@@ -33,7 +33,7 @@ const BYTES_PER_ATTEMPT: usize = 16;
 /// Bytes that may be searched for one content, all its views together: so many in any case, and
 /// so many more for each of its bytes.
 const WORK_MIN: u64 = 256 << 10;
-const WORK_PER_BYTE: u64 = 24;
+const WORK_PER_BYTE: u64 = 64;
 
 /// Reported by a prefilter, beside patterns of rules, for a text that holds [`REVERSED_WORDS`].
 pub(crate) const REVERSED_SIGN: u32 = u32::MAX - 1;
@@ -362,10 +362,6 @@ impl Sweep {
             .filter(|finding| finding.rule == rule)
             .count();
         for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
-            if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
-                limits.insert(Limit::Findings);
-                return;
-            }
             let accept = |found: Range<usize>| {
                 let found = found.start as u32..found.end as u32;
                 let (span, kind) = match view {
@@ -377,18 +373,19 @@ impl Sweep {
                         && finding.span.start < span.end
                         && span.start < finding.span.end
                 });
-                if !known {
-                    findings.push(Finding {
-                        rule,
-                        span,
-                        view: kind,
-                    });
-                    of_rule += 1;
+                if known {
+                    return Next::More;
                 }
                 if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
                     limits.insert(Limit::Findings);
                     return Next::Enough;
                 }
+                findings.push(Finding {
+                    rule,
+                    span,
+                    view: kind,
+                });
+                of_rule += 1;
                 Next::More
             };
             if !confirm.matches(pattern(of), starts(of), accept) {

@@ -18,6 +18,8 @@ mod index;
 mod item;
 mod plan;
 mod set;
+#[cfg(test)]
+mod versus;
 
 use std::ops::Range;
 
@@ -32,6 +34,9 @@ pub(crate) use set::Set;
 
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 4;
+
+/// Nanoseconds to look at the beginning of a text: cheaper than a window dearer than this.
+const HEAD_NS: f64 = 10.0;
 
 /// The bit in which upper and lower case differ.
 const CASE: u8 = 0x20;
@@ -89,6 +94,8 @@ pub(crate) struct Anchors {
     index: Index,
     /// Number of marks.
     marks: u32,
+    /// Anchors of patterns that can only begin with the text.
+    heads: Vec<u32>,
 }
 
 /// A spelling whose `anchor` has this bit marks a place; the other bits say which mark.
@@ -138,6 +145,7 @@ struct Kept {
     automata: Arena,
     spellings: Vec<Spelling>,
     marks: u32,
+    heads: Vec<u32>,
 }
 
 /// Anchors being collected.
@@ -147,6 +155,7 @@ pub(crate) struct Builder {
     automata: Arena,
     spellings: Vec<Spelling>,
     marks: u32,
+    heads: Vec<u32>,
     rates: plan::Rates,
 }
 
@@ -159,7 +168,16 @@ pub(crate) struct Price {
 
 /// `None` if some match of the expression contains no bytes worth looking for.
 pub(crate) fn price(hir: &Hir) -> Option<Price> {
-    let choice = plan::choose(hir, &plan::Rates::default())?;
+    let choice = plan::choose(hir, &plan::Rates::default());
+    if hir.properties().look_set_prefix().contains(Look::Start)
+        && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS)
+    {
+        return Some(Price {
+            nanos_per_kib: HEAD_NS,
+            windows: vec![String::from("the beginning of the text")],
+        });
+    }
+    let choice = choice?;
     Some(Price {
         nanos_per_kib: choice.price,
         windows: {
@@ -178,9 +196,13 @@ pub(crate) fn price(hir: &Hir) -> Option<Price> {
 impl Builder {
     /// Finds anchors for a pattern; `false` if it has none.
     pub(crate) fn add(&mut self, pattern: u32, hir: &Hir) -> bool {
-        let Some(choice) = plan::choose(hir, &self.rates) else {
-            return false;
-        };
+        let choice = plan::choose(hir, &self.rates);
+        let starts = hir.properties().look_set_prefix().contains(Look::Start);
+        if starts && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS) {
+            self.add_head(pattern, hir);
+            return true;
+        }
+        let Some(choice) = choice else { return false };
         let first_mark = self.marks;
         for windows in &choice.marks {
             for window in windows {
@@ -229,6 +251,23 @@ impl Builder {
         true
     }
 
+    /// A pattern that can only begin with the text: looked at once, without a window.
+    fn add_head(&mut self, pattern: u32, hir: &Hir) {
+        let mut items = Vec::new();
+        item::flatten(hir, &mut items);
+        let forward = self.automata.add(&Automaton::forward(&items), Use::Forward);
+        self.heads.push(self.anchors.len() as u32);
+        self.anchors.push(Anchor {
+            pattern,
+            lead: 0,
+            border: Border::TextStart,
+            before: Before::Here,
+            forward,
+            back_first: false,
+            after: None,
+        });
+    }
+
     pub(crate) fn finish(mut self) -> Anchors {
         self.automata.finish();
         Anchors {
@@ -236,6 +275,7 @@ impl Builder {
             automata: self.automata,
             index: Index::new(self.spellings),
             marks: self.marks,
+            heads: self.heads,
         }
     }
 }
@@ -252,6 +292,11 @@ impl Anchors {
         work: &mut u64,
         mut report: impl FnMut(u32, Start),
     ) {
+        if part.start == 0 {
+            for head in &self.heads {
+                self.look_at(&self.anchors[*head as usize], text, 0, work, &mut report);
+            }
+        }
         marks.start(self.marks, text.len());
         self.index.scan(text, part, |anchor, at| {
             if anchor & MARK != 0 {
@@ -321,6 +366,7 @@ impl Anchors {
             &self.automata,
             self.index.spellings(),
             self.marks,
+            &self.heads,
         );
         postcard::to_allocvec(&kept).expect("plain data, and memory is not limited here")
     }
@@ -330,6 +376,10 @@ impl Anchors {
         let kept: Kept = postcard::from_bytes(bytes).ok()?;
         let automata = kept.automata.len();
         let good = kept.automata.is_whole()
+            && kept
+                .heads
+                .iter()
+                .all(|head| (*head as usize) < kept.anchors.len())
             && kept.spellings.iter().all(|one| {
                 if one.anchor & MARK != 0 {
                     one.anchor & !MARK < kept.marks
@@ -351,6 +401,7 @@ impl Anchors {
             automata: kept.automata,
             index: Index::new(kept.spellings),
             marks: kept.marks,
+            heads: kept.heads,
         })
     }
 }

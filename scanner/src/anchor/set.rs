@@ -46,6 +46,12 @@ impl Set {
     }
 
     pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=255).filter(move |byte| self.contains(*byte))
+        self.0.into_iter().enumerate().flat_map(|(at, mut rest)| {
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as u8)?;
+                rest &= rest - 1;
+                Some((at as u8) << 6 | bit)
+            })
+        })
     }
 }

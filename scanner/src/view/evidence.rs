@@ -9,7 +9,7 @@ pub(super) struct Evidence {
     pub(super) escapes: bool,
     /// `<`, `*`, `` ` `` or `~`.
     pub(super) marks: bool,
-    /// Twelve characters of an encoding's alphabet in a row, or digits in groups.
+    /// Twelve characters of an encoding's alphabet in a row, digits in groups, or `<~`.
     pub(super) encoded: bool,
     /// Single characters with separators between them.
     pub(super) spaced: bool,
@@ -99,7 +99,9 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
         high: seen & HIGH != 0,
         escapes: seen & ESCAPE != 0,
         marks: seen & MARK != 0,
-        encoded: tokens || digit_groups >= 8,
+        encoded: tokens
+            || digit_groups >= 8
+            || (seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some()),
         spaced,
         leet: seen & LEET != 0,
     }

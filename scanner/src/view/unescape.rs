@@ -49,7 +49,7 @@ impl Styles {
         let hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
         let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let (mut any, mut quoted, mut soft, mut plus, mut joined) = (false, 0, 0, 0, false);
-        let mut spaces = 0;
+        let (mut spaces, mut fields) = (0, 0);
         for (at, byte) in text.iter().enumerate() {
             match byte {
                 b'\\' | b'&' => any = true,
@@ -62,6 +62,7 @@ impl Styles {
                         })
                     };
                     quoted += u32::from(upper(text.get(at + 1)) && upper(text.get(at + 2)));
+                    fields += u32::from(letter(text.get(at + 1)));
                     let before = at.checked_sub(1).and_then(|at| text.get(at));
                     soft += u32::from(
                         matches!(text.get(at + 1), Some(b'\n' | b'\r')) && letter(before),
@@ -76,7 +77,8 @@ impl Styles {
             }
         }
         let quoted_printable = quoted >= 3 || soft >= 1;
-        let form = plus >= 2 && plus > spaces;
+        // Without a field it may be base64, which has a plus of its own.
+        let form = plus >= 2 && plus > spaces && fields > 0;
         Self {
             any: any || quoted_printable || form || joined,
             quoted_printable,
