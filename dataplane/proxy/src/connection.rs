@@ -120,14 +120,26 @@ enum Phase {
     Multiplexed,
 }
 
+/// The address of the other end; `None` on a Unix socket.
+pub(crate) fn peer_of(stream: &Stream) -> Option<IpAddr> {
+    stream
+        .get_socket_digest()
+        .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().map(|a| a.ip())))
+        .map(|ip| ip.to_canonical())
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<G> Guarded<G> {
-    pub(crate) fn new(inner: Stream, patience: Patience, shutdown: ShutdownWatch, seat: G) -> Self {
-        let peer = inner
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().map(|a| a.ip())))
-            .map(|ip| ip.to_canonical());
+    /// Puts clocks around a stream; who is on its other end is known, and some bytes may have been read already.
+    pub(crate) fn new(
+        inner: Stream,
+        peer: Option<IpAddr>,
+        rewound: Vec<u8>,
+        patience: Patience,
+        shutdown: ShutdownWatch,
+        seat: G,
+    ) -> Self {
         let connection = Arc::new(Connection {
             peer,
             turns: AtomicU32::new(0),
@@ -145,7 +157,7 @@ impl<G> Guarded<G> {
             connection,
             digest: Arc::new(digest),
             patience,
-            rewound: Vec::new(),
+            rewound,
             read_clock: None,
             phase,
             write_clock: None,
@@ -329,7 +341,7 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
         if read == PREFACE.len() && buf == PREFACE {
             self.phase = Phase::Multiplexed;
         }
-        self.rewound = buf[..read].to_vec();
+        self.rewound.splice(..0, buf[..read].iter().copied());
         buf[read..].fill(0);
         Ok(true)
     }

@@ -14,6 +14,7 @@ mod answer;
 mod dial;
 mod exchange;
 mod gateway;
+mod h2_stream;
 mod headers;
 pub(crate) mod hello;
 #[allow(
@@ -24,6 +25,7 @@ pub(crate) mod hello;
 mod intercept;
 mod kill_switch;
 mod live;
+pub(crate) mod proxy_protocol;
 mod refusal;
 mod relay;
 mod resolve;
@@ -32,6 +34,6 @@ mod trail;
 mod tunnel;
 mod upstream;
 
-pub(crate) use gateway::{Gateway, Outbound};
+pub(crate) use gateway::{Gateway, Outbound, announces};
 pub(crate) use kill_switch::KillSwitch;
 pub(crate) use live::{end_all, watch};

@@ -1,13 +1,18 @@
 //! The door of one core: counts connections, refuses those above the limit and wraps the others with clocks.
 
-use crate::connection::{Guarded, Patience};
+use crate::connection::{Guarded, Patience, peer_of};
+use crate::egress::proxy_protocol::{self, Announced};
+use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::metrics::Counters;
+use crate::throttle::throttled;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::AsyncReadExt;
 
 /// Puts [`Guarded`] around every stream before `app` sees it.
 pub(crate) struct Front<A> {
@@ -17,6 +22,8 @@ pub(crate) struct Front<A> {
     pub(crate) counters: Arc<Counters>,
     /// Where the connections of this listener are counted.
     pub(crate) open: Open,
+    /// Whether a balancer at this address says first who connected; `None` if nobody does here.
+    pub(crate) announces: Option<fn(IpAddr) -> bool>,
 }
 
 /// The counter of open connections of one listener.
@@ -39,6 +46,21 @@ impl Drop for Seat {
     }
 }
 
+/// Reads the PROXY protocol's header: who connected, and what was read behind it. `None` if there is no good one.
+async fn announced(stream: &mut Stream) -> Option<(Option<IpAddr>, Vec<u8>)> {
+    let mut bytes = Vec::with_capacity(PROXY_HEADER_BYTES_MAX);
+    loop {
+        match proxy_protocol::read(&bytes) {
+            Announced::Peer(peer, end) => return Some((peer, bytes.split_off(end))),
+            Announced::Malformed if !bytes.is_empty() => return None,
+            Announced::Malformed | Announced::Incomplete => {}
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
 #[async_trait]
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
     async fn process_new(
@@ -51,7 +73,25 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
             return None;
         };
         self.counters.connections.add(1);
-        let stream = Guarded::new(stream, self.patience, shutdown.clone(), seat);
+        let mut stream = stream;
+        let mut peer = peer_of(&stream);
+        let mut rewound = Vec::new();
+        if let (Some(announces), Some(connected)) = (self.announces, peer)
+            && announces(connected)
+        {
+            let announced = announced(&mut stream);
+            match tokio::time::timeout(self.patience.head, announced).await {
+                Ok(Some((announced, rest))) => {
+                    peer = announced.or(peer);
+                    rewound = rest;
+                }
+                Ok(None) | Err(_) => {
+                    throttled!(info, balancer = ?peer, "a connection did not begin with the PROXY protocol");
+                    return None;
+                }
+            }
+        }
+        let stream = Guarded::new(stream, peer, rewound, self.patience, shutdown.clone(), seat);
         self.app.process_new(Box::new(stream), shutdown).await
     }
 

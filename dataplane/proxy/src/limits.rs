@@ -31,6 +31,8 @@ pub const RELAY_BUFFER_BYTES: usize = 128 << 10;
 pub const RELAY_BUFFERS_SPARE_MAX: usize = 16;
 /// Bytes of a TLS greeting; real ones have up to two thousand.
 pub const HELLO_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a PROXY protocol header, extensions included.
+pub const PROXY_HEADER_BYTES_MAX: usize = 536;
 /// Names whose addresses a core remembers.
 pub const RESOLVED_NAMES_MAX: usize = 4_096;
 /// Seconds a name may take to resolve.

@@ -1,5 +1,6 @@
-//! The null server of the benches: the same threads, sockets and pingora services as the data plane, answering a
-//! constant to `POST /v1/message` after reading the body. What it reaches is what HTTP costs.
+//! What the benches measure against: the same threads, sockets and pingora services as the data plane, and nothing of
+//! ours in them. The null server answers a constant to `POST /v1/message` after reading the body; [`forward`] passes
+//! requests on.
 
 use crate::body;
 use crate::connection::Patience;
@@ -13,6 +14,7 @@ use crate::visit::{Visit, prepare};
 use async_trait::async_trait;
 use bytes::Bytes;
 use oktsec_contract::limits::BODY_BYTES_MAX;
+use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -32,6 +34,23 @@ const ANSWER: &[u8] =
 /// # Errors
 /// [`RunError`] if the address is not free.
 pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
+    serve(address, cores, || Null)
+}
+
+/// pingora as a forward proxy for `http://address:port/…`, deciding and recording nothing: what the egress surface
+/// is measured against. Serves until the process ends.
+///
+/// # Errors
+/// [`RunError`] if the address is not free.
+pub fn forward(address: SocketAddr, cores: usize) -> Result<(), RunError> {
+    serve(address, cores, || Bare)
+}
+
+fn serve<A>(address: SocketAddr, cores: usize, app: fn() -> A) -> Result<(), RunError>
+where
+    A: ProxyHttp + Send + Sync + 'static,
+    A::CTX: Send + Sync,
+{
     let address = listen::claim(&address.ip().to_string(), address.port(), "--port")?;
     let (_keep, shutdown) = watch::channel(false);
     let serving = Serving {
@@ -51,7 +70,7 @@ pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
             cpu,
             serving.clone(),
             counters,
-            || (Null, Vec::new()),
+            move || (app(), Vec::new()),
             || true,
             || (),
             || (),
@@ -63,6 +82,53 @@ pub fn run(address: SocketAddr, cores: usize) -> Result<(), RunError> {
         let _ = thread.join();
     }
     Ok(())
+}
+
+struct Bare;
+
+#[async_trait]
+impl ProxyHttp for Bare {
+    type CTX = Visit;
+
+    fn new_ctx(&self) -> Visit {
+        Visit::default()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        prepare(session, visit, Patience::default().write);
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, _: &mut Visit) -> Result<Box<HttpPeer>> {
+        let host = session.req_header().headers.get(http::header::HOST);
+        match host.and_then(|host| host.to_str().ok()?.parse::<SocketAddr>().ok()) {
+            Some(address) => Ok(Box::new(HttpPeer::new(address, false, String::new()))),
+            None => Error::e_explain(ErrorType::HTTPStatus(400), "no address to connect to"),
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        _visit: &mut Visit,
+    ) -> Result<()> {
+        const SCHEME_BYTES: usize = "http://".len();
+        let target = head.raw_path().get(SCHEME_BYTES..).unwrap_or_default();
+        let path = memchr::memchr(b'/', target).map_or(&b"/"[..], |at| &target[at..]);
+        let path = path.to_vec();
+        head.set_raw_path(&path)
+    }
+
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
+        visit.answered();
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Visit, _: &Error) -> bool {
+        true
+    }
 }
 
 struct Null;

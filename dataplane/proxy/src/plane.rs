@@ -5,6 +5,7 @@ use crate::door::Door;
 use crate::metrics::{Counters, Facts};
 use arc_swap::ArcSwapOption;
 use oktsec_audit::Log;
+use oktsec_contract::config::Cidr;
 use oktsec_contract::link::DataplaneStatus;
 use oktsec_pipeline::{Policy, Shared};
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 pub(crate) struct Live {
     pub(crate) policy: Arc<Policy>,
     pub(crate) door: Door,
+    /// Networks whose connections to the egress surface begin with the PROXY protocol.
+    pub(crate) balancers: Vec<Cidr>,
 }
 
 /// What cores and the link share.
@@ -81,8 +84,15 @@ impl Plane {
 
     /// Puts a snapshot in force. Cores take it over at their next message.
     pub(crate) fn publish(&self, policy: Arc<Policy>) {
-        let door = Door::new(&policy.snapshot().config.server);
-        self.live.store(Some(Arc::new(Live { policy, door })));
+        let config = &policy.snapshot().config;
+        let door = Door::new(&config.server);
+        let balancers = config.forward_proxy.proxy_protocol_from.iter();
+        let balancers = balancers.filter_map(|n| Cidr::parse(n)).collect();
+        self.live.store(Some(Arc::new(Live {
+            policy,
+            door,
+            balancers,
+        })));
         self.generation.fetch_add(1, Ordering::Release);
         self.changed.send_replace(());
     }

@@ -366,6 +366,7 @@ impl Listeners {
                 connections_max: self.connections_max,
                 counters: Arc::clone(counters),
                 open: |counters| &counters.egress.connections_open,
+                announces: Some(egress::announces),
             };
             let buffers = L4BufferSettings::new(0, EGRESS_WRITE_BUFFER_BYTES);
             let endpoint = listen::endpoint(address, None, buffers)

@@ -103,7 +103,6 @@ impl Exchange<'_> {
             up,
             down: Sieve::open(Way::Down, Arc::clone(&self.live)),
             scans_responses: scans.responses,
-            timeouts,
             ready: Vec::new(),
             request_done: session.is_body_empty(),
             head: None,
@@ -113,6 +112,8 @@ impl Exchange<'_> {
             pause: None,
             clock: None,
             moved_at: Instant::now(),
+            too_old: Instant::now() + forever_if_zero(timeouts.total.as_duration()),
+            timeouts,
         };
         flow.gather(session, trail).await?;
         let idempotent = is_idempotent(&session.req_header().method);
@@ -228,6 +229,8 @@ struct Flow<'a> {
     pause: Option<Instant>,
     clock: Option<Pin<Box<Sleep>>>,
     moved_at: Instant,
+    /// When it has lived long enough, whatever moves.
+    too_old: Instant,
 }
 
 impl Flow<'_> {
@@ -384,7 +387,7 @@ impl Flow<'_> {
         } else {
             self.idle()
         };
-        let mut due = self.moved_at + idle;
+        let mut due = self.too_old.min(self.moved_at + idle);
         if let Some(pause) = self.pause {
             due = due.min(pause);
         }
@@ -403,6 +406,9 @@ impl Flow<'_> {
             let mut out = Vec::new();
             self.down.step(Step::Boundary, trail, &mut out)?;
             self.send_response(session, out).await?;
+        }
+        if self.too_old <= now {
+            return Err(because(Reason::EgressIdle, "it lived too long").into());
         }
         let due = self.due();
         if due <= now {

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use http::{HeaderMap, Method, Version, header};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::egress::{Named, Presented, Refusal, Requested, TokenCache, Vetted};
+use oktsec_pipeline::egress::{
+    Attributed, Named, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
+};
 use parking_lot::Mutex;
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
@@ -31,7 +33,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What the listeners of one core share towards hosts.
@@ -62,11 +64,29 @@ impl Outbound {
     }
 }
 
-/// One listener of one core.
+/// One listener of one core, or the inside of a tunnel that we look into.
 pub(crate) struct Gateway {
     outbound: Arc<Outbound>,
-    /// Which of `forward_proxy.listeners`; `None` is the main one.
-    listener: Option<usize>,
+    via: Via,
+}
+
+/// Whether whoever connects from this address says first for whom (`forward_proxy.proxy_protocol_from`).
+pub(crate) fn announces(address: IpAddr) -> bool {
+    core::with(|core| {
+        core.live().is_some_and(|live| {
+            live.balancers
+                .iter()
+                .any(|network| network.contains(address))
+        })
+    })
+}
+
+/// How requests arrive.
+enum Via {
+    /// At a listener: which of `forward_proxy.listeners`; `None` is the main one.
+    Listener(Option<usize>),
+    /// Inside a tunnel: its principal asks, and only for its host.
+    Tunnel(Principal, Target),
 }
 
 /// What becomes of the agent's connection.
@@ -92,7 +112,19 @@ impl From<Refusal> for Denied {
 
 impl Gateway {
     pub(crate) fn new(outbound: Arc<Outbound>, listener: Option<usize>) -> Self {
-        Self { outbound, listener }
+        Self {
+            outbound,
+            via: Via::Listener(listener),
+        }
+    }
+
+    /// The same for what comes out of a tunnel that we look into.
+    #[allow(dead_code, reason = "interception hands its streams over here")]
+    pub(crate) fn inside(outbound: Arc<Outbound>, principal: Principal, target: Target) -> Self {
+        Self {
+            outbound,
+            via: Via::Tunnel(principal, target),
+        }
     }
 
     /// Reads and serves one request.
@@ -149,9 +181,14 @@ impl Gateway {
                 None
             }
             Next::Tunnel(tunnel) => {
-                session.set_keepalive(Some(60));
-                if let Some((stream, early)) = tunnel::detach(session).await {
-                    tunnel.open(stream, early, trail).await;
+                match session {
+                    ServerSession::H2(h2) => tunnel.open_h2(h2, trail).await,
+                    mut h1 => {
+                        h1.set_keepalive(Some(60));
+                        if let Some((stream, early)) = tunnel::detach(h1).await {
+                            tunnel.open(stream, early, trail).await;
+                        }
+                    }
                 }
                 None
             }
@@ -175,7 +212,7 @@ impl Gateway {
                 .ok_or_else(|| plain(Reason::SnapshotMissing)),
         })?;
         trail.under(&live.policy);
-        if !is_proxied(session.req_header()) {
+        if matches!(self.via, Via::Listener(_)) && !is_proxied(session.req_header()) {
             let told = answer::not_proxied(session).await;
             return Ok(told.map_or(Next::Cut, |()| Next::Answered));
         }
@@ -225,34 +262,22 @@ impl Gateway {
     ) -> Result<(Named, String), Denied> {
         let now = Timestamp::now();
         let head = session.req_header();
-        let text = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         if let Some(id) = head.headers.get("x-oktsec-session")
             && let Ok(id) = id.to_str()
             && id.len() <= oktsec_contract::limits::SESSION_BYTES_MAX
         {
             trail.in_session(id);
         }
-        let written = Written::of(head)?;
-        let requested = written.requested(head)?;
-        trail.asks_for(requested.target());
-        trail.asks_for_path(&written.path);
         let policy = live.policy.egress();
-        let presented = Presented {
-            peer: trail.peer(),
-            listener: self.listener,
-            certificate_names: &[],
-            authorization: text("proxy-authorization"),
-            agent_header: text("x-oktsec-agent"),
+        let written = match &self.via {
+            Via::Listener(_) => Some(Written::of(head)?),
+            Via::Tunnel(..) => None,
         };
-        let mut tokens = self.outbound.tokens.lock();
-        let attributed = match requested.identify(&presented, policy, &mut tokens, now) {
-            Ok(attributed) => attributed,
-            Err((principal, refusal)) => {
-                trail.asked_by(&principal);
-                return Err(refusal.into());
-            }
+        let path = match &written {
+            Some(written) => written.path.clone(),
+            None => inner_path(head)?,
         };
-        drop(tokens);
+        let attributed = self.attribute(head, written.as_ref(), &path, live, trail, now)?;
         trail.asked_by(attributed.principal());
         let scans = policy.scans(attributed.principal());
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
@@ -264,10 +289,56 @@ impl Gateway {
         });
         let named = named.inspect_err(|refusal| trail.found_in_name(&refusal.findings))?;
         if scans.requests {
-            let line = format!("{} {}", head.method, written.path);
+            let line = format!("{} {path}", head.method);
             scan_head(Way::Up, &line, &head.headers, live, trail)?;
         }
-        Ok((named, written.path))
+        Ok((named, path))
+    }
+
+    /// Who asks for what.
+    fn attribute<'a>(
+        &self,
+        head: &'a RequestHeader,
+        written: Option<&'a Written>,
+        path: &'a str,
+        live: &Live,
+        trail: &mut Trail,
+        now: Timestamp,
+    ) -> Result<Attributed<'a>, Denied> {
+        let policy = live.policy.egress();
+        let text = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
+        let (listener, written) = match (&self.via, written) {
+            (Via::Listener(listener), Some(written)) => (*listener, written),
+            (Via::Listener(_), None) => return Err(plain(Reason::EgressTargetInvalid).into()),
+            (Via::Tunnel(principal, target), _) => {
+                trail.asks_for(target);
+                trail.asks_for_path(path);
+                let host = match head.version {
+                    Version::HTTP_2 => head.uri.authority().map(|a| a.as_str().as_bytes()),
+                    _ => host_header(&head.headers),
+                };
+                let requested = Requested::inside(target, head.method.as_str(), path, host)?;
+                return Ok(requested.by(principal));
+            }
+        };
+        let requested = written.requested(head)?;
+        trail.asks_for(requested.target());
+        trail.asks_for_path(path);
+        let presented = Presented {
+            peer: trail.peer(),
+            listener,
+            certificate_names: &[],
+            authorization: text("proxy-authorization"),
+            agent_header: text("x-oktsec-agent"),
+        };
+        let mut tokens = self.outbound.tokens.lock();
+        match requested.identify(&presented, policy, &mut tokens, now) {
+            Ok(attributed) => Ok(attributed),
+            Err((principal, refusal)) => {
+                trail.asked_by(&principal);
+                Err(refusal.into())
+            }
+        }
     }
 
     /// Looks the name up, once, and vets what that gives.
@@ -363,6 +434,17 @@ impl Written {
             true => Requested::connect(&self.target, host),
             false => Requested::absolute(head.method.as_str(), &self.target, host),
         }
+    }
+}
+
+/// Path and query of a request inside a tunnel.
+fn inner_path(head: &RequestHeader) -> Result<String, Refusal> {
+    let invalid = || plain(Reason::EgressTargetInvalid);
+    let path = std::str::from_utf8(head.raw_path()).map_err(|_| invalid())?;
+    let plain_path = path.starts_with('/') && !path.bytes().any(|b| b <= b' ' || b == b'#');
+    match head.method != Method::CONNECT && (plain_path || path == "*") {
+        true => Ok(path.to_owned()),
+        false => Err(invalid()),
     }
 }
 

@@ -142,9 +142,12 @@ pub(crate) fn end_all() {
 
 /// Looks at everything under way on this core whenever the policy or the kill switch has changed. Never ends.
 pub(crate) async fn watch(plane: Arc<Plane>, mut changed: watch::Receiver<()>) {
+    changed.mark_changed();
     while changed.changed().await.is_ok() {
         let live = core::with(|core| core.live().cloned());
         let Some(live) = live else { continue };
+        // Its memory is found now and not when the first request waits for it.
+        core::with(|core| core.scanner(live.policy.database()).is_ok());
         let policy = live.policy.egress();
         let usage = plane.shared.egress();
         let ended: Vec<(Arc<Lead>, Reason)> = LIVE.with_borrow(|registry| {

@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 use oktsec_contract::Surface;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
+use oktsec_pipeline::Policy;
 use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, ScanStop};
 use oktsec_pipeline::egress::Refusal;
 use oktsec_scanner::excerpt;
@@ -57,6 +58,8 @@ pub(crate) struct Sieve {
     body: Option<Box<BodyScan>>,
     /// Why bytes pass unseen, where they do.
     unseen: Unscanned,
+    /// The body says that it is no text.
+    binary: bool,
 }
 
 impl Sieve {
@@ -67,6 +70,7 @@ impl Sieve {
             live,
             body: None,
             unseen: Unscanned::NotConfigured,
+            binary: false,
         }
     }
 
@@ -90,7 +94,10 @@ impl Sieve {
             )
         };
         match kind {
-            Ok(kind) => Ok(Self::of_kind(way, live, kind)),
+            Ok(kind) => Ok(Self {
+                binary: text(header::CONTENT_TYPE).is_some_and(is_binary),
+                ..Self::of_kind(way, live, kind)
+            }),
             Err(error) => {
                 let mut sieve = Self::open(way, live);
                 sieve.undecodable(error, trail)?;
@@ -106,6 +113,7 @@ impl Sieve {
             live,
             body: Some(Box::new(BodyScan::new(Surface::Egress, kind))),
             unseen: Unscanned::NotConfigured,
+            binary: false,
         }
     }
 
@@ -149,6 +157,9 @@ impl Sieve {
             let seen = seen.map_err(Fault::Stop)?;
             let mut verdict = Verdict::Allow;
             for finding in seen.findings {
+                if self.binary && is_about_text(policy, finding.rule) {
+                    continue;
+                }
                 let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
                     continue;
                 };
@@ -222,6 +233,37 @@ impl Sieve {
         self.unseen = Unscanned::Observed;
         Ok(())
     }
+}
+
+/// Whether a media type is that of bytes which nobody reads as text.
+fn is_binary(content_type: &str) -> bool {
+    const BINARY: [&str; 14] = [
+        "image/",
+        "audio/",
+        "video/",
+        "font/",
+        "application/octet-stream",
+        "application/zip",
+        "application/gzip",
+        "application/x-gzip",
+        "application/x-tar",
+        "application/wasm",
+        "application/pdf",
+        "application/vnd.git",
+        "application/x-git",
+        "application/java-archive",
+    ];
+    let media = content_type.trim_start().to_ascii_lowercase();
+    BINARY.iter().any(|start| media.starts_with(start)) && !media.contains("svg")
+}
+
+/// Rules about how text is written mean nothing in bytes that are no text: every image would break them.
+fn is_about_text(policy: &Policy, rule: u32) -> bool {
+    let index = usize::try_from(rule).unwrap_or(usize::MAX);
+    let rules = policy.database().rules();
+    rules
+        .get(index)
+        .is_some_and(|rule| rule.category == "unicode-attack")
 }
 
 enum Fault {

@@ -2,6 +2,7 @@
 //! ends it. What a client says first must fit where it wanted to go ([`super::hello`]).
 
 use super::exchange::forever_if_zero;
+use super::h2_stream::H2Stream;
 use super::hello::Opening;
 use super::live::Leash;
 use super::relay::{End, Relay};
@@ -14,12 +15,14 @@ use crate::throttle::throttled;
 use oktsec_contract::config::EgressTimeouts;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
+use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::HttpSession;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
@@ -69,7 +72,23 @@ impl Tunnel {
         }
     }
 
-    async fn relay(self, stream: Stream, early: Vec<u8>, trail: Trail, seat: Seat) {
+    /// The same over one stream of an HTTP/2 connection, which lives as long as this call.
+    pub(crate) async fn open_h2(self, mut session: HttpSession, trail: Trail) {
+        let greeted = ResponseHeader::build_no_case(200, Some(1))
+            .and_then(|head| session.write_response_header(Box::new(head), false));
+        match greeted.ok().and_then(|()| H2Stream::new(session)) {
+            // What the host has said already stays unsaid only if there is such a thing: a proxy between us.
+            Some(stream) if self.said.is_empty() => {
+                self.relay(stream, Vec::new(), trail, ()).await;
+            }
+            Some(_) | None => self.ended(trail, End::Broken, 0, 0).await,
+        }
+    }
+
+    async fn relay<C, S>(self, stream: C, early: Vec<u8>, trail: Trail, seat: S)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
         let Self {
             upstream,
             leash,

@@ -79,9 +79,10 @@ pub(crate) async fn connect(
         Some(proxy) => &proxy.target,
         None => target,
     };
-    let sni = match (tls, target.host().name()) {
-        (true, Some(name)) => name.to_owned(),
-        (true, None) | (false, _) => String::new(),
+    // Never empty with TLS: pingora would take that for "do not verify". An address is verified as an address.
+    let sni = match tls {
+        true => target.host().to_string(),
+        false => String::new(),
     };
     let mut peer = Box::new(HttpPeer::new(first, tls, sni));
     // Connections are shared by requests of one agent to one host only: what an agent proved to a host on its

@@ -18,7 +18,7 @@ forward_proxy:
   port: 1
   scan_requests: true
   scan_responses: true
-  ports: []
+  ports: [1]
   private_targets:
     - {host: \"*\", network: 127.0.0.0/8}
     - {host: \"*\", network: \"::1/128\"}
