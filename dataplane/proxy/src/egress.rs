@@ -17,11 +17,7 @@ mod gateway;
 mod h2_stream;
 mod headers;
 pub(crate) mod hello;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the gateway takes it up in the next change"
-)]
+mod inside;
 mod intercept;
 mod kill_switch;
 mod live;
@@ -34,6 +30,7 @@ mod trail;
 mod tunnel;
 mod upstream;
 
-pub(crate) use gateway::{Gateway, Outbound, announces};
+pub(crate) use gateway::{Gateway, Outbound, Trust, announces};
+pub(crate) use intercept::{AuthorityError, Minter, write_roots};
 pub(crate) use kill_switch::KillSwitch;
 pub(crate) use live::{end_all, watch};

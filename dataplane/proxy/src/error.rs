@@ -41,6 +41,9 @@ pub enum RunError {
         /// What is wrong with it.
         cause: String,
     },
+    /// What looking into TLS needs is not there.
+    #[error("forward_proxy.interception: {0}")]
+    Interception(String),
     /// A folder of ours cannot be made.
     #[error("{path}: {source}")]
     State {
@@ -78,6 +81,7 @@ impl RunError {
             Self::PortBusy { .. }
             | Self::Address { .. }
             | Self::Tls { .. }
+            | Self::Interception(_)
             | Self::State { .. }
             | Self::SigningKey { .. } => 2,
             Self::Audit(_) | Self::Thread(_) | Self::NotListening(_) | Self::CoreEnded => 1,

@@ -4,7 +4,7 @@ use crate::bootstrap::Bootstrap;
 use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Serving};
-use crate::egress::{self, Gateway, KillSwitch, Outbound};
+use crate::egress::{self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Trust};
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::Front;
 use crate::gate::Gate;
@@ -14,7 +14,7 @@ use crate::listen::{self, TlsFiles};
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
-use oktsec_contract::config::{Audit, Config, Server};
+use oktsec_contract::config::{Audit, Config, Interception, Server};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
 use oktsec_contract::paths::StatePaths;
 use pingora::listeners::L4BufferSettings;
@@ -66,10 +66,12 @@ pub struct EgressOptions {
     pub connections_per_core_max: usize,
     /// Name servers to ask instead of the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// Looking into TLS, if that is configured, and where the files of our authority are.
+    pub interception: Option<(Interception, StatePaths)>,
 }
 
 impl EgressOptions {
-    fn from_config(config: &Config) -> Option<Self> {
+    fn from_config(config: &Config, paths: &StatePaths) -> Option<Self> {
         let proxy = &config.forward_proxy;
         let main = (proxy.bind.clone(), proxy.port);
         let others = proxy.listeners.iter();
@@ -78,6 +80,10 @@ impl EgressOptions {
             listeners: std::iter::once(main).chain(others).collect(),
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             name_servers: Vec::new(),
+            interception: proxy
+                .interception
+                .enabled
+                .then(|| (proxy.interception.clone(), paths.clone())),
         })
     }
 }
@@ -99,7 +105,7 @@ impl DataplaneOptions {
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             audit_queue_max: (AUDIT_QUEUE_RECORDS_MAX, AUDIT_QUEUE_BYTES_MAX),
             drain: Duration::from_secs(10),
-            egress: EgressOptions::from_config(config),
+            egress: EgressOptions::from_config(config, &paths),
             pin: true,
             paths,
         }
@@ -325,6 +331,7 @@ struct Listeners {
     addresses: Vec<SocketAddr>,
     connections_max: usize,
     name_servers: Vec<SocketAddr>,
+    trust: Trust,
 }
 
 impl Listeners {
@@ -344,6 +351,10 @@ impl Listeners {
             addresses,
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
+            trust: match &options.interception {
+                Some((config, paths)) => trust(config, paths)?,
+                None => Trust::default(),
+            },
         })
     }
 
@@ -357,6 +368,7 @@ impl Listeners {
             Arc::clone(plane),
             Arc::clone(counters),
             self.name_servers,
+            self.trust,
         ));
         let listener = |(at, address): (usize, SocketAddr)| {
             let front = Front {
@@ -379,6 +391,25 @@ impl Listeners {
             .map(listener)
             .collect()
     }
+}
+
+/// Reads the authority that signs for hosts we look into, and puts the authorities of hosts into one file.
+fn trust(config: &Interception, paths: &StatePaths) -> Result<Trust, RunError> {
+    let roots = match config.extra_roots.is_empty() {
+        true => None,
+        false => {
+            let path = paths.root.join("upstream-roots.pem");
+            egress::write_roots(&path, &config.extra_roots)
+                .map_err(|error| RunError::Interception(error.to_string()))?;
+            Some(path.to_string_lossy().into_owned())
+        }
+    };
+    let minter = Minter::load(paths, config)
+        .map_err(|error: AuthorityError| RunError::Interception(error.to_string()))?;
+    Ok(Trust {
+        minter: Some(Arc::new(minter)),
+        roots,
+    })
 }
 
 thread_local! {

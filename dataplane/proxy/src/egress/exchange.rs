@@ -25,6 +25,7 @@ use oktsec_contract::verdict::Status;
 use oktsec_pipeline::content::{DecodeLimits, Kind, PermessageDeflate, Side};
 use oktsec_pipeline::egress::{Refusal, Scheme};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::{Error, ErrorType};
@@ -63,6 +64,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) leash: Leash,
     /// Path and query as they go upstream.
     pub(crate) path: String,
+    /// What the client inside of a tunnel offered to speak, and the host is offered, too.
+    pub(crate) offered: Option<ALPN>,
 }
 
 impl Exchange<'_> {
@@ -119,8 +122,14 @@ impl Exchange<'_> {
         let idempotent = is_idempotent(&session.req_header().method);
         let first = flow.ready.clone();
         loop {
-            let mut upstream =
-                upstream::connect(self.outbound, &self.live, &self.leash, trail).await?;
+            let mut upstream = upstream::connect(
+                self.outbound,
+                &self.live,
+                &self.leash,
+                self.offered.as_ref(),
+                trail,
+            )
+            .await?;
             let reused = upstream.reused;
             match flow.pass(session, &mut upstream, trail).await {
                 Ok(reusable) => {

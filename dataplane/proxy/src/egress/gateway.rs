@@ -2,6 +2,8 @@
 //! an exchange or an answer.
 
 use super::exchange::{Exchange, Finish};
+use super::inside::Inside;
+use super::intercept::Minter;
 use super::live::Leash;
 use super::refusal::{because, plain};
 use super::resolve::Resolver;
@@ -30,6 +32,7 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, Re
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
@@ -38,8 +41,10 @@ use std::sync::Arc;
 
 /// What the listeners of one core share towards hosts.
 pub(crate) struct Outbound {
-    plane: Arc<Plane>,
+    pub(crate) plane: Arc<Plane>,
     counters: Arc<Counters>,
+    /// Signs for hosts we look into; `None` if we were started without.
+    minter: Option<Arc<Minter>>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) connector: Connector,
     /// Held for moments, never while waiting.
@@ -52,16 +57,28 @@ impl Outbound {
         plane: Arc<Plane>,
         counters: Arc<Counters>,
         servers: Vec<SocketAddr>,
+        trust: Trust,
     ) -> Self {
+        let mut options = ConnectorOptions::new(UPSTREAM_IDLE_MAX);
+        options.ca_file = trust.roots;
         Self {
             plane,
             counters,
+            minter: trust.minter,
             resolver: Arc::new(Resolver::new(servers)),
-            connector: Connector::new(Some(ConnectorOptions::new(UPSTREAM_IDLE_MAX))),
+            connector: Connector::new(Some(options)),
             tokens: Mutex::default(),
             server_options: server_options(),
         }
     }
+}
+
+/// Whom we trust towards hosts, and who clients trust us to be.
+#[derive(Clone, Default)]
+pub(crate) struct Trust {
+    pub(crate) minter: Option<Arc<Minter>>,
+    /// PEM file of the authorities that may vouch for hosts; `None` for the system's.
+    pub(crate) roots: Option<String>,
 }
 
 /// One listener of one core, or the inside of a tunnel that we look into.
@@ -85,8 +102,8 @@ pub(crate) fn announces(address: IpAddr) -> bool {
 enum Via {
     /// At a listener: which of `forward_proxy.listeners`; `None` is the main one.
     Listener(Option<usize>),
-    /// Inside a tunnel: its principal asks, and only for its host.
-    Tunnel(Principal, Target),
+    /// Inside a tunnel: its principal asks, and only for its host, which is offered what its client offered.
+    Tunnel(Principal, Target, ALPN),
 }
 
 /// What becomes of the agent's connection.
@@ -97,6 +114,8 @@ enum Next {
     Cut,
     /// It is no connection of HTTP any more.
     Tunnel(Box<Tunnel>),
+    /// The same, and we look into it.
+    Inside(Box<Inside>),
 }
 
 /// A request that does not go out.
@@ -119,11 +138,15 @@ impl Gateway {
     }
 
     /// The same for what comes out of a tunnel that we look into.
-    #[allow(dead_code, reason = "interception hands its streams over here")]
-    pub(crate) fn inside(outbound: Arc<Outbound>, principal: Principal, target: Target) -> Self {
+    pub(crate) fn inside(
+        outbound: Arc<Outbound>,
+        principal: Principal,
+        target: Target,
+        offered: ALPN,
+    ) -> Self {
         Self {
             outbound,
-            via: Via::Tunnel(principal, target),
+            via: Via::Tunnel(principal, target, offered),
         }
     }
 
@@ -180,6 +203,13 @@ impl Gateway {
                 session.shutdown().await;
                 None
             }
+            Next::Inside(inside) => {
+                session.set_keepalive(Some(60));
+                if let Some((stream, early)) = tunnel::detach(session).await {
+                    inside.open(stream, early, trail, shutdown).await;
+                }
+                None
+            }
             Next::Tunnel(tunnel) => {
                 match session {
                     ServerSession::H2(h2) => tunnel.open_h2(h2, trail).await,
@@ -227,6 +257,10 @@ impl Gateway {
                 live,
                 leash,
                 path,
+                offered: match &self.via {
+                    Via::Listener(_) => None,
+                    Via::Tunnel(_, _, offered) => Some(offered.clone()),
+                },
             };
             return Ok(match Box::pin(exchange.run(session, trail)).await {
                 Finish::Answered => Next::Answered,
@@ -237,6 +271,9 @@ impl Gateway {
             return Err(
                 because(Reason::EgressProtocolInvalid, "no tunnels over HTTP/2 yet").into(),
             );
+        }
+        if leash.vetted().is_intercepted() {
+            return self.look_inside(session, leash).map(Next::Inside);
         }
         let connected = tokio::select! {
             biased;
@@ -251,6 +288,27 @@ impl Gateway {
             timeouts: live.policy.egress().timeouts().clone(),
             counters: Arc::clone(&self.outbound.counters),
         })))
+    }
+
+    /// A tunnel that is looked into. Whether we can sign for the host is asked while the client still understands a refusal.
+    fn look_inside(&self, session: &ServerSession, leash: Leash) -> Result<Box<Inside>, Denied> {
+        let refuse = |detail: String| because(Reason::EgressNotInspectable, detail);
+        let Some(minter) = &self.outbound.minter else {
+            let detail = "the data plane was started without an authority; restart it";
+            return Err(refuse(detail.to_owned()).into());
+        };
+        if session.is_http2() {
+            let detail = "tunnels over HTTP/2 are not looked into; connect over HTTP/1.1";
+            return Err(refuse(detail.to_owned()).into());
+        }
+        minter
+            .certificate(leash.vetted().target().host(), Timestamp::now())
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(Box::new(Inside {
+            outbound: Arc::clone(&self.outbound),
+            minter: Arc::clone(minter),
+            leash,
+        }))
     }
 
     /// Everything that is decided before a name is looked up. Gives the path as it goes upstream, too.
@@ -310,7 +368,7 @@ impl Gateway {
         let (listener, written) = match (&self.via, written) {
             (Via::Listener(listener), Some(written)) => (*listener, written),
             (Via::Listener(_), None) => return Err(plain(Reason::EgressTargetInvalid).into()),
-            (Via::Tunnel(principal, target), _) => {
+            (Via::Tunnel(principal, target, _), _) => {
                 trail.asks_for(target);
                 trail.asks_for_path(path);
                 let host = match head.version {

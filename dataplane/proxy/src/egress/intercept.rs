@@ -20,4 +20,4 @@ pub(crate) use accept::Broken;
 pub(crate) use authority::AuthorityError;
 pub(crate) use mint::Minter;
 pub(crate) use roots::write_roots;
-pub(crate) use stream::Intercepted;
+use stream::Intercepted;

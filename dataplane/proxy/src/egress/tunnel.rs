@@ -56,13 +56,7 @@ impl Tunnel {
     /// was needed to open it.
     pub(crate) async fn open(self, stream: Stream, early: Vec<u8>, trail: Trail) {
         let mut stream = stream;
-        let greeted = async {
-            stream.write_all(ESTABLISHED).await?;
-            stream.write_all(&self.said).await?;
-            stream.flush().await
-        };
-        let greeted = tokio::time::timeout(WRITE_PATIENCE, greeted).await;
-        if !matches!(greeted, Ok(Ok(()))) {
+        if greet(&mut stream, &self.said).await.is_none() {
             return self.ended(trail, End::Broken, 0, 0).await;
         }
         // The clocks of a request are not those of a tunnel.
@@ -117,8 +111,21 @@ impl Tunnel {
     }
 }
 
+/// Tells the client that its tunnel is open. `None` if it does not take it.
+pub(crate) async fn greet(stream: &mut Stream, said: &[u8]) -> Option<()> {
+    let greeted = async {
+        stream.write_all(ESTABLISHED).await?;
+        stream.write_all(said).await?;
+        stream.flush().await
+    };
+    tokio::time::timeout(WRITE_PATIENCE, greeted)
+        .await
+        .ok()?
+        .ok()
+}
+
 /// The stream below the clocks of a request, and its place among the connections.
-fn without_clocks(stream: Stream) -> Option<(Stream, Seat)> {
+pub(crate) fn without_clocks(stream: Stream) -> Option<(Stream, Seat)> {
     let guarded = stream.into_any().downcast::<Guarded<Seat>>().ok()?;
     Some(guarded.into_parts())
 }

@@ -17,6 +17,7 @@ use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::{Refusal, Scheme, Target, Upstream as Proxy};
 use pingora::connectors::l4::Connect;
+use pingora::protocols::ALPN;
 use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::protocols::l4::socket::SocketAddr as AnySocketAddr;
 use pingora::protocols::l4::stream::Stream;
@@ -55,6 +56,7 @@ pub(crate) async fn connect(
     outbound: &Outbound,
     live: &Live,
     leash: &Leash,
+    offered: Option<&ALPN>,
     trail: &mut Trail,
 ) -> Result<Upstream, Refusal> {
     let begun = Instant::now();
@@ -87,13 +89,17 @@ pub(crate) async fn connect(
     let mut peer = Box::new(HttpPeer::new(first, tls, sni));
     // Connections are shared by requests of one agent to one host only: what an agent proved to a host on its
     // connection is nobody else's, and two names of one address are two hosts.
-    peer.group_key = GROUPS.hash_one((vetted.principal().agent(), named));
+    peer.group_key = GROUPS.hash_one((
+        vetted.principal().agent(),
+        named,
+        offered.map(|alpn| (alpn.get_min_http_version(), alpn.get_max_http_version())),
+    ));
     let options = &mut peer.options;
     options.total_connection_timeout = Some(patience);
     options.connection_timeout = Some(patience);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     if tls {
-        options.set_http_version(2, 1);
+        options.alpn = offered.cloned().unwrap_or(ALPN::H2H1);
     }
     options.custom_l4 = Some(Arc::new(Dialer {
         addresses,

@@ -1,0 +1,130 @@
+//! A tunnel that we look into: the client's TLS ends here, and what it says inside is served like any other request,
+//! for the principal and the host of the tunnel only. The tunnel leaves one record, and each request in it another.
+
+use super::gateway::{Gateway, Outbound};
+use super::intercept::{Broken, Minter};
+use super::live::Leash;
+use super::trail::Trail;
+use super::tunnel::{greet, without_clocks};
+use crate::connection::{Guarded, peer_of};
+use crate::front::Seat;
+use crate::throttle::throttled;
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::reason::Reason;
+use oktsec_contract::verdict::Status;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a client gets for its handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A tunnel that may begin.
+pub(crate) struct Inside {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) minter: Arc<Minter>,
+    pub(crate) leash: Leash,
+}
+
+impl Inside {
+    /// Tells the client, then serves what it says in a task of its own.
+    pub(crate) async fn open(
+        self,
+        stream: Stream,
+        early: Vec<u8>,
+        trail: Trail,
+        shutdown: &ShutdownWatch,
+    ) {
+        let mut stream = stream;
+        let greeted = greet(&mut stream, &[]).await;
+        // The clocks of a request are not those of a tunnel.
+        match greeted.and_then(|()| without_clocks(stream)) {
+            Some((stream, seat)) => {
+                drop(tokio::spawn(self.serve(
+                    stream,
+                    early,
+                    trail,
+                    seat,
+                    shutdown.clone(),
+                )));
+            }
+            None => record(trail, Reason::EgressTunneled, "one side broke off").await,
+        }
+    }
+
+    async fn serve(
+        self,
+        stream: Stream,
+        early: Vec<u8>,
+        trail: Trail,
+        seat: Seat,
+        shutdown: ShutdownWatch,
+    ) {
+        let passed = tokio::select! {
+            biased;
+            reason = self.leash.told() => Err((reason, "ended while it was open".to_owned())),
+            passed = self.pass(stream, early, seat, shutdown) => {
+                passed.map_err(|broken| (reason_of(broken), broken.to_string()))
+            }
+        };
+        match passed {
+            Ok(()) => record(trail, Reason::EgressTunneled, "looked into").await,
+            Err((reason, detail)) => record(trail, reason, &detail).await,
+        }
+        drop(self.leash);
+    }
+
+    /// Ends the client's TLS and serves requests until it goes.
+    async fn pass(
+        &self,
+        stream: Stream,
+        early: Vec<u8>,
+        seat: Seat,
+        shutdown: ShutdownWatch,
+    ) -> Result<(), Broken> {
+        let vetted = self.leash.vetted();
+        let accepted = self
+            .minter
+            .accept(stream, early, vetted.target(), Timestamp::now());
+        let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, accepted)
+            .await
+            .map_err(|_| Broken::TooSlow)??;
+        let app = Arc::new(Gateway::inside(
+            Arc::clone(&self.outbound),
+            vetted.principal().clone(),
+            vetted.target().clone(),
+            stream.offered(),
+        ));
+        let patience = self.outbound.plane.patience;
+        let stream: Stream = Box::new(stream);
+        let peer = peer_of(&stream);
+        let stream = Guarded::new(stream, peer, Vec::new(), patience, shutdown.clone(), seat);
+        app.process_new(Box::new(stream), &shutdown).await;
+        Ok(())
+    }
+}
+
+fn reason_of(broken: Broken) -> Reason {
+    match broken {
+        Broken::NameMismatch => Reason::EgressNameMismatch,
+        Broken::Mint(_) => Reason::EgressNotInspectable,
+        Broken::NotTls | Broken::Refused | Broken::TooSlow => Reason::EgressProtocolInvalid,
+    }
+}
+
+/// The one record of the tunnel.
+async fn record(mut trail: Trail, reason: Reason, detail: &str) {
+    let status = match reason {
+        Reason::EgressTunneled => Status::Tunneled,
+        other => other.status(),
+    };
+    if let Err(reason) = trail.end(reason, status, detail).await {
+        throttled!(
+            error,
+            reason = reason.as_str(),
+            "the record of a tunnel was not written"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Tunnels that are looked into: real TLS on both legs, on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::egress::{proxy_of, records, yaml};
+use common::{Site, Wish};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// An authority: ours, or the one that vouches for hosts.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What all tests need: a data plane that looks into everything, and the authorities of both legs.
+struct Stand {
+    site: Site,
+    ours: Authority,
+    theirs: Authority,
+    listener: std::net::TcpListener,
+    _files: tempfile::TempDir,
+}
+
+impl Stand {
+    fn new(more: &str) -> Self {
+        let (ours, theirs) = (Authority::new(), Authority::new());
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str| files.path().join(name);
+        write(&path("ca.crt"), &ours.0.pem(), 0o644);
+        write(&path("ca.key"), &ours.0.key().serialize_pem(), 0o600);
+        write(&path("hosts.pem"), &theirs.0.pem(), 0o644);
+        let interception = format!(
+            "  interception: {{enabled: true, ca_dir: {}, extra_roots: [{}]{more}}}\n",
+            files.path().display(),
+            path("hosts.pem").display()
+        );
+        // Ports are closed unless they are listed, so the one of the host is chosen first.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let yaml = yaml(&interception)
+            .replace("ports: []", &format!("ports: [{port}]"))
+            .replace("ports: [1]", &format!("ports: [{port}]"));
+        let site = Site::new(Wish {
+            yaml: &yaml,
+            tune: Box::new(|options| {
+                let egress = options.egress.as_mut().expect("forward_proxy is enabled");
+                egress.listeners[0].1 = 0;
+            }),
+            ..Wish::default()
+        });
+        Self {
+            site,
+            ours,
+            theirs,
+            listener,
+            _files: files,
+        }
+    }
+
+    /// A host with a certificate of `authority` that answers every request with this body.
+    async fn host(&self, authority: &Authority, body: &'static str) -> SocketAddr {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.0).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::from_std(self.listener.try_clone().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut bytes = vec![0; 16 << 10];
+                    while let Ok(1..) = stream.read(&mut bytes).await {
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        );
+                        if stream.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    /// A tunnel to this port of localhost; what came behind the answer is dropped with it.
+    async fn tunnel(&self, port: u16) -> (String, TcpStream) {
+        let mut stream = TcpStream::connect(proxy_of(&self.site)).await.unwrap();
+        let ask = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        (String::from_utf8(head).unwrap(), stream)
+    }
+
+    async fn handshake(
+        &self,
+        port: u16,
+        roots: RootCertStore,
+        name: &'static str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let (head, stream) = self.tunnel(port).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from(name).unwrap(), stream)
+            .await
+    }
+
+    /// Asks for `/` with this body, and gives the whole answer.
+    async fn ask(&self, port: u16, body: &str) -> String {
+        let mut stream = self
+            .handshake(port, self.ours.roots(), "localhost")
+            .await
+            .unwrap();
+        let ask = format!(
+            "POST /inbox HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+#[test]
+fn what_is_said_inside_of_tls_is_scanned_both_ways() {
+    let stand = Stand::new("");
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        let answer = stand.ask(honest.port(), "good morning").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"),
+            "{answer}"
+        );
+
+        let answer = stand.ask(honest.port(), "this is a forbidden-word").await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    });
+    common::eventually("both requests are recorded", || {
+        let all = records(&stand.site);
+        let reason = |reason: &str| all.iter().any(|record| record["reason"] == reason);
+        reason("egress_forwarded") && reason("egress_request_content")
+    });
+}
+
+#[test]
+fn a_host_nobody_vouches_for_is_refused_and_the_leg_is_named() {
+    let stand = Stand::new("");
+    run(async {
+        let impostor = stand.host(&Authority::new(), "hello").await;
+        let answer = stand.ask(impostor.port(), "good morning").await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+        assert!(answer.contains("egress_upstream_tls"), "{answer}");
+    });
+}
+
+#[test]
+fn a_handshake_for_another_host_gets_nowhere() {
+    let stand = Stand::new("");
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        let result = stand
+            .handshake(honest.port(), stand.ours.roots(), "evil.example")
+            .await;
+        assert!(result.is_err());
+    });
+    common::eventually("the tunnel is recorded", || {
+        records(&stand.site)
+            .iter()
+            .any(|record| record["reason"] == "egress_name_mismatch")
+    });
+}
+
+#[test]
+fn hosts_that_pass_through_show_their_own_certificate() {
+    let stand = Stand::new(", passthrough: [localhost]");
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        let ours = stand
+            .handshake(honest.port(), stand.ours.roots(), "localhost")
+            .await;
+        assert!(ours.is_err());
+        let theirs = stand
+            .handshake(honest.port(), stand.theirs.roots(), "localhost")
+            .await;
+        assert!(theirs.is_ok());
+    });
+}
+
+#[test]
+fn the_certificate_is_that_of_the_host_and_signed_by_us() {
+    let stand = Stand::new("");
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        let stream = stand
+            .handshake(honest.port(), stand.ours.roots(), "localhost")
+            .await
+            .unwrap();
+        let shown: Vec<CertificateDer<'_>> =
+            stream.get_ref().1.peer_certificates().unwrap().to_vec();
+        assert_eq!(shown.len(), 1);
+        assert!(
+            stand
+                .handshake(honest.port(), stand.theirs.roots(), "localhost")
+                .await
+                .is_err()
+        );
+    });
+}
