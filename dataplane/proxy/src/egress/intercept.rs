@@ -20,4 +20,5 @@ pub(crate) use accept::Broken;
 pub(crate) use authority::AuthorityError;
 pub(crate) use mint::Minter;
 pub(crate) use roots::write_roots;
+#[cfg(test)]
 use stream::Intercepted;
