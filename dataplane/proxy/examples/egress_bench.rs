@@ -7,6 +7,8 @@
 //!
 //! CPU time is that of the process PID, so the numbers hold on a machine that does other things as well.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;

@@ -37,11 +37,11 @@ pub enum SecretFileError {
     Damaged,
 }
 
+/// What a store holds.
+type Kept = (Vec<Name>, Vec<Entry>);
+
 /// `None` if there is no file.
-pub(super) fn read(
-    path: &Path,
-    key: &SecretKey,
-) -> Result<Option<(Vec<Name>, Vec<Entry>)>, SecretFileError> {
+pub(super) fn read(path: &Path, key: &SecretKey) -> Result<Option<Kept>, SecretFileError> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -66,7 +66,7 @@ pub(super) fn read(
     parse(rest, key).ok_or(SecretFileError::Damaged).map(Some)
 }
 
-fn parse(mut rest: &[u8], key: &SecretKey) -> Option<(Vec<Name>, Vec<Entry>)> {
+fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
     let rest = &mut rest;
     let names_count = u32::from_le_bytes(take(rest)?);
     let count = u32::from_le_bytes(take(rest)?);

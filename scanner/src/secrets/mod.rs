@@ -17,12 +17,12 @@
 //! 2. is the keyed hash of these eight bytes one of the windows (one SipHash, one look),
 //! 3. is the keyed hash of the whole stretch one of the values (BLAKE3).
 //!
-//! The window of a value is where it looks least like ordinary text ([`anchor`]), so that prose
+//! The window of a value is where it looks least like ordinary text (`anchor.rs`), so that prose
 //! hardly gets past step one, whether one value is known or a million.
 //!
 //! Reversed text is asked in the same pass. Base64 (standard, URL-safe, unpadded, wrapped, at any
 //! alignment), hex (any case, with separators), percent, JSON and C escapes and HTML entities are
-//! undone first, where there is enough of them to hide the shortest value ([`encoded`]).
+//! undone first, where there is enough of them to hide the shortest value (`encoded.rs`).
 //!
 //! ```
 //! use std::sync::Arc;

@@ -24,7 +24,7 @@ pub(crate) async fn dial(
             [] => Err(io::ErrorKind::AddrNotAvailable.into()),
             // The usual case needs no race.
             [only] => TcpStream::connect(only).await.map(|stream| (stream, *only)),
-            several => Race::new(several).await,
+            several => Race::run(several).await,
         }
     };
     match timeout(patience, attempt).await {
@@ -52,7 +52,7 @@ struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    fn new(
+    fn run(
         addresses: &'a [SocketAddr],
     ) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + 'a {
         let mut race = Self {

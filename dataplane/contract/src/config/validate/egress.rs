@@ -617,7 +617,8 @@ fn is_token_hash(hash: &str) -> bool {
     let parts = hash
         .strip_prefix("sha256:")
         .and_then(|rest| rest.split_once(':'));
-    let is_hex = |text: &str| text.len() % 2 == 0 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex =
+        |text: &str| text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
     parts.is_some_and(|(salt, digest)| {
         !salt.is_empty() && is_hex(salt) && digest.len() == 64 && is_hex(digest)
     })

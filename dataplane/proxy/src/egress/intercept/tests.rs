@@ -323,7 +323,7 @@ fn extra_roots_join_those_of_the_system() {
     let path = site.folder.path().join("roots.pem");
     let system = write_roots(&path, &[]).unwrap();
     assert_eq!(
-        write_roots(&path, &[site.paths.ca_cert.clone()]).unwrap(),
+        write_roots(&path, std::slice::from_ref(&site.paths.ca_cert)).unwrap(),
         system + 1
     );
     let written = CertificateDer::pem_file_iter(&path)
@@ -332,6 +332,6 @@ fn extra_roots_join_those_of_the_system() {
         .unwrap();
     let ours = CertificateDer::from_pem_file(&site.paths.ca_cert).unwrap();
     assert_eq!(written.last(), Some(&ours));
-    let error = write_roots(&path, &[site.paths.ca_key.clone()]).unwrap_err();
+    let error = write_roots(&path, std::slice::from_ref(&site.paths.ca_key)).unwrap_err();
     assert!(error.to_string().contains("ca.key"), "{error}");
 }
