@@ -53,10 +53,21 @@ impl Default for Patience {
 pub(crate) struct Connection {
     /// The address of the other end; `None` on a Unix socket.
     pub(crate) peer: Option<IpAddr>,
+    /// Names in the certificate it has shown, which was verified.
+    pub(crate) certificate_names: Vec<String>,
     /// Requests begun and ended, both: odd while one is being answered.
     turns: AtomicU32,
     /// Turns `true` when the process stops.
     shutdown: ShutdownWatch,
+}
+
+/// Who is on the other end.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    /// `None` on a Unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// Names in the certificate it has shown, which was verified.
+    pub(crate) certificate_names: Vec<String>,
 }
 
 impl Connection {
@@ -134,14 +145,15 @@ impl<G> Guarded<G> {
     /// Puts clocks around a stream; who is on its other end is known, and some bytes may have been read already.
     pub(crate) fn new(
         inner: Stream,
-        peer: Option<IpAddr>,
+        caller: Caller,
         rewound: Vec<u8>,
         patience: Patience,
         shutdown: ShutdownWatch,
         seat: G,
     ) -> Self {
         let connection = Arc::new(Connection {
-            peer,
+            peer: caller.address,
+            certificate_names: caller.certificate_names,
             turns: AtomicU32::new(0),
             shutdown,
         });

@@ -119,7 +119,7 @@ async fn serve<A>(
         connections_max: serving.connections_max,
         counters: Arc::clone(&counters),
         open: |counters| &counters.connections_open,
-        announces: None,
+        arrival: None,
     };
     let mut service = Service::new(String::from("oktsec"), front);
     let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);

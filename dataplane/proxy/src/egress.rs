@@ -26,11 +26,14 @@ mod refusal;
 mod relay;
 mod resolve;
 mod sieve;
+mod tls;
 mod trail;
 mod tunnel;
 mod upstream;
+mod websocket;
 
-pub(crate) use gateway::{Gateway, Outbound, Trust, announces};
+pub(crate) use gateway::{Gateway, Outbound, Trust, announces, head_patience};
 pub(crate) use intercept::{AuthorityError, Minter, write_roots};
 pub(crate) use kill_switch::KillSwitch;
 pub(crate) use live::{end_all, watch};
+pub(crate) use tls::Terminator;

@@ -1,6 +1,7 @@
 //! The door of one core: counts connections, refuses those above the limit and wraps the others with clocks.
 
-use crate::connection::{Guarded, Patience, peer_of};
+use crate::connection::{Caller, Guarded, Patience, peer_of};
+use crate::egress::Terminator;
 use crate::egress::proxy_protocol::{self, Announced};
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::metrics::Counters;
@@ -12,6 +13,7 @@ use pingora::server::ShutdownWatch;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// Puts [`Guarded`] around every stream before `app` sees it.
@@ -22,8 +24,51 @@ pub(crate) struct Front<A> {
     pub(crate) counters: Arc<Counters>,
     /// Where the connections of this listener are counted.
     pub(crate) open: Open,
-    /// Whether a balancer at this address says first who connected; `None` if nobody does here.
-    pub(crate) announces: Option<fn(IpAddr) -> bool>,
+    /// What happens before the first request; `None` if nothing does.
+    pub(crate) arrival: Option<Arrival>,
+}
+
+/// What happens on a connection before its first request.
+#[derive(Clone)]
+pub(crate) struct Arrival {
+    /// Whether a balancer at this address says first who connected.
+    pub(crate) announces: fn(IpAddr) -> bool,
+    /// What a peer gets for a head, and for a handshake; `None` for the usual.
+    pub(crate) patience: fn() -> Option<Duration>,
+    /// Ends the TLS of whoever connects.
+    pub(crate) tls: Option<Terminator>,
+}
+
+impl Arrival {
+    /// Hears who connected, and ends its TLS. Gives what was read too far, too; `None` if it does not begin as it must.
+    async fn hear(&self, mut stream: Stream, head: Duration) -> Option<(Stream, Caller, Vec<u8>)> {
+        let mut caller = Caller {
+            address: peer_of(&stream),
+            ..Caller::default()
+        };
+        let mut rewound = Vec::new();
+        if let Some(connected) = caller.address
+            && (self.announces)(connected)
+        {
+            let announced = announced(&mut stream);
+            let Ok(Some((announced, rest))) = tokio::time::timeout(head, announced).await else {
+                throttled!(info, balancer = ?connected, "a connection did not begin with the PROXY protocol");
+                return None;
+            };
+            caller.address = announced.or(caller.address);
+            rewound = rest;
+        }
+        let Some(tls) = &self.tls else {
+            return Some((stream, caller, rewound));
+        };
+        let accepted = tls.accept(stream, rewound);
+        let Ok(Ok(secured)) = tokio::time::timeout(head, accepted).await else {
+            throttled!(info, peer = ?caller.address, "a connection did not begin with a TLS handshake that we take");
+            return None;
+        };
+        caller.certificate_names = secured.certificate_names();
+        Some((Box::new(secured), caller, Vec::new()))
+    }
 }
 
 /// The counter of open connections of one listener.
@@ -73,25 +118,22 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
             return None;
         };
         self.counters.connections.add(1);
-        let mut stream = stream;
-        let mut peer = peer_of(&stream);
-        let mut rewound = Vec::new();
-        if let (Some(announces), Some(connected)) = (self.announces, peer)
-            && announces(connected)
-        {
-            let announced = announced(&mut stream);
-            match tokio::time::timeout(self.patience.head, announced).await {
-                Ok(Some((announced, rest))) => {
-                    peer = announced.or(peer);
-                    rewound = rest;
-                }
-                Ok(None) | Err(_) => {
-                    throttled!(info, balancer = ?peer, "a connection did not begin with the PROXY protocol");
-                    return None;
-                }
+        let mut patience = self.patience;
+        let (stream, caller, rewound) = match &self.arrival {
+            None => {
+                let caller = Caller {
+                    address: peer_of(&stream),
+                    ..Caller::default()
+                };
+                (stream, caller, Vec::new())
             }
-        }
-        let stream = Guarded::new(stream, peer, rewound, self.patience, shutdown.clone(), seat);
+            Some(arrival) => {
+                patience.head = (arrival.patience)().unwrap_or(patience.head);
+                // Boxed: most connections are long past it.
+                Box::pin(arrival.hear(stream, patience.head)).await?
+            }
+        };
+        let stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);
         self.app.process_new(Box::new(stream), shutdown).await
     }
 

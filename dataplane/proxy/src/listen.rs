@@ -81,6 +81,23 @@ impl TlsFiles {
         })
     }
 
+    /// The same for a listener that ends TLS itself: it wants to know who showed which certificate.
+    pub(crate) fn server_config(tls: &Tls) -> Result<rustls::ServerConfig, RunError> {
+        let files = Self::load(tls)?;
+        let certs = certificates(&tls.cert)?;
+        let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| bad(&tls.key, &e))?;
+        let builder = rustls::ServerConfig::builder();
+        let builder = match files.verifier {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        };
+        let mut config = builder
+            .with_single_cert(certs, key)
+            .map_err(|e| bad(&tls.cert, &e))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
     fn settings(&self) -> pingora::Result<TlsSettings> {
         let mut settings = TlsSettings::intermediate(&self.cert, &self.key)?;
         settings.enable_h2();

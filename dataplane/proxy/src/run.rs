@@ -4,9 +4,11 @@ use crate::bootstrap::Bootstrap;
 use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Serving};
-use crate::egress::{self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Trust};
+use crate::egress::{
+    self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Terminator, Trust,
+};
 use crate::error::{READY_WITHIN, RunError};
-use crate::front::Front;
+use crate::front::{Arrival, Front};
 use crate::gate::Gate;
 use crate::limits::{CONNECTIONS_PER_CORE_MAX, EGRESS_WRITE_BUFFER_BYTES};
 use crate::link::Link;
@@ -14,7 +16,7 @@ use crate::listen::{self, TlsFiles};
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
-use oktsec_contract::config::{Audit, Config, Interception, Server};
+use oktsec_contract::config::{Audit, Config, Interception, Server, Tls};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
 use oktsec_contract::paths::StatePaths;
 use pingora::listeners::L4BufferSettings;
@@ -66,6 +68,8 @@ pub struct EgressOptions {
     pub connections_per_core_max: usize,
     /// Name servers to ask instead of the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// TLS between agents and us; `None` is plain.
+    pub tls: Option<Tls>,
     /// Looking into TLS, if that is configured, and where the files of our authority are.
     pub interception: Option<(Interception, StatePaths)>,
 }
@@ -80,6 +84,7 @@ impl EgressOptions {
             listeners: std::iter::once(main).chain(others).collect(),
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             name_servers: Vec::new(),
+            tls: proxy.tls.clone(),
             interception: proxy
                 .interception
                 .enabled
@@ -331,6 +336,7 @@ struct Listeners {
     addresses: Vec<SocketAddr>,
     connections_max: usize,
     name_servers: Vec<SocketAddr>,
+    tls: Option<Terminator>,
     trust: Trust,
 }
 
@@ -351,6 +357,10 @@ impl Listeners {
             addresses,
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
+            tls: match &options.tls {
+                Some(tls) => Some(Terminator::new(Arc::new(TlsFiles::server_config(tls)?))),
+                None => None,
+            },
             trust: match &options.interception {
                 Some((config, paths)) => trust(config, paths)?,
                 None => Trust::default(),
@@ -378,7 +388,11 @@ impl Listeners {
                 connections_max: self.connections_max,
                 counters: Arc::clone(counters),
                 open: |counters| &counters.egress.connections_open,
-                announces: Some(egress::announces),
+                arrival: Some(Arrival {
+                    announces: egress::announces,
+                    patience: egress::head_patience,
+                    tls: self.tls.clone(),
+                }),
             };
             let buffers = L4BufferSettings::new(0, EGRESS_WRITE_BUFFER_BYTES);
             let endpoint = listen::endpoint(address, None, buffers)

@@ -263,3 +263,68 @@ fn the_certificate_is_that_of_the_host_and_signed_by_us() {
         );
     });
 }
+
+/// A tunnel over HTTP/2, as a stream of bytes.
+async fn tunnel_over_h2(stand: &Stand, port: u16) -> tokio::io::DuplexStream {
+    let stream = TcpStream::connect(proxy_of(&stand.site)).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let request = http::Request::connect(format!("localhost:{port}"))
+        .body(())
+        .unwrap();
+    let (response, mut up) = sender.send_request(request, false).unwrap();
+    let mut down = response.await.unwrap().into_body();
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let (mut from, mut to) = tokio::io::split(theirs);
+    tokio::spawn(async move {
+        let _sender = sender;
+        while let Some(Ok(piece)) = down.data().await {
+            down.flow_control().release_capacity(piece.len()).unwrap();
+            if to.write_all(&piece).await.is_err() {
+                break;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut piece = [0; 4 << 10];
+        while let Ok(read @ 1..) = from.read(&mut piece).await {
+            let piece = bytes::Bytes::copy_from_slice(&piece[..read]);
+            if up.send_data(piece, false).is_err() {
+                break;
+            }
+        }
+    });
+    ours
+}
+
+#[test]
+fn a_tunnel_over_http2_is_looked_into_like_any_other() {
+    let stand = Stand::new("");
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        for (body, status) in [
+            ("good morning", "HTTP/1.1 200"),
+            ("a forbidden-word", "HTTP/1.1 403"),
+        ] {
+            let stream = tunnel_over_h2(&stand, honest.port()).await;
+            let config = ClientConfig::builder()
+                .with_root_certificates(stand.ours.roots())
+                .with_no_client_auth();
+            let mut stream = TlsConnector::from(Arc::new(config))
+                .connect(ServerName::try_from("localhost").unwrap(), stream)
+                .await
+                .unwrap();
+            let port = honest.port();
+            let ask = format!(
+                "POST /inbox HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with(status), "{answer}");
+        }
+    });
+}

@@ -63,9 +63,7 @@ const NOT_YET: &[&str] = &[
     "agents.*.tool_chain_rules",
     "agents.*.scan_profile",
     "agents.*.egress.tool_restrictions",
-    "forward_proxy.certificates",
     "forward_proxy.redact",
-    "forward_proxy.tls",
     "agents.*.max_concurrent_calls",
     "agents.*.max_delegation_depth",
 ];

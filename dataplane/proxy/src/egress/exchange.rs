@@ -15,6 +15,7 @@ use super::refusal::{because, plain};
 use super::sieve::{Sieve, Step, Way, scan_head};
 use super::trail::Trail;
 use super::upstream::{self, Upstream};
+use super::websocket;
 use crate::limits::{RESPONSE_PAUSE_MS, UPSTREAM_IDLE_SECS_MAX};
 use crate::plane::Live;
 use bytes::Bytes;
@@ -101,13 +102,20 @@ impl Exchange<'_> {
             }
             false => Sieve::open(Way::Up, Arc::clone(&self.live)),
         };
+        let websocket = websocket::is_asked_for(session.req_header());
+        let offered = match websocket {
+            true => Some(ALPN::H1),
+            false => self.offered.clone(),
+        };
         let mut flow = Flow {
             exchange: self,
             up,
             down: Sieve::open(Way::Down, Arc::clone(&self.live)),
             scans_responses: scans.responses,
             ready: Vec::new(),
-            request_done: session.is_body_empty(),
+            // What an opening WebSocket sends comes after the answer.
+            request_done: websocket || session.is_body_empty(),
+            key: websocket::extended(session.req_header()).map(|_| websocket::Key::new()),
             head: None,
             head_seen: false,
             head_sent: false,
@@ -126,7 +134,7 @@ impl Exchange<'_> {
                 self.outbound,
                 &self.live,
                 &self.leash,
-                self.offered.as_ref(),
+                offered.as_ref(),
                 trail,
             )
             .await?;
@@ -234,6 +242,8 @@ struct Flow<'a> {
     head_seen: bool,
     head_sent: bool,
     upgraded: bool,
+    /// What the host is asked for a WebSocket that somebody opens over HTTP/2.
+    key: Option<websocket::Key>,
     /// When what the response sieve holds is judged by itself.
     pause: Option<Instant>,
     clock: Option<Pin<Box<Sleep>>>,
@@ -380,11 +390,21 @@ impl Flow<'_> {
             clock.as_mut().reset(due);
         }
         let (head_seen, done) = (self.head_seen, self.request_done);
+        if !done && !self.upgraded && session.is_body_done() {
+            return Event::Request(None);
+        }
+        let request = async {
+            match self.upgraded {
+                // An end is news here, and not the beginning of a wait.
+                true => session.read_request_body().await,
+                false => session.read_body_or_idle(done).await,
+            }
+        };
         tokio::select! {
             biased;
             event = response_event(upstream, head_seen) => event,
             reason = self.exchange.leash.told() => Event::Told(reason),
-            chunk = session.read_body_or_idle(done) => chunk.map_or(Event::AgentGone, Event::Request),
+            chunk = request => chunk.map_or(Event::AgentGone, Event::Request),
             () = clock.as_mut() => Event::Clock,
         }
     }
@@ -475,10 +495,13 @@ impl Flow<'_> {
                     head.insert_header(header::PROXY_AUTHORIZATION, credentials.clone())
                         .map_err(invalid)?;
                 }
+                if let Some(key) = &self.key {
+                    key.ask(&mut head).map_err(plain)?;
+                }
                 let framed = head.headers.contains_key(header::CONTENT_LENGTH)
                     || head.headers.contains_key(header::TRANSFER_ENCODING);
                 let empty = whole && self.ready.is_empty();
-                if !framed && !empty && !headers::asks_for_websocket(&head) {
+                if !framed && !empty && !websocket::by_upgrade(&head) {
                     head.insert_header(header::TRANSFER_ENCODING, "chunked")
                         .map_err(invalid)?;
                 }
@@ -576,7 +599,11 @@ impl Flow<'_> {
             ClientSession::H1(h1) => h1.was_upgraded(),
             ClientSession::H2(_) | ClientSession::Custom(()) => false,
         };
-        if !switched || !session.is_upgrade_req() {
+        let asked = match &self.key {
+            Some(key) => key.is_answered_by(&head.headers),
+            None => session.is_upgrade_req(),
+        };
+        if !switched || !asked {
             let detail = "the host switches to a protocol nobody asked for";
             return Err(because(Reason::EgressUpstreamInvalid, detail).into());
         }
@@ -605,6 +632,12 @@ impl Flow<'_> {
             true => Sieve::of_kind(Way::Down, live(), kind(Side::Server)),
             false => Sieve::open(Way::Down, live()),
         };
+        if self.key.is_some() {
+            // Over HTTP/2 a WebSocket is open when it is answered like any request (RFC 8441 §5).
+            let invalid = |_| plain(Reason::EgressUpstreamInvalid);
+            head.set_status(StatusCode::OK).map_err(invalid)?;
+            head.remove_header(&header::SEC_WEBSOCKET_ACCEPT);
+        }
         headers::strip_response(&mut head).map_err(plain)?;
         trail.decided();
         session

@@ -9,8 +9,8 @@ use super::refusal::{because, plain};
 use super::resolve::Resolver;
 use super::sieve::{Way, scan_head};
 use super::trail::{Trail, detail_of};
-use super::tunnel::{self, Tunnel};
-use super::{answer, upstream};
+use super::tunnel::Tunnel;
+use super::{answer, upstream, websocket};
 use crate::connection::Connection;
 use crate::core;
 use crate::cores::{h2_options, server_options};
@@ -38,6 +38,7 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the listeners of one core share towards hosts.
 pub(crate) struct Outbound {
@@ -95,6 +96,14 @@ pub(crate) fn announces(address: IpAddr) -> bool {
                 .iter()
                 .any(|network| network.contains(address))
         })
+    })
+}
+
+/// What a peer gets for a head, and for a TLS handshake (`forward_proxy.timeouts.head`); `None` before any snapshot.
+pub(crate) fn head_patience() -> Option<Duration> {
+    core::with(|core| {
+        let live = core.live()?;
+        Some(live.policy.egress().timeouts().head.as_duration())
     })
 }
 
@@ -182,7 +191,7 @@ impl Gateway {
                 return None;
             }
         }
-        let mut trail = Trail::begin(peer, session.req_header().method.as_str());
+        let mut trail = Trail::begin(peer, websocket::method(session.req_header()));
         let next = match self.answer(&mut session, &mut trail).await {
             Ok(next) => next,
             Err(Denied { refusal }) => {
@@ -204,22 +213,11 @@ impl Gateway {
                 None
             }
             Next::Inside(inside) => {
-                session.set_keepalive(Some(60));
-                if let Some((stream, early)) = tunnel::detach(session).await {
-                    inside.open(stream, early, trail, shutdown).await;
-                }
+                inside.open(session, trail, shutdown).await;
                 None
             }
             Next::Tunnel(tunnel) => {
-                match session {
-                    ServerSession::H2(h2) => tunnel.open_h2(h2, trail).await,
-                    mut h1 => {
-                        h1.set_keepalive(Some(60));
-                        if let Some((stream, early)) = tunnel::detach(h1).await {
-                            tunnel.open(stream, early, trail).await;
-                        }
-                    }
-                }
+                tunnel.open(session, trail).await;
                 None
             }
         }
@@ -251,7 +249,7 @@ impl Gateway {
         trail.permitted(&vetted);
         trail.decided();
         let leash = Leash::take(vetted, Arc::clone(&self.outbound.counters));
-        if session.req_header().method != Method::CONNECT {
+        if !websocket::opens_tunnel(session.req_header()) {
             let exchange = Exchange {
                 outbound: &self.outbound,
                 live,
@@ -267,13 +265,8 @@ impl Gateway {
                 Finish::Cut => Next::Cut,
             });
         }
-        if session.is_http2() {
-            return Err(
-                because(Reason::EgressProtocolInvalid, "no tunnels over HTTP/2 yet").into(),
-            );
-        }
         if leash.vetted().is_intercepted() {
-            return self.look_inside(session, leash).map(Next::Inside);
+            return self.look_inside(leash).map(Next::Inside);
         }
         let connected = tokio::select! {
             biased;
@@ -291,16 +284,12 @@ impl Gateway {
     }
 
     /// A tunnel that is looked into. Whether we can sign for the host is asked while the client still understands a refusal.
-    fn look_inside(&self, session: &ServerSession, leash: Leash) -> Result<Box<Inside>, Denied> {
+    fn look_inside(&self, leash: Leash) -> Result<Box<Inside>, Denied> {
         let refuse = |detail: String| because(Reason::EgressNotInspectable, detail);
         let Some(minter) = &self.outbound.minter else {
             let detail = "the data plane was started without an authority; restart it";
             return Err(refuse(detail.to_owned()).into());
         };
-        if session.is_http2() {
-            let detail = "tunnels over HTTP/2 are not looked into; connect over HTTP/1.1";
-            return Err(refuse(detail.to_owned()).into());
-        }
         minter
             .certificate(leash.vetted().target().host(), Timestamp::now())
             .map_err(|error| refuse(error.to_string()))?;
@@ -335,7 +324,10 @@ impl Gateway {
             Some(written) => written.path.clone(),
             None => inner_path(head)?,
         };
-        let attributed = self.attribute(head, written.as_ref(), &path, live, trail, now)?;
+        let shown =
+            Connection::of(session.digest()).map(|connection| &*connection.certificate_names);
+        let shown: Vec<&str> = shown.into_iter().flatten().map(String::as_str).collect();
+        let attributed = self.attribute(head, &shown, written.as_ref(), &path, live, trail)?;
         trail.asked_by(attributed.principal());
         let scans = policy.scans(attributed.principal());
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
@@ -347,7 +339,7 @@ impl Gateway {
         });
         let named = named.inspect_err(|refusal| trail.found_in_name(&refusal.findings))?;
         if scans.requests {
-            let line = format!("{} {path}", head.method);
+            let line = format!("{} {path}", websocket::method(head));
             scan_head(Way::Up, &line, &head.headers, live, trail)?;
         }
         Ok((named, path))
@@ -357,12 +349,13 @@ impl Gateway {
     fn attribute<'a>(
         &self,
         head: &'a RequestHeader,
+        certificate_names: &[&str],
         written: Option<&'a Written>,
         path: &'a str,
         live: &Live,
         trail: &mut Trail,
-        now: Timestamp,
     ) -> Result<Attributed<'a>, Denied> {
+        let now = Timestamp::now();
         let policy = live.policy.egress();
         let text = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         let (listener, written) = match (&self.via, written) {
@@ -375,7 +368,7 @@ impl Gateway {
                     Version::HTTP_2 => head.uri.authority().map(|a| a.as_str().as_bytes()),
                     _ => host_header(&head.headers),
                 };
-                let requested = Requested::inside(target, head.method.as_str(), path, host)?;
+                let requested = Requested::inside(target, websocket::method(head), path, host)?;
                 return Ok(requested.by(principal));
             }
         };
@@ -385,7 +378,7 @@ impl Gateway {
         let presented = Presented {
             peer: trail.peer(),
             listener,
-            certificate_names: &[],
+            certificate_names,
             authorization: text("proxy-authorization"),
             agent_header: text("x-oktsec-agent"),
         };
@@ -443,7 +436,9 @@ impl HttpServerApp for Gateway {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(h2_options())
+        let mut options = h2_options();
+        options.enable_connect_protocol();
+        Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -462,7 +457,7 @@ struct Written {
 
 impl Written {
     fn of(head: &RequestHeader) -> Result<Self, Refusal> {
-        let tunnel = head.method == Method::CONNECT;
+        let tunnel = websocket::opens_tunnel(head);
         let target = match (head.version, tunnel) {
             (Version::HTTP_2, true) => head
                 .uri
@@ -490,7 +485,7 @@ impl Written {
         let host = host_header(&head.headers);
         match self.tunnel {
             true => Requested::connect(&self.target, host),
-            false => Requested::absolute(head.method.as_str(), &self.target, host),
+            false => Requested::absolute(websocket::method(head), &self.target, host),
         }
     }
 }
@@ -500,7 +495,7 @@ fn inner_path(head: &RequestHeader) -> Result<String, Refusal> {
     let invalid = || plain(Reason::EgressTargetInvalid);
     let path = std::str::from_utf8(head.raw_path()).map_err(|_| invalid())?;
     let plain_path = path.starts_with('/') && !path.bytes().any(|b| b <= b' ' || b == b'#');
-    match head.method != Method::CONNECT && (plain_path || path == "*") {
+    match !websocket::opens_tunnel(head) && (plain_path || path == "*") {
         true => Ok(path.to_owned()),
         false => Err(invalid()),
     }
@@ -530,7 +525,15 @@ fn check_head(session: &ServerSession) -> Result<(), HeadFault> {
             }
             Ok(())
         }
-        other => framing::check_common(other.req_header()),
+        other => {
+            let head = other.req_header();
+            if websocket::extended(head).is_some_and(|protocol| protocol != "websocket") {
+                return Err(HeadFault::Ambiguous(
+                    "a protocol over CONNECT that is none of ours",
+                ));
+            }
+            framing::check_common(head)
+        }
     }
 }
 
@@ -545,7 +548,7 @@ async fn discard_small(session: &mut ServerSession) {
     if !small || headers.contains_key(header::EXPECT) {
         return;
     }
-    let patience = std::time::Duration::from_secs(5);
+    let patience = Duration::from_secs(5);
     let all = async { while let Ok(Some(_)) = session.read_request_body().await {} };
     let _ = tokio::time::timeout(patience, all).await;
 }

@@ -1,8 +1,9 @@
 //! Headers that are for us and go no further: what concerns one connection only (RFC 9110 §7.6.1), what names the
 //! agent to us, what we would have to believe.
 
+use super::websocket;
+use http::HeaderMap;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Version};
 use oktsec_contract::reason::Reason;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -30,15 +31,6 @@ const PROTECTED: [HeaderName; 4] = [
     header::COOKIE,
 ];
 
-/// Whether the request asks to become a WebSocket (RFC 6455 §4.1).
-pub(crate) fn asks_for_websocket(head: &RequestHeader) -> bool {
-    head.version == Version::HTTP_11
-        && head.method == http::Method::GET
-        && has_token(&head.headers, header::UPGRADE, "websocket")
-        && has_token(&head.headers, header::CONNECTION, "upgrade")
-        && head.headers.contains_key(header::SEC_WEBSOCKET_KEY)
-}
-
 /// Whether the list in these headers has this word.
 pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers
@@ -50,7 +42,7 @@ pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> b
 
 /// Removes what must not reach the host.
 pub(crate) fn strip_request(head: &mut RequestHeader) -> Result<(), Reason> {
-    let websocket = asks_for_websocket(head);
+    let websocket = websocket::by_upgrade(head);
     let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
     for name in nominated(&head.headers)? {
         head.remove_header(&name);
@@ -124,7 +116,8 @@ fn ours(headers: &HeaderMap) -> Vec<HeaderName> {
 
 #[cfg(test)]
 mod tests {
-    use super::{asks_for_websocket, strip_request, strip_response};
+    use super::super::websocket::by_upgrade;
+    use super::{strip_request, strip_response};
     use oktsec_contract::reason::Reason;
     use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -185,7 +178,7 @@ mod tests {
             ("Sec-WebSocket-Key", "x"),
         ]);
         strip_request(&mut head).expect("readable");
-        assert!(asks_for_websocket(&head));
+        assert!(by_upgrade(&head));
         assert_eq!(
             names(&head),
             ["connection", "host", "sec-websocket-key", "upgrade"]

@@ -2,19 +2,20 @@
 //! for the principal and the host of the tunnel only. The tunnel leaves one record, and each request in it another.
 
 use super::gateway::{Gateway, Outbound};
-use super::intercept::{Broken, Minter};
+use super::intercept::{Broken, Intercepted, Minter};
 use super::live::Leash;
 use super::trail::Trail;
-use super::tunnel::{greet, without_clocks};
-use crate::connection::{Guarded, peer_of};
-use crate::front::Seat;
+use super::tunnel::{Opened, establish};
+use crate::connection::{Caller, Guarded, peer_of};
 use crate::throttle::throttled;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,43 +30,26 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// Tells the client, then serves what it says in a task of its own.
-    pub(crate) async fn open(
-        self,
-        stream: Stream,
-        early: Vec<u8>,
-        trail: Trail,
-        shutdown: &ShutdownWatch,
-    ) {
-        let mut stream = stream;
-        let greeted = greet(&mut stream, &[]).await;
-        // The clocks of a request are not those of a tunnel.
-        match greeted.and_then(|()| without_clocks(stream)) {
-            Some((stream, seat)) => {
-                drop(tokio::spawn(self.serve(
-                    stream,
-                    early,
-                    trail,
-                    seat,
-                    shutdown.clone(),
-                )));
-            }
+    /// Tells the client, then serves what it says; in a task of its own, unless the tunnel is a stream of HTTP/2, which
+    /// lives as long as this call.
+    pub(crate) async fn open(self, session: ServerSession, trail: Trail, shutdown: &ShutdownWatch) {
+        match establish(session, Vec::new()).await {
             None => record(trail, Reason::EgressTunneled, "one side broke off").await,
+            Some(opened) if opened.seat.is_none() => {
+                // Boxed: an app inside of an app would have no size.
+                let served: Pin<Box<dyn Future<Output = ()> + Send>> =
+                    Box::pin(self.serve(opened, trail, shutdown.clone()));
+                served.await;
+            }
+            Some(opened) => drop(tokio::spawn(self.serve(opened, trail, shutdown.clone()))),
         }
     }
 
-    async fn serve(
-        self,
-        stream: Stream,
-        early: Vec<u8>,
-        trail: Trail,
-        seat: Seat,
-        shutdown: ShutdownWatch,
-    ) {
+    async fn serve(self, opened: Opened, trail: Trail, shutdown: ShutdownWatch) {
         let passed = tokio::select! {
             biased;
             reason = self.leash.told() => Err((reason, "ended while it was open".to_owned())),
-            passed = self.pass(stream, early, seat, shutdown) => {
+            passed = self.pass(opened, shutdown) => {
                 passed.map_err(|broken| (reason_of(broken), broken.to_string()))
             }
         };
@@ -77,30 +61,32 @@ impl Inside {
     }
 
     /// Ends the client's TLS and serves requests until it goes.
-    async fn pass(
-        &self,
-        stream: Stream,
-        early: Vec<u8>,
-        seat: Seat,
-        shutdown: ShutdownWatch,
-    ) -> Result<(), Broken> {
+    async fn pass(&self, opened: Opened, shutdown: ShutdownWatch) -> Result<(), Broken> {
+        let Opened {
+            stream,
+            early,
+            seat,
+        } = opened;
         let vetted = self.leash.vetted();
         let accepted = self
             .minter
             .accept(stream, early, vetted.target(), Timestamp::now());
-        let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, accepted)
+        let Intercepted { stream, offered } = tokio::time::timeout(HANDSHAKE_PATIENCE, accepted)
             .await
             .map_err(|_| Broken::TooSlow)??;
         let app = Arc::new(Gateway::inside(
             Arc::clone(&self.outbound),
             vetted.principal().clone(),
             vetted.target().clone(),
-            stream.offered(),
+            offered,
         ));
         let patience = self.outbound.plane.patience;
         let stream: Stream = Box::new(stream);
-        let peer = peer_of(&stream);
-        let stream = Guarded::new(stream, peer, Vec::new(), patience, shutdown.clone(), seat);
+        let caller = Caller {
+            address: peer_of(&stream),
+            certificate_names: Vec::new(),
+        };
+        let stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);
         app.process_new(Box::new(stream), &shutdown).await;
         Ok(())
     }

@@ -12,13 +12,10 @@ mod accept;
 mod authority;
 mod mint;
 mod roots;
-mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use accept::Broken;
+pub(crate) use accept::{Broken, Intercepted};
 pub(crate) use authority::AuthorityError;
 pub(crate) use mint::Minter;
 pub(crate) use roots::write_roots;
-#[cfg(test)]
-use stream::Intercepted;

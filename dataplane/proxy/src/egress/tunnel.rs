@@ -18,12 +18,12 @@ use oktsec_contract::verdict::Status;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::HttpSession;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
@@ -38,51 +38,76 @@ pub(crate) struct Tunnel {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// Takes the connection out of HTTP: the stream, and what came behind the head already.
-pub(crate) async fn detach(session: ServerSession) -> Option<(Stream, Vec<u8>)> {
-    let ServerSession::H1(mut h1) = session else {
-        return None;
-    };
-    // A tunnel's head has no body, so this reads nothing; it sorts what is behind the head.
-    if h1.read_body_bytes().await.ok()?.is_some() {
-        return None;
+/// What a client says after its tunnel was opened.
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    /// What came behind the head already.
+    pub(crate) early: Vec<u8>,
+    /// Its place among the connections; a stream of HTTP/2 has none, it lives on somebody's who has.
+    pub(crate) seat: Option<Seat>,
+}
+
+/// Tells the client that its tunnel is open, and takes it out of HTTP. `None` if it is gone.
+pub(crate) async fn establish(session: ServerSession, said: Vec<u8>) -> Option<Opened> {
+    match session {
+        ServerSession::H1(mut h1) => {
+            // Whatever the head says about the connection, it goes on.
+            h1.set_server_keepalive(Some(60));
+            // A tunnel's head has no body, so this reads nothing; it sorts what is behind the head.
+            if h1.read_body_bytes().await.ok()?.is_some() {
+                return None;
+            }
+            let (stream, early) = h1.reuse().await.ok()??.into_parts();
+            let early = early.map(Vec::from).unwrap_or_default();
+            let mut stream = stream;
+            greet(&mut stream, &said).await?;
+            // The clocks of a request are not those of a tunnel.
+            let guarded = stream.into_any().downcast::<Guarded<Seat>>().ok()?;
+            let (stream, seat) = guarded.into_parts();
+            Some(Opened {
+                stream,
+                early,
+                seat: Some(seat),
+            })
+        }
+        ServerSession::H2(mut h2) => {
+            let head = ResponseHeader::build_no_case(200, Some(1)).ok()?;
+            h2.write_response_header(Box::new(head), false).ok()?;
+            let mut stream: Stream = Box::new(H2Stream::new(h2)?);
+            if !said.is_empty() {
+                timeout(WRITE_PATIENCE, stream.write_all(&said))
+                    .await
+                    .ok()?
+                    .ok()?;
+            }
+            Some(Opened {
+                stream,
+                early: Vec::new(),
+                seat: None,
+            })
+        }
+        ServerSession::Subrequest(_) | ServerSession::Custom(_) => None,
     }
-    let (stream, early) = h1.reuse().await.ok()??.into_parts();
-    Some((stream, early.map(Vec::from).unwrap_or_default()))
 }
 
 impl Tunnel {
-    /// Tells the client, then relays in a task of its own: a tunnel that lives for hours should not keep alive what
-    /// was needed to open it.
-    pub(crate) async fn open(self, stream: Stream, early: Vec<u8>, trail: Trail) {
-        let mut stream = stream;
-        if greet(&mut stream, &self.said).await.is_none() {
-            return self.ended(trail, End::Broken, 0, 0).await;
-        }
-        // The clocks of a request are not those of a tunnel.
-        match without_clocks(stream) {
-            Some((stream, seat)) => drop(tokio::spawn(self.relay(stream, early, trail, seat))),
-            None => self.ended(trail, End::Broken, 0, 0).await,
+    /// Tells the client, then relays. A connection's own tunnel goes on in a task of its own: one that lives for hours
+    /// should not keep alive what was needed to open it. A stream of HTTP/2 lives as long as this call.
+    pub(crate) async fn open(mut self, session: ServerSession, trail: Trail) {
+        let said = std::mem::take(&mut self.said);
+        match establish(session, said).await {
+            None => record(trail, End::Broken, 0, 0).await,
+            Some(opened) if opened.seat.is_none() => self.relay(opened, trail).await,
+            Some(opened) => drop(tokio::spawn(self.relay(opened, trail))),
         }
     }
 
-    /// The same over one stream of an HTTP/2 connection, which lives as long as this call.
-    pub(crate) async fn open_h2(self, mut session: HttpSession, trail: Trail) {
-        let greeted = ResponseHeader::build_no_case(200, Some(1))
-            .and_then(|head| session.write_response_header(Box::new(head), false));
-        match greeted.ok().and_then(|()| H2Stream::new(session)) {
-            // What the host has said already stays unsaid only if there is such a thing: a proxy between us.
-            Some(stream) if self.said.is_empty() => {
-                self.relay(stream, Vec::new(), trail, ()).await;
-            }
-            Some(_) | None => self.ended(trail, End::Broken, 0, 0).await,
-        }
-    }
-
-    async fn relay<C, S>(self, stream: C, early: Vec<u8>, trail: Trail, seat: S)
-    where
-        C: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn relay(self, opened: Opened, trail: Trail) {
+        let Opened {
+            stream,
+            early,
+            seat,
+        } = opened;
         let Self {
             upstream,
             leash,
@@ -105,29 +130,15 @@ impl Tunnel {
         record(trail, moved.end, moved.up, moved.down).await;
         drop((leash, seat));
     }
-
-    async fn ended(self, trail: Trail, end: End, up: u64, down: u64) {
-        record(trail, end, up, down).await;
-    }
 }
 
-/// Tells the client that its tunnel is open. `None` if it does not take it.
-pub(crate) async fn greet(stream: &mut Stream, said: &[u8]) -> Option<()> {
+async fn greet(stream: &mut Stream, said: &[u8]) -> Option<()> {
     let greeted = async {
         stream.write_all(ESTABLISHED).await?;
         stream.write_all(said).await?;
         stream.flush().await
     };
-    tokio::time::timeout(WRITE_PATIENCE, greeted)
-        .await
-        .ok()?
-        .ok()
-}
-
-/// The stream below the clocks of a request, and its place among the connections.
-pub(crate) fn without_clocks(stream: Stream) -> Option<(Stream, Seat)> {
-    let guarded = stream.into_any().downcast::<Guarded<Seat>>().ok()?;
-    Some(guarded.into_parts())
+    timeout(WRITE_PATIENCE, greeted).await.ok()?.ok()
 }
 
 /// The one record of a tunnel.

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::mint::{MintError, Minter};
-use super::stream::{Intercepted, Rewound};
+use crate::egress::tls::{Rewound, TlsEnd};
 
 /// Why there is no connection to look into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,14 @@ pub(crate) enum Broken {
         "between the client and us: the client ended the handshake (does it trust our authority?)"
     )]
     Refused,
+}
+
+/// A client whose host we are.
+#[derive(Debug)]
+pub(crate) struct Intercepted {
+    pub(crate) stream: TlsEnd,
+    /// What the client offered to speak: what the host should be offered, too.
+    pub(crate) offered: ALPN,
 }
 
 const H2: &[u8] = b"h2";
@@ -64,7 +72,10 @@ impl Minter {
             .into_stream(Arc::new(config))
             .await
             .map_err(|_| Broken::Refused)?;
-        Ok(Intercepted::new(stream, offered.to_upstream()))
+        Ok(Intercepted {
+            stream: TlsEnd::new(stream),
+            offered: offered.to_upstream(),
+        })
     }
 }
 

@@ -117,15 +117,16 @@ async fn shake(
         Ok::<_, std::io::Error>(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
     };
     let ours = async {
-        let mut stream = minter
+        let mut accepted = minter
             .accept(Box::new(our_end), Vec::new(), &target, now())
             .await?;
+        let stream = &mut accepted.stream;
         let mut word = [0; 15];
         stream.read_exact(&mut word).await.unwrap();
         assert_eq!(&word, b"from the client");
         stream.write_all(b"from us!").await.unwrap();
         stream.flush().await.unwrap();
-        Ok(stream)
+        Ok(accepted)
     };
     let (agreed, stream) = tokio::join!(client, ours);
     let stream: Result<Intercepted, Broken> = stream;
@@ -157,8 +158,12 @@ async fn a_client_that_trusts_the_authority_gets_what_it_offers() {
         .await
         .unwrap();
         assert_eq!(seen.as_deref(), agreed.map(str::as_bytes), "{protocols:?}");
-        assert_eq!(stream.selected_alpn_proto(), selected, "{protocols:?}");
-        assert_eq!(stream.offered(), upstream, "{protocols:?}");
+        assert_eq!(
+            stream.stream.selected_alpn_proto(),
+            selected,
+            "{protocols:?}"
+        );
+        assert_eq!(stream.offered, upstream, "{protocols:?}");
     }
 }
 

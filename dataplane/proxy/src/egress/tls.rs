@@ -1,4 +1,5 @@
-//! What the client says inside of its TLS, as a stream that the rest of the proxy takes like any other.
+//! TLS whose server we are, as a stream that the rest of the proxy takes like any other: what agents say to us
+//! (`forward_proxy.tls`), and the inside of tunnels that we look into.
 
 use std::io;
 use std::pin::Pin;
@@ -11,11 +12,15 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::extensions::GeneralName;
 
 /// A stream of which some bytes were read already; they come first.
-pub(super) struct Rewound {
+pub(crate) struct Rewound {
     early: Vec<u8>,
     /// Bytes of `early` given. Invariant: `given <= early.len()`.
     given: usize,
@@ -23,7 +28,7 @@ pub(super) struct Rewound {
 }
 
 impl Rewound {
-    pub(super) fn new(early: Vec<u8>, inner: Stream) -> Self {
+    pub(crate) fn new(early: Vec<u8>, inner: Stream) -> Self {
         Self {
             early,
             given: 0,
@@ -83,20 +88,21 @@ impl AsyncWrite for Rewound {
     }
 }
 
-/// A connection whose client we are the host for.
-pub(crate) struct Intercepted {
+/// Our end of a TLS connection.
+pub(crate) struct TlsEnd {
     stream: TlsStream<Rewound>,
-    offered: ALPN,
 }
 
-impl Intercepted {
-    pub(super) fn new(stream: TlsStream<Rewound>, offered: ALPN) -> Self {
-        Self { stream, offered }
+impl TlsEnd {
+    pub(crate) const fn new(stream: TlsStream<Rewound>) -> Self {
+        Self { stream }
     }
 
-    /// What the client offered to speak: what the host should be offered, too.
-    pub(crate) fn offered(&self) -> ALPN {
-        self.offered.clone()
+    /// The names in the certificate that the other end has shown and that was verified; none if it has shown none.
+    pub(crate) fn certificate_names(&self) -> Vec<String> {
+        let session = self.stream.get_ref().1;
+        let shown = session.peer_certificates().and_then(<[_]>::first);
+        shown.map_or_else(Vec::new, |certificate| names_in(certificate))
     }
 
     fn below(&self) -> &Stream {
@@ -104,7 +110,7 @@ impl Intercepted {
     }
 }
 
-impl AsyncRead for Intercepted {
+impl AsyncRead for TlsEnd {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +120,7 @@ impl AsyncRead for Intercepted {
     }
 }
 
-impl AsyncWrite for Intercepted {
+impl AsyncWrite for TlsEnd {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -145,20 +151,20 @@ impl AsyncWrite for Intercepted {
 }
 
 #[async_trait]
-impl Shutdown for Intercepted {
+impl Shutdown for TlsEnd {
     async fn shutdown(&mut self) {
         // The other end may be gone, which is what a shutdown is for.
         let _ = AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 }
 
-impl UniqueID for Intercepted {
+impl UniqueID for TlsEnd {
     fn id(&self) -> UniqueIDType {
         self.below().id()
     }
 }
 
-impl Ssl for Intercepted {
+impl Ssl for TlsEnd {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         match self.stream.get_ref().1.alpn_protocol()? {
             b"h2" => Some(ALPN::H2),
@@ -168,30 +174,64 @@ impl Ssl for Intercepted {
 }
 
 #[async_trait]
-impl Peek for Intercepted {}
+impl Peek for TlsEnd {}
 
-impl GetTimingDigest for Intercepted {
+impl GetTimingDigest for TlsEnd {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.below().get_timing_digest()
     }
 }
 
-impl GetProxyDigest for Intercepted {
+impl GetProxyDigest for TlsEnd {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.below().get_proxy_digest()
     }
 }
 
-impl GetSocketDigest for Intercepted {
+impl GetSocketDigest for TlsEnd {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.below().get_socket_digest()
     }
 }
 
-impl std::fmt::Debug for Intercepted {
+impl std::fmt::Debug for TlsEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Intercepted")
-            .field("offered", &self.offered)
-            .finish_non_exhaustive()
+        f.debug_struct("TlsEnd").finish_non_exhaustive()
     }
+}
+
+/// Ends the TLS of agents at a listener of ours.
+#[derive(Clone)]
+pub(crate) struct Terminator(TlsAcceptor);
+
+impl Terminator {
+    pub(crate) fn new(config: Arc<ServerConfig>) -> Self {
+        Self(TlsAcceptor::from(config))
+    }
+
+    /// Answers a handshake. `early` is what was read already. No clock runs here: the caller's does.
+    pub(crate) async fn accept(&self, stream: Stream, early: Vec<u8>) -> io::Result<TlsEnd> {
+        let stream = self.0.accept(Rewound::new(early, stream)).await?;
+        Ok(TlsEnd::new(stream))
+    }
+}
+
+/// DNS and URI names of a certificate, and its common names: what `forward_proxy.certificates` can name.
+fn names_in(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+    let common = certificate
+        .subject()
+        .iter_common_name()
+        .filter_map(|name| name.as_str().ok().map(str::to_owned));
+    alternative.chain(common).collect()
 }
