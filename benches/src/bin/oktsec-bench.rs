@@ -9,6 +9,7 @@
 use clap::{Parser, Subcommand};
 use oktsec_benches::affinity;
 use oktsec_benches::claims::{Bench, CLAIMS, Outcome};
+use oktsec_benches::stand::around_the_scanner;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,16 +66,21 @@ enum Mode {
         #[arg(long)]
         cores: usize,
     },
+    /// Be a data plane with one rule
+    #[command(hide = true)]
+    Around {
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Mode::Null { port, cores }) = options.mode {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        return match oktsec_proxy::null::run(address, cores) {
+    if let Some(mode) = &options.mode {
+        return match be(mode) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("oktsec-bench null: {error}");
+                eprintln!("oktsec-bench: {error}");
                 ExitCode::from(2)
             }
         };
@@ -99,6 +105,17 @@ fn main() -> ExitCode {
             eprintln!("oktsec-bench: {cause}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Runs one of the servers that others are measured against.
+fn be(mode: &Mode) -> Result<(), String> {
+    match mode {
+        Mode::Null { port, cores } => {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+            oktsec_proxy::null::run(address, *cores).map_err(|error| error.to_string())
+        }
+        Mode::Around { config } => around_the_scanner(config),
     }
 }
 

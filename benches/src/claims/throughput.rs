@@ -1,6 +1,6 @@
 //! How many messages a core does, beside how many requests a server does that decides nothing.
 
-use super::{Bench, BenchError, Outcome, Rounds, median, others, row};
+use super::{Bench, BenchError, Outcome, Rounds, Stand, median, others, row};
 use crate::load::{Report, Shape};
 use crate::process;
 use std::sync::Arc;
@@ -14,14 +14,8 @@ const CPU_MICROS_MAX: f64 = 50.0;
 const CLOSED: Shape = Shape::Closed { depth: 1 };
 
 pub(super) fn signed(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
-    let pairs = pairs(bench, true)?;
-    let cpu = median(
-        pairs
-            .rounds
-            .iter()
-            .filter_map(|(_, ours)| ours.server_cpu_micros)
-            .collect(),
-    );
+    let pairs = pairs(bench, true, |cpus| bench.oktsec(1, cpus))?;
+    let cpu = pairs.cpu_micros();
     let rate = median(pairs.rounds.iter().map(|(_, ours)| ours.rate).collect());
     let rate = Outcome {
         claim: "signed_1k rate",
@@ -38,7 +32,28 @@ pub(super) fn signed(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
 }
 
 pub(super) fn unsigned(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
-    Ok(vec![pairs(bench, false)?.ratio("unsigned_1k ratio", 0.60)])
+    let pairs = pairs(bench, false, |cpus| bench.oktsec(1, cpus))?;
+    Ok(vec![pairs.ratio("unsigned_1k ratio", 0.60)])
+}
+
+/// What stays when every rule but one is taken away: the budget of everything but the scanner.
+pub(super) fn around_scanner(bench: &Bench) -> Result<Vec<Outcome>, BenchError> {
+    let mut outcomes = Vec::new();
+    for (claim, signed, micros_max) in [
+        ("around, signed", true, 40.0),
+        ("around, unsigned", false, 25.0),
+    ] {
+        let pairs = pairs(bench, signed, |cpus| bench.around(cpus))?;
+        let cpu = pairs.cpu_micros();
+        let ratio = pairs.ratio(claim, 0.0);
+        outcomes.push(Outcome {
+            measured: format!("{cpu:.1} us CPU/msg, {}", ratio.measured),
+            target: format!("<= {micros_max:.0} us CPU/msg"),
+            holds: cpu <= micros_max,
+            ..ratio
+        });
+    }
+    Ok(outcomes)
 }
 
 struct Pairs {
@@ -49,6 +64,11 @@ struct Pairs {
 }
 
 impl Pairs {
+    fn cpu_micros(&self) -> f64 {
+        let ours = self.rounds.iter().map(|(_, ours)| ours.server_cpu_micros);
+        median(ours.flatten().collect())
+    }
+
     fn ratio(self, claim: &'static str, at_least: f64) -> Outcome {
         let by_rate = median(
             self.rounds
@@ -75,10 +95,14 @@ impl Pairs {
     }
 }
 
-fn pairs(bench: &Bench, signed: bool) -> Result<Pairs, BenchError> {
+fn pairs(
+    bench: &Bench,
+    signed: bool,
+    ours: impl FnOnce(&[usize]) -> Result<Stand, BenchError>,
+) -> Result<Pairs, BenchError> {
     let (server, generator) = bench.two_cpus()?;
     let null = bench.null(1, &[server])?;
-    let ours = bench.oktsec(1, &[server])?;
+    let ours = ours(&[server])?;
     let Rounds {
         rounds,
         undisturbed,

@@ -11,7 +11,9 @@ use oktsec_contract::config::{self, Env};
 use oktsec_contract::keys::{AgentKey, KeyPair};
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::Status;
-use oktsec_pipeline::{Headers, Moment, Pipeline, Policy, Proof, Shared, SignatureBatch};
+use oktsec_pipeline::{
+    Headers, Moment, Pipeline, Policy, Proof, Shared, SignatureBatch, SignatureCheck,
+};
 use oktsec_rules::RuleSet;
 use oktsec_scanner::Database;
 use std::fmt::Write as _;
@@ -25,7 +27,7 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) fn measure(context: &mut Context<'_>) {
     let count = if context.smoke { 2_000 } else { 60_000 };
-    let policy = policy();
+    let policy = policy(RuleSet::builtin(), SENDERS);
     let mut now = Timestamp::now();
     for (signed, batch) in [(false, 1), (true, 1), (true, 8), (true, 16), (true, 64)] {
         let shared = Arc::new(Shared::new(1 << 21));
@@ -33,7 +35,9 @@ pub(super) fn measure(context: &mut Context<'_>) {
             .expect("there is memory for one scratch space");
         let mut checks = SignatureBatch::new();
         // The second half is measured: the first fills pools and tables.
-        let bodies: Vec<Bytes> = (0..count).map(|number| body(number, signed, now)).collect();
+        let bodies: Vec<Bytes> = (0..count)
+            .map(|number| body(number, SENDERS, signed, now))
+            .collect();
         let (warm, measured) = bodies.split_at(count / 2);
         let mut core = Core {
             pipeline: &mut pipeline,
@@ -113,18 +117,44 @@ impl Core<'_> {
     }
 }
 
-fn policy() -> Arc<Policy> {
+/// A pipeline whose agents send to each other's recipient.
+pub(super) struct Plane(Pipeline);
+
+impl Plane {
+    pub(super) fn new(rules: RuleSet, agents: usize) -> Self {
+        let shared = Arc::new(Shared::new(1 << 12));
+        let pipeline = Pipeline::new(policy(rules, agents), shared);
+        Self(pipeline.expect("there is memory for one scratch space"))
+    }
+
+    /// What must be verified of a signed message.
+    pub(super) fn check(&mut self, body: &Bytes) -> SignatureCheck {
+        let now = Timestamp::now();
+        let received = self.0.admit(Surface::Message, Some(PEER), now);
+        let received = received.expect("no rate limits are configured");
+        let moment = Moment {
+            now,
+            random: [0; 32],
+        };
+        let opened = self
+            .0
+            .open(received, body.clone(), Headers::default(), moment);
+        let check = opened.expect("the body is a message").take_check();
+        check.expect("it is signed with a known key")
+    }
+}
+
+fn policy(rules: RuleSet, agents: usize) -> Arc<Policy> {
     let mut yaml = String::from(
         "identity: {require_signature: false}\nrate_limit: {per_agent: 0, per_ip: -1}\nagents:\n",
     );
-    let senders: Vec<KeyPair> = (0..SENDERS).map(sender).collect();
+    let senders: Vec<KeyPair> = (0..agents).map(sender).collect();
     for sender in &senders {
         let _ = writeln!(yaml, "  {}: {{can_message: [{RECIPIENT}]}}", sender.name());
     }
     let loaded = config::parse(&yaml, Path::new("/oktsec.yaml"), &Env::empty())
         .expect("the configuration above is valid");
-    let rules = RuleSet::builtin();
-    let database = Database::compile(&rules).expect("the built-in rules compile: a test says so");
+    let database = Database::compile(&rules).expect("rules of benches compile: a test says so");
     let keys = senders
         .iter()
         .map(|pair| AgentKey {
@@ -145,11 +175,18 @@ fn policy() -> Arc<Policy> {
     Arc::new(policy.expect("database and snapshot have the same rules"))
 }
 
-fn body(number: usize, signed: bool, now: Timestamp) -> Bytes {
+/// Signed messages of so many agents in turn.
+pub(super) fn sign_bodies(count: usize, agents: usize, now: Timestamp) -> Vec<Bytes> {
+    (0..count)
+        .map(|number| body(number, agents, true, now))
+        .collect()
+}
+
+fn body(number: usize, agents: usize, signed: bool, now: Timestamp) -> Bytes {
     let content = message(&mut Random::new(number as u64), CONTENT_BYTES);
     let time = signed.then_some(Timestamp(now.0 - number as u64));
     Bytes::from(message_body(
-        &sender(number % SENDERS),
+        &sender(number % agents),
         RECIPIENT,
         &content,
         time,

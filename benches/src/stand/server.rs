@@ -102,6 +102,16 @@ impl Server {
         Self::start(process, port, None, cpus)
     }
 
+    /// A data plane with one rule on a site: this program again, as `program around`.
+    ///
+    /// # Errors
+    /// [`StandError`].
+    pub fn around(program: &Path, site: &Site, cpus: &[usize]) -> Result<Self, StandError> {
+        let mut process = Command::new(program);
+        process.arg("around").arg("--config").arg(&site.config);
+        Self::start(process, site.port, Some("/readyz"), cpus)
+    }
+
     fn start(
         mut process: Command,
         port: u16,

@@ -2,6 +2,7 @@
 //! together with what else arrived in the same turn ([`SignatureBatch`]), and concluded in [`identify`].
 
 mod batch;
+mod equation;
 
 use crate::parse::ParsedMessage;
 use crate::policy::{Key, Policy};
