@@ -4,6 +4,9 @@
 //! stream is wrapped here and the *whole* request head gets one deadline, an idle connection another, and a
 //! peer that stops reading a third. Bodies have their own clock, see [`crate::body`].
 
+use crate::limits::{REFUSED_BYTES_MAX, REFUSED_LINGER_MS};
+use crate::metrics::Counters;
+use crate::refused_head::RefusedHead;
 use async_trait::async_trait;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
@@ -117,6 +120,11 @@ pub(crate) struct Guarded<G> {
     /// Bytes were written since the last flush. They are sent when we begin to wait for the peer: what streams
     /// slowly should not lie in a buffer until more comes.
     unflushed: bool,
+    /// Bytes of the head that is being read, or was last.
+    head_bytes: usize,
+    /// Where heads that pingora refuses are counted; `None` leaves its answer to them as it is.
+    heads: Option<Arc<Counters>>,
+    refused: Option<RefusedHead>,
     /// Held as long as the connection is open.
     seat: G,
 }
@@ -174,8 +182,16 @@ impl<G> Guarded<G> {
             phase,
             write_clock: None,
             unflushed: false,
+            head_bytes: 0,
+            heads: None,
+            refused: None,
             seat,
         }
+    }
+
+    /// Answers heads that pingora refuses, with their reason, and counts them.
+    pub(crate) fn answer_heads(&mut self, counters: Arc<Counters>) {
+        self.heads = Some(counters);
     }
 
     /// The stream without its clocks, and what is held as long as it is open.
@@ -202,14 +218,15 @@ impl<G> Guarded<G> {
         }
     }
 
-    fn note_read(&mut self) {
+    fn note_read(&mut self, bytes: usize) {
         let turns = self.connection.turns.load(Ordering::Relaxed);
         match self.phase {
             Phase::Multiplexed => {}
-            Phase::Head(_, at) if at == turns => {}
+            Phase::Head(_, at) if at == turns => self.head_bytes += bytes,
             Phase::Idle(..) | Phase::Head(..) => {
                 if turns & 1 == 0 {
                     self.phase = Phase::Head(Instant::now(), turns);
+                    self.head_bytes = bytes;
                 }
             }
         }
@@ -245,6 +262,51 @@ impl<G> Guarded<G> {
             .map(|()| io::Error::from(io::ErrorKind::TimedOut))
     }
 
+    /// Writes our answer in place of pingora's, if this is the beginning of one or what follows: nothing else is
+    /// written while no request has begun.
+    fn poll_refusal(
+        &mut self,
+        cx: &mut Context<'_>,
+        theirs: &[u8],
+    ) -> Option<Poll<io::Result<()>>> {
+        if self.refused.is_none() {
+            let counters = self.heads.as_ref()?;
+            let between = self.connection.turns.load(Ordering::Relaxed) & 1 == 0;
+            if !between || matches!(self.phase, Phase::Multiplexed) {
+                return None;
+            }
+            self.refused = RefusedHead::instead_of(theirs, self.head_bytes, counters);
+        }
+        let refused = self.refused.as_mut()?;
+        while !refused.rest().is_empty() {
+            match Pin::new(&mut self.inner).poll_write(cx, refused.rest()) {
+                Poll::Ready(Ok(0)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(bytes)) => refused.sent(bytes),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        Some(Poll::Ready(Ok(())))
+    }
+
+    /// Reads what the peer still sends after its head was refused: closing before would reset the connection,
+    /// and the answer would be lost with it.
+    async fn linger(&mut self) {
+        let mut discarded = 0;
+        let mut buffer = vec![0; 16 << 10];
+        let all = async {
+            while discarded < REFUSED_BYTES_MAX {
+                match AsyncReadExt::read(&mut self.inner, &mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => discarded += bytes,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(REFUSED_LINGER_MS), all).await;
+    }
+
     /// Gives what a write came to, and runs the clock if it came to nothing.
     fn timed_write<T>(
         &mut self,
@@ -275,9 +337,10 @@ impl<G: Unpin> AsyncRead for Guarded<G> {
             }
             return Poll::Ready(Ok(()));
         }
+        let filled = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
-                this.note_read();
+                this.note_read(buf.filled().len() - filled);
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
@@ -301,7 +364,10 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let outcome = match self.poll_refusal(cx, buf) {
+            Some(refused) => refused.map_ok(|()| buf.len()),
+            None => Pin::new(&mut self.inner).poll_write(cx, buf),
+        };
         self.unflushed = true;
         self.timed_write(cx, outcome)
     }
@@ -324,7 +390,12 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        let first = first.map_or(&[][..], |buf| buf);
+        let outcome = match self.poll_refusal(cx, first) {
+            Some(refused) => refused.map_ok(|()| first.len()),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        };
         self.unflushed = true;
         self.timed_write(cx, outcome)
     }
@@ -363,6 +434,9 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
 impl<G: Unpin + Send> Shutdown for Guarded<G> {
     async fn shutdown(&mut self) {
         self.inner.shutdown().await;
+        if self.refused.is_some() {
+            self.linger().await;
+        }
     }
 }
 

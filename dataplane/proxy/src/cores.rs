@@ -119,6 +119,7 @@ async fn serve<A>(
         connections_max: serving.connections_max,
         counters: Arc::clone(&counters),
         open: |counters| &counters.connections_open,
+        answers_heads: true,
         arrival: None,
     };
     let mut service = Service::new(String::from("oktsec"), front);

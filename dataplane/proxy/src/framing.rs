@@ -3,7 +3,8 @@
 //!
 //! pingora already refuses a line fold, a space before the colon, control bytes, a bad `Content-Length` and
 //! `Transfer-Encoding` on HTTP/1.0; it tolerates bare LF, repeats a length and drops it beside a transfer
-//! coding. This is the rest, looked for in the bytes as they came.
+//! coding. This is the rest, looked for in the bytes as they came; see [`crate::refused_head`] for what becomes of
+//! the former.
 
 use oktsec_contract::limits::{HEADER_BYTES_MAX, HEADERS_MAX};
 use pingora::http::RequestHeader;

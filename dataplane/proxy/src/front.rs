@@ -24,6 +24,8 @@ pub(crate) struct Front<A> {
     pub(crate) counters: Arc<Counters>,
     /// Where the connections of this listener are counted.
     pub(crate) open: Open,
+    /// Whether heads that pingora refuses are answered and counted here; other listeners do so themselves.
+    pub(crate) answers_heads: bool,
     /// What happens before the first request; `None` if nothing does.
     pub(crate) arrival: Option<Arrival>,
 }
@@ -133,7 +135,10 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
                 Box::pin(arrival.hear(stream, patience.head)).await?
             }
         };
-        let stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);
+        let mut stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);
+        if self.answers_heads {
+            stream.answer_heads(Arc::clone(&self.counters));
+        }
         self.app.process_new(Box::new(stream), shutdown).await
     }
 

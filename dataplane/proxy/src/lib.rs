@@ -26,6 +26,7 @@ mod listen;
 
 mod connection;
 mod front;
+mod refused_head;
 
 mod body;
 mod door;

@@ -6,6 +6,10 @@ pub const BODY_BYTES_PER_SEC_MIN: u64 = 16 << 10;
 pub const RELAYED_BYTES_MAX: usize = 8 << 20;
 /// Connections of one core; further ones are closed at once.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 16_384;
+/// Bytes a peer may still send after a head of its was refused, so that it can read why.
+pub const REFUSED_BYTES_MAX: usize = 2 << 20;
+/// Milliseconds it has for that.
+pub const REFUSED_LINGER_MS: u64 = 500;
 /// Lines of `POST /v1/messages` that are decided together.
 pub const LINES_IN_FLIGHT_MAX: usize = 64;
 /// Bytes of lines after which no further line is taken into the same group.

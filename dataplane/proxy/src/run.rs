@@ -388,6 +388,7 @@ impl Listeners {
                 connections_max: self.connections_max,
                 counters: Arc::clone(counters),
                 open: |counters| &counters.egress.connections_open,
+                answers_heads: false,
                 arrival: Some(Arrival {
                     announces: egress::announces,
                     patience: egress::head_patience,

@@ -220,6 +220,93 @@ fn ambiguous_requests_are_refused_and_the_connection_ends() {
     assert_eq!(site.message_records().len(), 0, "nothing was smuggled");
 }
 
+/// What pingora refuses before it asks us anything.
+#[test]
+fn a_head_that_cannot_be_read_is_answered_with_its_reason_and_counted() {
+    let site = Site::plain();
+    let mib = "x".repeat(1_100_000);
+    let heads: [(&str, u16, String); 9] = [
+        (
+            "two lengths",
+            400,
+            String::from(
+                "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            ),
+        ),
+        (
+            "a length that is none",
+            400,
+            String::from("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n"),
+        ),
+        (
+            "a folded line",
+            400,
+            String::from("GET /health HTTP/1.1\r\nHost: t\r\nX: a\r\n b\r\n\r\n"),
+        ),
+        (
+            "a zero byte",
+            400,
+            String::from("GET /health HTTP/1.1\r\nHost: t\r\nX: a\0b\r\n\r\n"),
+        ),
+        (
+            "a space before the colon",
+            400,
+            String::from("POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length : 2\r\n\r\nxx"),
+        ),
+        ("no HTTP at all", 400, String::from("hello there\r\n\r\n")),
+        (
+            "an odd version",
+            400,
+            String::from("GET /health HTTP/3.7\r\nHost: t\r\n\r\n"),
+        ),
+        (
+            "a mebibyte of headers",
+            431,
+            format!("GET /health HTTP/1.1\r\nHost: t\r\nX: {mib}\r\n\r\n"),
+        ),
+        (
+            "CONNECT",
+            405,
+            String::from("CONNECT t:443 HTTP/1.1\r\nHost: t:443\r\n\r\n"),
+        ),
+    ];
+    let count = heads.len();
+    for (what, status, head) in heads {
+        let mut client = site.client();
+        client.send(head.as_bytes());
+        let response = client
+            .receive()
+            .unwrap_or_else(|| panic!("{what}: no answer"));
+        assert_eq!(response.status, status, "{what}");
+        assert_eq!(response.json()["reason"], "request_invalid", "{what}");
+        assert_eq!(response.header("Connection"), Some("close"), "{what}");
+        assert_eq!(
+            response.header("X-Content-Type-Options"),
+            Some("nosniff"),
+            "{what}"
+        );
+        assert!(client.is_closed(), "{what}");
+    }
+    let counted = site.metric("oktsec_refusals_total{reason=\"request_invalid\"}");
+    assert!((counted - count as f64).abs() < 0.1, "{counted} of {count}");
+}
+
+#[test]
+fn a_head_that_cannot_be_read_ends_a_pipeline_behind_the_answers_before_it() {
+    let site = Site::plain();
+    let mut client = site.client();
+    client.send(
+        b"GET /health HTTP/1.1\r\nHost: t\r\n\r\nGET /health HTTP/1.1\r\nHost: t\r\nX : 1\r\n\r\n",
+    );
+    assert_eq!(client.receive().unwrap().status, 200);
+    let refused = client.receive().unwrap();
+    assert_eq!(
+        (refused.status, &refused.json()["reason"]),
+        (400, &"request_invalid".into())
+    );
+    assert!(client.is_closed());
+}
+
 #[test]
 fn heads_are_bounded() {
     let site = Site::plain();
