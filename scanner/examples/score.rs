@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut repeat, mut alone, mut engine, mut lint) = (0, false, false, false);
+    let (mut repeat, mut turns, mut alone, mut engine, mut lint) = (0, 0, false, false, false);
     let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
     let mut loaded: Option<LoadedRules> = None;
     while let Some(argument) = arguments.next() {
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             "--text" => text = arguments.next(),
             "--check" => check = true,
             "--repeat" => repeat = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
+            "--in-turn" => turns = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--compile-times" => times = true,
             "--alone" => alone = true,
             "--lint" => lint = true,
@@ -89,6 +90,9 @@ fn main() -> ExitCode {
     let suite = std::fs::read_to_string(suite.expect("a suite file")).expect("suite is readable");
     if engine {
         return engine_only(&database, &suite, repeat);
+    }
+    if turns > 0 {
+        return in_turn(&database, &suite, turns);
     }
     if repeat > 0 {
         speed(&database, &suite, repeat);
@@ -292,6 +296,36 @@ fn texts(suite: &str, step: usize) -> Vec<String> {
     rows.step_by(step)
         .map(|row| row["text"].as_str().unwrap_or_default().to_owned())
         .collect()
+}
+
+/// Times one text after the other, as traffic comes: their rows of the tables are seldom in the
+/// cache. The least of some passes.
+fn in_turn(database: &Arc<Database>, suite: &str, repeat: usize) -> ExitCode {
+    let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
+    let texts = texts(suite, 1);
+    let (mut whole, mut alone) = (f64::MAX, f64::MAX);
+    for _ in 0..repeat {
+        let started = Instant::now();
+        for text in &texts {
+            scanner.suspects(text.as_bytes()).expect("scan");
+        }
+        alone = alone.min(started.elapsed().as_secs_f64());
+        let started = Instant::now();
+        for text in &texts {
+            scanner
+                .scan(text.as_bytes(), Surface::Message)
+                .expect("scan");
+        }
+        whole = whole.min(started.elapsed().as_secs_f64());
+    }
+    let each = |seconds: f64| seconds * 1e6 / texts.len() as f64;
+    println!(
+        "{} texts in turn: {:.2} us each, engine alone {:.2} us",
+        texts.len(),
+        each(whole),
+        each(alone)
+    );
+    ExitCode::SUCCESS
 }
 
 /// Times whole passes over the suite, by length of the text.

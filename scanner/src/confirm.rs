@@ -15,8 +15,9 @@ use regex_syntax::hir::Hir;
 use crate::anchor::Start;
 use crate::database::{Database, PatternInfo};
 
-/// Search caches of each kind kept before all of that kind are given back: bounds memory per core.
-const CACHES_MAX: usize = 128;
+/// Bytes of search caches of each kind kept before all of that kind are given back: bounds memory
+/// per core. Building the states of an expression again takes longer than most searches.
+const CACHES_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes one search cache may grow to before it starts over. Below what a long expression's states
 /// take it would start over at every byte: at 64 KiB one text of 31 KiB took 140 ms.
@@ -94,35 +95,46 @@ impl Matcher {
     }
 }
 
-/// Caches of one kind, at most [`CACHES_MAX`] at a time.
+/// A search cache, as far as its memory goes.
+trait Memory {
+    fn bytes(&self) -> usize;
+}
+
+impl Memory for meta::Cache {
+    fn bytes(&self) -> usize {
+        self.memory_usage()
+    }
+}
+
+impl Memory for dfa::Cache {
+    fn bytes(&self) -> usize {
+        self.memory_usage()
+    }
+}
+
+/// Caches of one kind, of at most [`CACHES_BYTES_MAX`] when one is added.
 struct Pool<C> {
     slots: Vec<Option<Box<C>>>,
-    live: usize,
 }
 
 impl<C> Default for Pool<C> {
     fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            live: 0,
-        }
+        Self { slots: Vec::new() }
     }
 }
 
-impl<C> Pool<C> {
+impl<C: Memory> Pool<C> {
     fn reset(&mut self, matchers: usize) {
         self.slots.clear();
         self.slots.resize_with(matchers, || None);
-        self.live = 0;
     }
 
     fn get(&mut self, matcher: u32, make: impl FnOnce() -> C) -> &mut C {
         if self.slots[matcher as usize].is_none() {
-            if self.live == CACHES_MAX {
+            let bytes: usize = self.slots.iter().flatten().map(|cache| cache.bytes()).sum();
+            if bytes > CACHES_BYTES_MAX {
                 self.slots.iter_mut().for_each(|slot| *slot = None);
-                self.live = 0;
             }
-            self.live += 1;
         }
         self.slots[matcher as usize].get_or_insert_with(|| Box::new(make()))
     }

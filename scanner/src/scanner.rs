@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oktsec_rules::Surface;
 
-use crate::anchor::{Marks, Start};
+use crate::anchor::{Memory, Start};
 use crate::compile::Lookup;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
@@ -91,7 +91,7 @@ struct Fast {
     sessions: Vec<(Gate, Session)>,
     /// Invariant: room for every pattern, so that the callback never allocates.
     hits: Vec<RawMatch>,
-    marks: Marks,
+    memory: Memory,
 }
 
 impl Fast {
@@ -103,7 +103,7 @@ impl Fast {
         Ok(Self {
             sessions: sessions.collect::<Result<_, EngineError>>()?,
             hits: Vec::with_capacity(database.patterns().len()),
-            marks: Marks::default(),
+            memory: Memory::default(),
         })
     }
 }
@@ -120,7 +120,7 @@ impl Prefilter for Fast {
         database.anchors().scan(
             text,
             part.clone(),
-            &mut self.marks,
+            &mut self.memory,
             work,
             |pattern, start| {
                 suspects.push(Suspect { pattern, start });

@@ -68,6 +68,7 @@ impl Automaton {
             let mut builder = Builder {
                 backward,
                 group_positions_max,
+                positions_max: POSITIONS_MAX,
                 ..Builder::default()
             };
             let (part, cut) = builder.row(items);
@@ -147,7 +148,7 @@ impl Automaton {
         self.table = table;
     }
 
-    fn step(&self, live: u128) -> u128 {
+    pub(super) fn step(&self, live: u128) -> u128 {
         let (mut rest, mut next) = (live, 0);
         while rest != 0 {
             next |= self.follow[rest.trailing_zeros() as usize];
@@ -177,6 +178,7 @@ struct Builder {
     follow: Vec<u128>,
     backward: bool,
     group_positions_max: usize,
+    positions_max: usize,
 }
 
 impl Builder {
@@ -194,11 +196,40 @@ impl Builder {
                 Some(part) => row = self.then(row, part),
                 None => {
                     self.forget(before);
+                    if let Item::Branches(branches) = item
+                        && let Some(part) = self.beginnings(branches)
+                    {
+                        return (self.then(row, part), true);
+                    }
+                    self.forget(before);
                     return (row, true);
                 }
             }
         }
         (row, false)
+    }
+
+    /// As much of each branch as its share of the positions left allows. `None` if one gets none.
+    fn beginnings(&mut self, branches: &[Hir]) -> Option<Part> {
+        let limit = self.positions_max;
+        let mut all = Part {
+            empty: false,
+            ..NOTHING
+        };
+        for (at, branch) in branches.iter().enumerate() {
+            let used = self.sets.len();
+            self.positions_max = used + (limit - used) / (branches.len() - at);
+            let mut items = Vec::new();
+            flatten(branch, &mut items);
+            let (part, _) = self.row(&items);
+            self.positions_max = limit;
+            if part.empty {
+                return None;
+            }
+            all.first |= part.first;
+            all.last |= part.last;
+        }
+        Some(all)
     }
 
     fn forget(&mut self, positions: usize) {
@@ -307,7 +338,7 @@ impl Builder {
     }
 
     fn position(&mut self, set: Set) -> Option<Part> {
-        if self.sets.len() == POSITIONS_MAX {
+        if self.sets.len() >= self.positions_max {
             return None;
         }
         let bit = 1 << self.sets.len();
@@ -464,6 +495,14 @@ mod tests {
         let long = "abcdefghijklmnopqrstuvwxyz".repeat(6);
         assert!(passes(&long, &long[..140]));
         assert!(!passes(&long, &long[1..]));
+    }
+
+    #[test]
+    fn branches_too_long_for_it_pass_by_their_beginnings() {
+        let branches: Vec<String> = ('a'..='t').map(|one| one.to_string().repeat(12)).collect();
+        let long = format!(r"\s*(?:{})z", branches.join("|"));
+        assert!(passes(&long, "  bbbbbbbbbbbbz") && passes(&long, "ttttttttttttz"));
+        assert!(!passes(&long, "  bz") && !passes(&long, "uuuuuuuuuuuuz"));
     }
 
     #[test]

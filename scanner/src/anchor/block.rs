@@ -14,6 +14,12 @@ impl<T> Default for Block<T> {
     }
 }
 
+impl<T> From<Vec<T>> for Block<T> {
+    fn from(all: Vec<T>) -> Self {
+        Self(all)
+    }
+}
+
 impl<T: Copy> Block<T> {
     /// Adds a row and says where it begins.
     pub(super) fn append(&mut self, row: &[T]) -> u32 {
@@ -29,6 +35,10 @@ impl<T: Copy> Block<T> {
     /// A row that is known to be there.
     pub(super) fn row(&self, at: u32, len: usize) -> &[T] {
         &self.0[at as usize..at as usize + len]
+    }
+
+    pub(super) fn all(&self) -> &[T] {
+        &self.0
     }
 
     pub(super) fn size_bytes(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Four bytes, letters without case, are hashed to one bit of a table; where it is set, a list of
 //! the windows spelt like that is looked up. Text without windows costs the hash and the look.
+//! What surrounds a window must be of the kinds its anchor asks for ([`super::near`]).
 //!
 //! PERF: one Vectorscan database of the same rows of bytes, all places reported, 12.3 us/KiB -> this
 //! table 7.1 us/KiB, with all anchors of each row; rows of up to eight bytes 45.9 us/KiB
@@ -9,8 +10,7 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+use super::near::{Kinds, Near};
 use super::{CASE, WINDOW_BYTES};
 
 /// Bits of the table's index: 128 KiB, of which one bit in twenty is set.
@@ -24,6 +24,51 @@ const CASES: u32 = u32::from_ne_bytes([CASE; WINDOW_BYTES]);
 /// Windows found by one look at eight bytes.
 const STRIDE: usize = 4;
 
+/// Bytes taken through all steps at a time: what is between the steps stays in the nearest cache.
+const PIECE_BYTES: usize = 512;
+
+/// Windows of a piece, and room for one that is written and not kept.
+const CANDIDATES_MAX: usize = 2 * PIECE_BYTES;
+
+/// Windows that are compared at a time.
+const FOUND_MAX: usize = 512;
+
+/// A window of the text whose bit is set.
+#[derive(Clone, Copy, Default)]
+struct Candidate {
+    window: u32,
+    at: u32,
+}
+
+/// A window that was found, and its place in the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) anchor: u32,
+    pub(super) at: u32,
+}
+
+/// What lies between the steps of a scan.
+pub(super) struct Batch {
+    candidates: Box<[Candidate; CANDIDATES_MAX]>,
+    len: usize,
+    /// For each candidate the first of the spellings to compare and the one behind the last.
+    lists: Box<[[u32; 2]; CANDIDATES_MAX]>,
+    found: Box<[Found; FOUND_MAX]>,
+    kinds: Kinds,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            candidates: Box::new([Candidate::default(); CANDIDATES_MAX]),
+            len: 0,
+            lists: Box::new([[0; 2]; CANDIDATES_MAX]),
+            found: Box::new([Found::default(); FOUND_MAX]),
+            kinds: Kinds::default(),
+        }
+    }
+}
+
 /// What is looked for: spellings of windows.
 pub(super) struct Index {
     table: Box<[u64; 1 << (TABLE_BITS - 6)]>,
@@ -32,18 +77,52 @@ pub(super) struct Index {
     spellings: Box<[Spelling]>,
 }
 
-/// Four bytes of a window without case, little endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Four bytes of a window without case, little endian, and what may surround them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spelling {
     pub(super) bytes: u32,
     pub(super) anchor: u32,
+    pub(super) near: Near,
+}
+
+impl Spelling {
+    const BYTES: usize = 24;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.anchor.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.near.before.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.near.after.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let [window, anchor] = [0, 4].map(|at| std::array::from_fn(|byte| bytes[at + byte]));
+        let [before, after] = [8, 16].map(|at| std::array::from_fn(|byte| bytes[at + byte]));
+        Self {
+            bytes: u32::from_le_bytes(window),
+            anchor: u32::from_le_bytes(anchor),
+            near: Near {
+                before: u64::from_le_bytes(before),
+                after: u64::from_le_bytes(after),
+            },
+        }
+    }
+
+    /// Reads what [`Index::to_bytes`] wrote.
+    pub(super) fn all_from_bytes(bytes: &[u8]) -> Option<Vec<Self>> {
+        let (spellings, rest) = bytes.as_chunks::<{ Self::BYTES }>();
+        let read = || spellings.iter().map(Self::from_bytes).collect();
+        rest.is_empty().then(read)
+    }
 }
 
 impl Index {
     pub(super) fn new(mut spellings: Vec<Spelling>) -> Self {
         spellings.sort_unstable_by_key(|spelling| {
             let hash = hash(spelling.bytes);
-            (hash, spelling.bytes, spelling.anchor)
+            (hash, spelling.bytes, spelling.anchor, spelling.near)
         });
         spellings.dedup();
         let mut table = Box::new([0_u64; 1 << (TABLE_BITS - 6)]);
@@ -63,58 +142,123 @@ impl Index {
         }
     }
 
-    pub(super) fn spellings(&self) -> &[Spelling] {
-        &self.spellings
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let spellings = self.spellings.iter();
+        spellings.flat_map(|spelling| spelling.to_bytes()).collect()
     }
 
     pub(super) fn size_bytes(&self) -> usize {
         size_of_val(&*self.table) + size_of_val(&*self.lists) + size_of_val(&*self.spellings)
     }
 
-    /// Calls `found` with each window that may begin in this part of the text, and its place;
-    /// perhaps with some that begin right behind it. A text is continued with zeros.
-    pub(super) fn scan(&self, text: &[u8], part: Range<usize>, mut found: impl FnMut(u32, usize)) {
+    /// Calls `found` with windows that may begin in this part of the text and their places, in the
+    /// order of their places; perhaps with some that begin right behind it. A text is continued
+    /// with zeros.
+    pub(super) fn scan(
+        &self,
+        text: &[u8],
+        part: Range<usize>,
+        batch: &mut Batch,
+        mut found: impl FnMut(&[Found]),
+    ) {
         let mut at = part.start;
-        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>())
-            && at < part.end
+        while at < part.end {
+            let end = part.end.min(at + PIECE_BYTES);
+            batch.kinds.translate(text, at, end);
+            self.candidates(text, at..end, batch);
+            self.look_up(batch, &mut found);
+            at = end;
+        }
+    }
+
+    /// The windows of a piece whose bit is set.
+    fn candidates(&self, text: &[u8], piece: Range<usize>, batch: &mut Batch) {
+        let Batch {
+            candidates, len, ..
+        } = batch;
+        let mut count = 0;
+        let mut add = |window: u32, at: usize| {
+            // PERF: no branch. A processor guesses wrong half of the time here, and could not go
+            // on to the next window while the table is far away.
+            candidates[count % CANDIDATES_MAX] = Candidate {
+                window,
+                at: at as u32,
+            };
+            count += (self.bit(hash(window)) & 1) as usize;
+        };
+        let mut at = piece.start;
+        while at + STRIDE <= piece.end
+            && let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>())
         {
             let eight = u64::from_le_bytes(*eight) | u64::from(CASES) << 32 | u64::from(CASES);
-            let windows =
-                std::array::from_fn::<u32, STRIDE, _>(|lane| (eight >> (8 * lane)) as u32);
-            let mut any = 0;
-            for window in windows {
-                any |= self.bit(hash(window));
-            }
-            if any & 1 != 0 {
-                for (lane, window) in windows.into_iter().enumerate() {
-                    self.look_up(window, at + lane, &mut found);
-                }
+            for lane in 0..STRIDE {
+                add((eight >> (8 * lane)) as u32, at + lane);
             }
             at += STRIDE;
         }
-        for at in at..part.end {
+        for at in at..piece.end {
             let mut bytes = [0; WINDOW_BYTES];
             let len = WINDOW_BYTES.min(text.len() - at);
             bytes[..len].copy_from_slice(&text[at..at + len]);
-            self.look_up(u32::from_le_bytes(bytes) | CASES, at, &mut found);
+            add(u32::from_le_bytes(bytes) | CASES, at);
         }
+        *len = count;
     }
 
     fn bit(&self, hash: u32) -> u64 {
         self.table[hash as usize >> 6] >> (hash & 63)
     }
 
-    fn look_up(&self, window: u32, at: usize, found: &mut impl FnMut(u32, usize)) {
-        let hash = hash(window);
-        if self.bit(hash) & 1 == 0 {
-            return;
+    /// Compares the candidates with the windows in their lists, and what surrounds them.
+    ///
+    /// PERF: step by step for all of them. Each step reads memory that is seldom in the cache, but
+    /// what it reads does not depend on the answers of the same step, so the reads overlap. One
+    /// candidate after the other took three times as long.
+    fn look_up(&self, batch: &mut Batch, found: &mut impl FnMut(&[Found])) {
+        let Batch {
+            candidates,
+            len,
+            kinds,
+            lists,
+            found: all,
+        } = batch;
+        let candidates = &candidates[..*len];
+        for (candidate, range) in candidates.iter().zip(lists.iter_mut()) {
+            let list = list_of(hash(candidate.window));
+            *range = [self.lists[list], self.lists[list + 1]];
         }
-        let list = list_of(hash);
-        let range = self.lists[list] as usize..self.lists[list + 1] as usize;
-        for spelling in &self.spellings[range] {
-            if spelling.bytes == window {
-                found(spelling.anchor, at);
+        let mut count = 0;
+        for (candidate, [start, end]) in candidates.iter().zip(lists.iter()) {
+            for spelling in *start..*end {
+                all[count] = Found {
+                    anchor: spelling,
+                    at: candidate.at,
+                };
+                let same = self.spellings[spelling as usize].bytes == candidate.window;
+                count += usize::from(same);
+                if count == all.len() {
+                    self.compare(&mut all[..], kinds, found);
+                    count = 0;
+                }
             }
+        }
+        self.compare(&mut all[..count], kinds, found);
+    }
+
+    /// Keeps the spellings with the right surroundings and reports their anchors.
+    fn compare(&self, all: &mut [Found], kinds: &Kinds, found: &mut impl FnMut(&[Found])) {
+        let mut count = 0;
+        for at in 0..all.len() {
+            let place = all[at].at;
+            let spelling = &self.spellings[all[at].anchor as usize];
+            all[count] = Found {
+                anchor: spelling.anchor,
+                at: place,
+            };
+            count += usize::from(spelling.near.allows(kinds.around(place as usize)));
+        }
+        if count > 0 {
+            found(&all[..count]);
         }
     }
 }
@@ -136,7 +280,16 @@ mod tests {
         Spelling {
             bytes: u32::from_le_bytes(*text) | CASES,
             anchor,
+            near: Near::ANYTHING,
         }
+    }
+
+    fn all(index: &Index, text: &[u8]) -> Vec<(u32, usize)> {
+        let mut all = Vec::new();
+        index.scan(text, 0..text.len(), &mut Batch::default(), |found| {
+            all.extend(found.iter().map(|one| (one.anchor, one.at as usize)));
+        });
+        all
     }
 
     #[test]
@@ -146,24 +299,35 @@ mod tests {
             spelling(b"abcd", 9),
             spelling(b"xy  ", 1),
         ]);
-        for shift in 0..40 {
+        for shift in (0..40).chain(PIECE_BYTES - 20..PIECE_BYTES + 20) {
             let text = format!("{}aBcD{}xy", "-".repeat(shift), "+".repeat(shift / 2));
-            let mut found = Vec::new();
-            index.scan(text.as_bytes(), 0..text.len(), |anchor, at| {
-                found.push((anchor, at))
-            });
             // The text ends behind `xy`; a zero without case is a blank.
             let end = shift + 4 + shift / 2;
-            assert_eq!(found, [(7, shift), (9, shift), (1, end)], "{text}");
+            assert_eq!(
+                all(&index, text.as_bytes()),
+                [(7, shift), (9, shift), (1, end)],
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn short_texts_are_looked_at_too() {
         let index = Index::new(vec![spelling(b"a   ", 0)]);
-        let mut found = Vec::new();
-        index.scan(b"a", 0..1, |anchor, at| found.push((anchor, at)));
-        index.scan(b"", 0..0, |anchor, at| found.push((anchor, at)));
-        assert_eq!(found, [(0, 0)]);
+        assert_eq!(all(&index, b"a"), [(0, 0)]);
+        assert_eq!(all(&index, b""), []);
+    }
+
+    #[test]
+    fn more_windows_than_are_compared_at_a_time_are_all_found() {
+        let many = 3 * FOUND_MAX as u32;
+        let index = Index::new((0..many).map(|anchor| spelling(b"abcd", anchor)).collect());
+        let found = all(&index, b"-abcd-");
+        assert_eq!(
+            found,
+            (0..many).map(|anchor| (anchor, 1)).collect::<Vec<_>>()
+        );
+        let text = b"abcd".repeat(PIECE_BYTES);
+        assert_eq!(all(&index, &text).len(), PIECE_BYTES * many as usize);
     }
 }

@@ -1,7 +1,7 @@
 //! Finds most patterns without the pattern engine: by four bytes that every match contains.
 //!
 //! ```text
-//! text ─► four bytes in a table? ─► automaton forward ─► automaton back ─► place of a match, maybe
+//! text ─► four bytes in a table? ─► kinds of bytes around? ─► automata ─► place of a match, maybe
 //! ```
 //! Each of these costs little and lets little through; what comes out is searched exactly
 //! ([`crate::confirm`]). A pattern has one or more [`Anchor`]s, such that every match contains the
@@ -16,6 +16,7 @@ mod automaton;
 mod block;
 mod index;
 mod item;
+mod near;
 mod plan;
 mod set;
 #[cfg(test)]
@@ -28,8 +29,10 @@ use serde::{Deserialize, Serialize};
 
 use arena::{Arena, Back, Use};
 use automaton::Automaton;
-use index::{Index, Spelling};
+use block::Block;
+use index::{Batch, Index, Spelling};
 use item::{Item, len_max};
+use near::Near;
 pub(crate) use set::Set;
 
 /// Bytes of a window.
@@ -94,16 +97,35 @@ pub(crate) struct Anchors {
     index: Index,
     /// Number of marks.
     marks: u32,
-    /// Anchors of patterns that can only begin with the text.
-    heads: Vec<u32>,
+    heads: Heads,
 }
+
+/// A pattern that can only begin with the text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Head {
+    /// Longest text it matches: what must also end with the text is seldom long.
+    text_bytes_max: u64,
+    near: Near,
+    anchor: Anchor,
+}
+
+/// Invariant: those that match the longest texts come first.
+type Heads = Vec<Head>;
 
 /// A spelling whose `anchor` has this bit marks a place; the other bits say which mark.
 const MARK: u32 = 1 << 31;
 
-/// Where each mark was last seen. One per scanner; it may be used for one [`Anchors`] only.
+/// What is remembered of a text while it is looked at. One per scanner; it may be used for one
+/// [`Anchors`] only.
 #[derive(Default)]
-pub(crate) struct Marks {
+pub(crate) struct Memory {
+    marks: Marks,
+    batch: Batch,
+}
+
+/// Where each mark was last seen.
+#[derive(Default)]
+struct Marks {
     /// Counts the bytes of all texts, so that nothing need be cleared between them.
     last: Vec<u32>,
     /// Where the present text begins. Invariant: above all marks of texts before.
@@ -143,9 +165,9 @@ impl Marks {
 struct Kept {
     anchors: Vec<Anchor>,
     automata: Arena,
-    spellings: Vec<Spelling>,
+    spellings: Block<u8>,
     marks: u32,
-    heads: Vec<u32>,
+    heads: Heads,
 }
 
 /// Anchors being collected.
@@ -155,7 +177,7 @@ pub(crate) struct Builder {
     automata: Arena,
     spellings: Vec<Spelling>,
     marks: u32,
-    heads: Vec<u32>,
+    heads: Heads,
     rates: plan::Rates,
 }
 
@@ -208,33 +230,39 @@ impl Builder {
             for window in windows {
                 let anchor = MARK | self.marks;
                 spell(window, |bytes| {
-                    self.spellings.push(Spelling { bytes, anchor });
+                    self.spellings.push(Spelling {
+                        bytes,
+                        anchor,
+                        near: Near::ANYTHING,
+                    });
                 });
             }
             self.marks += 1;
         }
         for place in choice.places {
             let (items_before, items_from) = place.items.split_at(place.at);
-            let forward = self
-                .automata
-                .add(&Automaton::forward(items_from), Use::Forward);
-            let before = match before(items_before) {
-                Before::Automaton { bytes_max, .. } => {
-                    let automaton = Automaton::backward(items_before);
-                    if automaton.cut {
-                        Before::Far { bytes_max }
-                    } else {
-                        let index = self.automata.add(&automaton, Use::Back);
-                        Before::Automaton { index, bytes_max }
-                    }
+            let ahead = Automaton::forward(items_from);
+            let forward = self.automata.add(&ahead, Use::Forward);
+            let back = match before(items_before) {
+                Before::Here => None,
+                Before::Automaton { .. } | Before::Far { .. } => {
+                    Some(Automaton::backward(items_before))
                 }
-                other => other,
             };
+            let before = match (before(items_before), &back) {
+                (Before::Automaton { bytes_max, .. }, Some(back)) if !back.cut => {
+                    let index = self.automata.add(back, Use::Back);
+                    Before::Automaton { index, bytes_max }
+                }
+                (Before::Automaton { bytes_max, .. }, _) => Before::Far { bytes_max },
+                (other, _) => other,
+            };
+            let border = border(items_before);
             let anchor = self.anchors.len() as u32;
             self.anchors.push(Anchor {
                 pattern,
                 lead: place.lead as u8,
-                border: border(items_before),
+                border,
                 before,
                 forward,
                 back_first: place.back_first,
@@ -245,7 +273,14 @@ impl Builder {
                 }),
             });
             spell(&place.window, |bytes| {
-                self.spellings.push(Spelling { bytes, anchor });
+                let near = Near::of(bytes, place.lead, border, &ahead, back.as_ref());
+                if let Some(near) = near {
+                    self.spellings.push(Spelling {
+                        bytes,
+                        anchor,
+                        near,
+                    });
+                }
             });
         }
         true
@@ -255,21 +290,28 @@ impl Builder {
     fn add_head(&mut self, pattern: u32, hir: &Hir) {
         let mut items = Vec::new();
         item::flatten(hir, &mut items);
-        let forward = self.automata.add(&Automaton::forward(&items), Use::Forward);
-        self.heads.push(self.anchors.len() as u32);
-        self.anchors.push(Anchor {
-            pattern,
-            lead: 0,
-            border: Border::TextStart,
-            before: Before::Here,
-            forward,
-            back_first: false,
-            after: None,
+        let ahead = Automaton::forward(&items);
+        let ends = hir.properties().look_set_suffix().contains(Look::End);
+        let longest = hir.properties().maximum_len().filter(|_| ends);
+        self.heads.push(Head {
+            text_bytes_max: longest.map_or(u64::MAX, |len| len as u64),
+            near: Near::of_head(&ahead),
+            anchor: Anchor {
+                pattern,
+                lead: 0,
+                border: Border::TextStart,
+                before: Before::Here,
+                forward: self.automata.add(&ahead, Use::Forward),
+                back_first: false,
+                after: None,
+            },
         });
     }
 
     pub(crate) fn finish(mut self) -> Anchors {
         self.automata.finish();
+        self.heads
+            .sort_by_key(|head| std::cmp::Reverse(head.text_bytes_max));
         Anchors {
             anchors: self.anchors,
             automata: self.automata,
@@ -288,28 +330,36 @@ impl Anchors {
         &self,
         text: &[u8],
         part: Range<usize>,
-        marks: &mut Marks,
+        memory: &mut Memory,
         work: &mut u64,
         mut report: impl FnMut(u32, Start),
     ) {
         if part.start == 0 {
+            let begins = Near::head(text);
             for head in &self.heads {
-                self.look_at(&self.anchors[*head as usize], text, 0, work, &mut report);
+                if head.text_bytes_max < text.len() as u64 {
+                    break;
+                }
+                if head.near.allows(begins) {
+                    self.look_at(&head.anchor, text, 0, work, &mut report);
+                }
             }
         }
+        let Memory { marks, batch } = memory;
         marks.start(self.marks, text.len());
-        self.index.scan(text, part, |anchor, at| {
-            if anchor & MARK != 0 {
-                marks.set(anchor & !MARK, at);
-                return;
-            }
-            let anchor = &self.anchors[anchor as usize];
-            let at = at + usize::from(anchor.lead);
-            if anchor
-                .after
-                .is_none_or(|(mark, reach)| marks.is_near(mark, at, reach))
-            {
-                self.look_at(anchor, text, at, work, &mut report);
+        self.index.scan(text, part, batch, |found| {
+            for one in found {
+                let at = one.at as usize;
+                if one.anchor & MARK != 0 {
+                    marks.set(one.anchor & !MARK, at);
+                    continue;
+                }
+                let anchor = &self.anchors[one.anchor as usize];
+                let at = at + usize::from(anchor.lead);
+                let near = |(mark, reach)| marks.is_near(mark, at, reach);
+                if anchor.after.is_none_or(near) {
+                    self.look_at(anchor, text, at, work, &mut report);
+                }
             }
         });
         marks.finish(text.len());
@@ -364,7 +414,7 @@ impl Anchors {
         let kept = (
             &self.anchors,
             &self.automata,
-            self.index.spellings(),
+            Block::from(self.index.to_bytes()),
             self.marks,
             &self.heads,
         );
@@ -374,20 +424,24 @@ impl Anchors {
     /// Reads bytes of [`Self::to_bytes`].
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kept: Kept = postcard::from_bytes(bytes).ok()?;
+        let spellings = Spelling::all_from_bytes(kept.spellings.all())?;
         let automata = kept.automata.len();
         let good = kept.automata.is_whole()
-            && kept
-                .heads
-                .iter()
-                .all(|head| (*head as usize) < kept.anchors.len())
-            && kept.spellings.iter().all(|one| {
+            && spellings.iter().all(|one| {
                 if one.anchor & MARK != 0 {
                     one.anchor & !MARK < kept.marks
                 } else {
                     (one.anchor as usize) < kept.anchors.len()
                 }
             })
-            && kept.anchors.iter().all(|anchor| {
+            && kept
+                .heads
+                .is_sorted_by_key(|head| std::cmp::Reverse(head.text_bytes_max))
+            && (kept
+                .anchors
+                .iter()
+                .chain(kept.heads.iter().map(|head| &head.anchor)))
+            .all(|anchor| {
                 let index = match anchor.before {
                     Before::Automaton { index, .. } => index,
                     Before::Here | Before::Far { .. } => 0,
@@ -399,7 +453,7 @@ impl Anchors {
         good.then(|| Self {
             anchors: kept.anchors,
             automata: kept.automata,
-            index: Index::new(kept.spellings),
+            index: Index::new(spellings),
             marks: kept.marks,
             heads: kept.heads,
         })
@@ -525,7 +579,7 @@ mod tests {
         }
         let anchors = builder.finish();
         let kept = Anchors::from_bytes(&anchors.to_bytes()).unwrap();
-        let mut marks = [Marks::default(), Marks::default()];
+        let mut memory = [Memory::default(), Memory::default()];
         let mut matches = 0;
         for (number, (of, hir)) in searches.iter().enumerate() {
             let config = Regex::config().utf8_empty(false).nfa_size_limit(None);
@@ -539,7 +593,7 @@ mod tests {
                 anchors.scan(
                     text.as_bytes(),
                     0..text.len(),
-                    &mut marks[0],
+                    &mut memory[0],
                     &mut { u64::MAX },
                     |of, start| {
                         fresh.push((of, start));
@@ -548,7 +602,7 @@ mod tests {
                 kept.scan(
                     text.as_bytes(),
                     0..text.len(),
-                    &mut marks[1],
+                    &mut memory[1],
                     &mut { u64::MAX },
                     |of, start| {
                         read.push((of, start));
@@ -581,7 +635,7 @@ mod tests {
         anchors.scan(
             text.as_bytes(),
             0..text.len(),
-            &mut Marks::default(),
+            &mut Memory::default(),
             &mut work,
             |_, _| reports += 1,
         );

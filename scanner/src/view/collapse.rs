@@ -1,5 +1,8 @@
 //! Letters written apart (`i g n o r e`) and letters written as digits (`1gn0r3`).
 
+use std::ops::Range;
+
+use super::bytes::Bytes;
 use super::map::MappedText;
 
 /// Letters in a row that are no accident.
@@ -12,9 +15,9 @@ const GAP_BYTES_MAX: usize = 5;
 pub(super) fn collapse(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
-    while at < text.len() {
-        let starts =
-            text[at].is_ascii_alphanumeric() && (at == 0 || !text[at - 1].is_ascii_alphanumeric());
+    while let Some(found) = SINGLES.next(text, at) {
+        at = found;
+        let starts = at == 0 || !text[at - 1].is_ascii_alphanumeric();
         match starts.then(|| apart(text, at)).flatten() {
             None => at += 1,
             Some(run) => {
@@ -29,6 +32,8 @@ pub(super) fn collapse(text: &[u8], out: &mut MappedText) -> bool {
     out.copy(text, plain..text.len());
     changed
 }
+
+const SINGLES: Bytes = Bytes::of(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
 
 struct Apart {
     separator: u8,
@@ -93,32 +98,44 @@ const LEET_WORDS_MIN: usize = 2;
 
 /// Fills `out` with digits read as letters; `false` unless some words ask for it.
 pub(super) fn unleet(text: &[u8], out: &mut MappedText) -> bool {
-    let (mut at, mut plain, mut words) = (0, 0, 0);
-    while at < text.len() {
-        if !is_leet_byte(text[at]) {
-            at += 1;
-            continue;
+    // Most texts have a version or a date and no such words: they are counted before a copy is made.
+    let second = leet_words(text).nth(LEET_WORDS_MIN - 1);
+    if second.is_none() {
+        return false;
+    }
+    let mut plain = 0;
+    for range in leet_words(text) {
+        let word = &text[range.clone()];
+        out.copy(text, plain..range.start);
+        let mut letters = [0; LEET_BYTES_MAX];
+        for (index, byte) in word.iter().enumerate() {
+            let before = index.checked_sub(1).map(|index| letters[index]);
+            letters[index] = letter(*byte, before);
         }
-        let len = text[at..]
-            .iter()
-            .take_while(|byte| is_leet_byte(**byte))
-            .count();
-        let word = &text[at..at + len];
-        if is_leet_word(word) {
-            words += 1;
-            out.copy(text, plain..at);
-            let mut letters = [0; LEET_BYTES_MAX];
-            for (index, byte) in word.iter().enumerate() {
-                let before = index.checked_sub(1).map(|index| letters[index]);
-                letters[index] = letter(*byte, before);
-            }
-            out.replace(&letters[..len], at..at + len);
-            plain = at + len;
-        }
-        at += len;
+        out.replace(&letters[..word.len()], range.clone());
+        plain = range.end;
     }
     out.copy(text, plain..text.len());
-    words >= LEET_WORDS_MIN
+    true
+}
+
+/// The words in leet, in order.
+fn leet_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    const STAND_INS: Bytes = Bytes::of(b"013457@$");
+    const OTHERS: Bytes =
+        Bytes::without(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz@$");
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let stand_in = STAND_INS.next(text, at)?;
+            let before = text[at..stand_in].iter().rev();
+            let start = stand_in - before.take_while(|byte| is_leet_byte(**byte)).count();
+            at = OTHERS.next(text, stand_in).unwrap_or(text.len());
+            if is_leet_word(&text[start..at]) {
+                return Some(start..at);
+            }
+        }
+    })
 }
 
 fn is_leet_byte(byte: u8) -> bool {

@@ -6,6 +6,8 @@
 use std::io::Read;
 use std::ops::Range;
 
+use super::bytes::Bytes;
+
 /// Shortest run opened as base64.
 const BASE64_BYTES_MIN: usize = 16;
 
@@ -32,40 +34,47 @@ pub(super) struct Found {
 
 /// Finds the next encoded stretch at or after `at` that reads as text; its text is in `out`.
 pub(super) fn next(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
-    while at < text.len() {
-        let byte = text[at];
-        let starts = at == 0 || !is_token(text[at - 1]);
-        if byte == b'<'
-            && text.get(at + 1) == Some(&b'~')
-            && let Some(found) = ascii85(text, at, out)
-        {
-            return Some(found);
-        }
-        if !starts || !is_token(byte) {
+    // Not in the middle of a run.
+    if at > 0 && is_token(text[at - 1]) {
+        at = NO_TOKEN.next(text, at)?;
+    }
+    while let Some(start) = BEGINNINGS.next(text, at) {
+        at = start;
+        if text[at] == b'<' {
+            if text.get(at + 1) == Some(&b'~')
+                && let Some(found) = ascii85(text, at, out)
+            {
+                return Some(found);
+            }
             at += 1;
             continue;
         }
-        if byte.is_ascii_hexdigit()
+        let end = NO_TOKEN.next(text, at).unwrap_or(text.len());
+        if text[at].is_ascii_hexdigit()
             && let Some(found) = codes(text, at, out)
         {
             return Some(found);
         }
-        let range = run(text, at);
-        if let Some(found) = open_run(text, range.clone(), out) {
+        if end - at >= SHORT_RUN_BYTES
+            && let Some(found) = open_run(text, run(text, at), out)
+        {
             return Some(found);
         }
-        at = at
-            + text[at..]
-                .iter()
-                .take_while(|byte| is_token(**byte))
-                .count()
-                .max(1);
+        at = end;
     }
     None
 }
 
+/// No run whose first line is shorter is opened: it may end with two signs more.
+const SHORT_RUN_BYTES: usize = BASE64_BYTES_MIN - 2;
+
+const BEGINNINGS: Bytes =
+    Bytes::of(b"<+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+const NO_TOKEN: Bytes =
+    Bytes::without(b"+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+    !NO_TOKEN.contains(byte)
 }
 
 /// A run of token characters, continued over line breaks of wrapped text.
@@ -263,6 +272,8 @@ enum Radix {
 /// Character codes in a list: `49 67 6e`, `0x49, 0x67`, `73 103 110`, `01001001 01100111`.
 fn codes(text: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Found> {
     let first = code_at(text, start)?;
+    // Most are words: what follows must be a code as well.
+    code_at(text, first.end + gap(text, first.end)?)?;
     let binary = first.digits.len() == 8
         && first
             .digits
@@ -283,14 +294,7 @@ fn codes(text: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Found> {
                 };
                 out.push(value);
                 end = code.end;
-                let gap = text[end..]
-                    .iter()
-                    .take(3)
-                    .take_while(|byte| matches!(byte, b' ' | b',' | b':' | b';' | b'\n' | b'-'))
-                    .count();
-                if gap == 0 {
-                    break;
-                }
+                let Some(gap) = gap(text, end) else { break };
                 at = end + gap;
             }
             out.len() >= CODES_MIN && out.iter().any(u8::is_ascii_alphabetic)
@@ -300,6 +304,16 @@ fn codes(text: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Found> {
             ..found
         })
     })
+}
+
+/// Bytes between two codes.
+fn gap(text: &[u8], at: usize) -> Option<usize> {
+    let gap = text[at..]
+        .iter()
+        .take(3)
+        .take_while(|byte| matches!(byte, b' ' | b',' | b':' | b';' | b'\n' | b'-'))
+        .count();
+    (gap > 0).then_some(gap)
 }
 
 struct Code<'a> {

@@ -13,7 +13,7 @@ pub(super) struct Evidence {
     pub(super) encoded: bool,
     /// Single characters with separators between them.
     pub(super) spaced: bool,
-    /// Digits or signs that could be letters.
+    /// Digits or signs beside letters that could be letters too.
     pub(super) leet: bool,
 }
 
@@ -25,6 +25,7 @@ const SINGLE: u16 = 16;
 const SEPARATOR: u16 = 32;
 const LEET: u16 = 64;
 const DIGIT: u16 = 128;
+const LETTER: u16 = 256;
 
 const CLASSES: [u16; 256] = {
     let mut table = [0; 256];
@@ -59,6 +60,9 @@ const CLASSES: [u16; 256] = {
         if byte.is_ascii_digit() {
             class |= DIGIT;
         }
+        if byte.is_ascii_alphabetic() {
+            class |= LETTER;
+        }
         table[at] = class;
         at += 1;
     }
@@ -67,6 +71,15 @@ const CLASSES: [u16; 256] = {
 
 const GROUP: usize = 4;
 
+/// Letters beside digits or signs before a text is looked at that way.
+const LEET_PAIRS_MIN: u32 = 2;
+
+/// The bits of [`LEET`] or [`LETTER`] where one stands beside the other.
+const fn leet_pair(one: u16, two: u16) -> u16 {
+    const APART: u32 = LETTER.trailing_zeros() - LEET.trailing_zeros();
+    (one & two >> APART | one >> APART & two) & LEET
+}
+
 pub(super) fn gather(text: &[u8]) -> Evidence {
     let mut seen = 0;
     // Groups in a row that are wholly of an encoding, or wholly letter-separator pairs. A run of
@@ -74,10 +87,14 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
     let (mut token_groups, mut tokens) = (0_u32, false);
     let (mut spaced_groups, mut spaced) = (0_u32, false);
     let mut digit_groups = 0_u32;
+    let (mut leet_pairs, mut last) = (0_u32, 0);
     let (groups, rest) = text.as_chunks::<GROUP>();
     for group in groups {
         let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
         seen |= a | b | c | d;
+        let pairs = leet_pair(last, a) | leet_pair(a, b) | leet_pair(b, c) | leet_pair(c, d);
+        leet_pairs += u32::from(pairs / LEET);
+        last = d;
         let all = a & b & c & d;
         token_groups = if all & TOKEN != 0 {
             token_groups + 1
@@ -92,9 +109,12 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
         spaced |= spaced_groups >= 2;
         digit_groups += u32::from((a | b | c | d) & DIGIT != 0 && (a & b & c & d) & TOKEN == 0);
     }
-    seen |= rest
-        .iter()
-        .fold(0, |seen, byte| seen | CLASSES[usize::from(*byte)]);
+    for byte in rest {
+        let class = CLASSES[usize::from(*byte)];
+        seen |= class;
+        leet_pairs += u32::from(leet_pair(last, class) / LEET);
+        last = class;
+    }
     Evidence {
         high: seen & HIGH != 0,
         escapes: seen & ESCAPE != 0,
@@ -103,7 +123,7 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
             || digit_groups >= 8
             || (seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some()),
         spaced,
-        leet: seen & LEET != 0,
+        leet: leet_pairs >= LEET_PAIRS_MIN,
     }
 }
 
@@ -122,6 +142,16 @@ mod tests {
         for shift in 0..8 {
             let text = format!("{}{} x", " ".repeat(shift), "aB3/".repeat(4));
             assert!(gather(text.as_bytes()).encoded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn digits_among_letters_are_seen_wherever_they_are() {
+        for shift in 0..8 {
+            let shift = "x".repeat(shift);
+            assert!(gather(format!("{shift} pr3vious r0w").as_bytes()).leet);
+            assert!(gather(format!("{shift} a11 b0").as_bytes()).leet);
+            assert!(!gather(format!("{shift} on 2024-10-31 at 10:45 for $300").as_bytes()).leet);
         }
     }
 

@@ -9,6 +9,7 @@
 //! the original bytes. Views, their bytes and their nesting are bounded; a bound that keeps
 //! something from being looked at is reported.
 
+mod bytes;
 mod collapse;
 mod decode;
 mod evidence;

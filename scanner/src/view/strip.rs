@@ -1,5 +1,6 @@
 //! Markup taken out of the middle of text: tags, comments, emphasis.
 
+use super::bytes::Bytes;
 use super::map::MappedText;
 
 /// Longest tag taken out.
@@ -32,11 +33,15 @@ const BLOCK_TAGS: &[&[u8]] = &[
     b"blockquote",
 ];
 
+/// What markup begins with.
+const MARKS: Bytes = Bytes::of(b"<*`~_");
+
 /// Fills `out`; `false` if nothing was taken out of text.
 pub(super) fn strip(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
-    while at < text.len() {
+    while let Some(found) = MARKS.next(text, at) {
+        at = found;
         let taken = match text[at] {
             b'<' => tag(&text[at..]),
             b'*' | b'`' | b'~' => emphasis(text, at),
@@ -54,7 +59,9 @@ pub(super) fn strip(text: &[u8], out: &mut MappedText) -> bool {
             }
         }
     }
-    out.copy(text, plain..text.len());
+    if changed {
+        out.copy(text, plain..text.len());
+    }
     changed
 }
 
@@ -123,8 +130,9 @@ mod tests {
 
     fn stripped(text: &str) -> String {
         let mut out = MappedText::default();
-        strip(text.as_bytes(), &mut out);
-        String::from_utf8_lossy(&out.bytes).into_owned()
+        let changed = strip(text.as_bytes(), &mut out);
+        let out = changed.then(|| String::from_utf8_lossy(&out.bytes).into_owned());
+        out.unwrap_or_else(|| text.to_owned())
     }
 
     #[test]

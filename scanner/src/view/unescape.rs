@@ -1,5 +1,6 @@
 //! Escapes undone in place: JSON and source code, HTML, URLs, forms, mail, joined literals.
 
+use super::bytes::Bytes;
 use super::map::MappedText;
 
 /// Fills `out`; `false` if nothing changed.
@@ -10,7 +11,13 @@ pub(super) fn unescape(text: &[u8], out: &mut MappedText) -> bool {
     }
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
-    while at < text.len() {
+    let begins = if styles.quoted_printable || styles.form || styles.joined {
+        &ALL_BEGINNINGS
+    } else {
+        &BEGINNINGS
+    };
+    while let Some(found) = begins.next(text, at) {
+        at = found;
         let rest = &text[at..];
         let undone = match rest[0] {
             b'\\' => backslash(rest),
@@ -32,9 +39,15 @@ pub(super) fn unescape(text: &[u8], out: &mut MappedText) -> bool {
             }
         }
     }
-    out.copy(text, plain..text.len());
+    if changed {
+        out.copy(text, plain..text.len());
+    }
     changed
 }
+
+/// What escapes begin with: those that always count, and with them those that [`Styles`] are about.
+const BEGINNINGS: Bytes = Bytes::of(b"\\&%");
+const ALL_BEGINNINGS: Bytes = Bytes::of(b"\\&%=+\"'`");
 
 /// Spellings that only count when the text shows them more than by chance.
 struct Styles {
@@ -46,15 +59,16 @@ struct Styles {
 
 impl Styles {
     fn of(text: &[u8]) -> Self {
+        const SIGNS: Bytes = Bytes::of(b"\\&%=+");
         let hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
         let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let (mut any, mut quoted, mut soft, mut plus, mut joined) = (false, 0, 0, 0, false);
-        let (mut spaces, mut fields) = (0, 0);
-        for (at, byte) in text.iter().enumerate() {
-            match byte {
+        let (mut any, mut quoted, mut soft, mut plus, mut joined) = (false, 0, 0, 0_usize, false);
+        let (mut fields, mut at) = (0, 0);
+        while let Some(found) = SIGNS.next(text, at) {
+            at = found;
+            match text[at] {
                 b'\\' | b'&' => any = true,
                 b'%' => any |= hex(text.get(at + 1)) || text.get(at + 1) == Some(&b'u'),
-                b' ' => spaces += 1,
                 b'=' => {
                     let upper = |byte: Option<&u8>| {
                         byte.is_some_and(|byte| {
@@ -70,15 +84,17 @@ impl Styles {
                 }
                 b'+' => {
                     plus +=
-                        u32::from(at > 0 && letter(text.get(at - 1)) && letter(text.get(at + 1)));
+                        usize::from(at > 0 && letter(text.get(at - 1)) && letter(text.get(at + 1)));
                     joined |= is_join(text, at);
                 }
                 _ => {}
             }
+            at += 1;
         }
+        let spaces = || memchr::memchr_iter(b' ', text).count();
         let quoted_printable = quoted >= 3 || soft >= 1;
         // Without a field it may be base64, which has a plus of its own.
-        let form = plus >= 2 && plus > spaces && fields > 0;
+        let form = plus >= 2 && fields > 0 && plus > spaces();
         Self {
             any: any || quoted_printable || form || joined,
             quoted_printable,
