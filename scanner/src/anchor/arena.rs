@@ -6,17 +6,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::automaton::{ACCEPT, Automaton, BYTES_MAX, START};
+use super::automaton::{Automaton, BYTES_MAX, DEAD};
 use super::block::Block;
-
-/// What an automaton is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Use {
-    /// To say whether a text may match from a place on.
-    Forward,
-    /// To say where a text that ends at a place may begin to match.
-    Back,
-}
+use super::minimal::Minimal;
 
 /// An answer about a text before a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,22 +19,24 @@ pub(super) enum Back {
     Farther,
 }
 
-/// Where the parts of an automaton lie; see [`Automaton`] for what they mean.
+/// Where the parts of an automaton lie: in a table, or as positions if it has too many states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Packed {
     /// 256 bytes of the block of bytes.
     class_of: u32,
-    classes: u16,
-    /// Rows of `classes` bytes; none if there are too many states.
+    /// Rows of `classes` bytes of the block of bytes, one for each state.
     table: u32,
     states: u16,
-    /// Words of the block of words: one for each class, then one for each position. Left out if
-    /// the table says all that is asked.
-    masks: u32,
-    positions: u16,
-    first: u128,
-    accept: u128,
+    classes: u16,
+    start: u8,
+    /// The last accepting state; the first one follows the dead one.
+    accept_max: u8,
+    /// Passes everything.
     empty: bool,
+    /// Of the block of words: where it begins, where it ends, what each class reaches, and what
+    /// follows each position. None if there is a table.
+    words: u32,
+    positions: u16,
     bytes_max: Option<u32>,
 }
 
@@ -64,30 +58,108 @@ struct Known {
 }
 
 impl Arena {
-    /// Packs an automaton; the same one twice takes no more memory.
-    pub(super) fn add(&mut self, automaton: &Automaton, purpose: Use) -> u32 {
+    /// Packs the automata of one pattern, in this order: they share what they can, and the same
+    /// one twice takes no more memory.
+    pub(super) fn add(&mut self, automata: &[&Automaton]) -> Vec<u32> {
+        let mut added = vec![0; automata.len()];
+        let mut tables = Vec::new();
+        for (at, automaton) in automata.iter().enumerate() {
+            if automaton.table.is_empty() {
+                added[at] = self.add_positions(automaton);
+            } else {
+                tables.push(at);
+            }
+        }
+        self.add_tables(automata, &tables, None, &mut added);
+        added
+    }
+
+    /// Those at these places, in one table if that is smaller than two. `merged` is that table, if
+    /// it was made already.
+    fn add_tables(
+        &mut self,
+        automata: &[&Automaton],
+        places: &[usize],
+        merged: Option<Minimal>,
+        added: &mut [u32],
+    ) {
+        if places.is_empty() {
+            return;
+        }
+        let merge = |places: &[usize]| Minimal::of(places.iter().map(|at| automata[*at]));
+        let whole = merged.or_else(|| merge(places));
+        let (left, right) = places.split_at(places.len() / 2);
+        if places.len() == 1 {
+            let whole = whole.expect("the table of one automaton becomes no larger");
+            return self.add_table(automata, places, &whole, added);
+        }
+        let (one, two) = (merge(left), merge(right));
+        let bytes = |one: &Option<Minimal>| one.as_ref().map(Minimal::bytes);
+        let parts = bytes(&one).zip(bytes(&two)).map(|(one, two)| one + two);
+        match whole {
+            Some(whole) if parts.is_none_or(|parts| whole.bytes() <= parts) => {
+                self.add_table(automata, places, &whole, added);
+            }
+            _ => {
+                self.add_tables(automata, left, one, added);
+                self.add_tables(automata, right, two, added);
+            }
+        }
+    }
+
+    fn add_table(
+        &mut self,
+        automata: &[&Automaton],
+        places: &[usize],
+        table: &Minimal,
+        added: &mut [u32],
+    ) {
+        let shared = Packed {
+            class_of: self.bytes(&table.class_of),
+            table: self.bytes(&table.table),
+            states: table.states as u16,
+            classes: table.classes as u16,
+            start: 0,
+            accept_max: table.accept_max,
+            empty: false,
+            words: 0,
+            positions: 0,
+            bytes_max: None,
+        };
+        for (at, start) in places.iter().zip(&table.starts) {
+            added[*at] = self.push(Packed {
+                start: *start,
+                bytes_max: automata[*at].bytes_max,
+                ..shared
+            });
+        }
+    }
+
+    fn add_positions(&mut self, automaton: &Automaton) -> u32 {
         let Automaton {
-            class_of,
+            first,
+            accept,
             reach,
             follow,
-            table,
             ..
         } = automaton;
-        // Where a match begins is not in the table.
-        let needs_masks = purpose == Use::Back || table.is_empty();
-        let masks: Vec<u128> = reach.iter().chain(follow).copied().collect();
+        let words = [first, accept].into_iter().chain(reach).chain(follow);
         let packed = Packed {
-            class_of: self.bytes(class_of),
+            class_of: self.bytes(&automaton.class_of),
+            table: 0,
+            states: 0,
             classes: reach.len() as u16,
-            table: self.bytes(table),
-            states: (table.len() / reach.len()) as u16,
-            masks: if needs_masks { self.words(masks) } else { 0 },
-            positions: if needs_masks { follow.len() as u16 } else { 0 },
-            first: automaton.first,
-            accept: automaton.accept,
+            start: 0,
+            accept_max: 0,
             empty: automaton.empty,
+            words: self.words(words.copied().collect()),
+            positions: follow.len() as u16,
             bytes_max: automaton.bytes_max,
         };
+        self.push(packed)
+    }
+
+    fn push(&mut self, packed: Packed) -> u32 {
         let Self {
             automata, known, ..
         } = self;
@@ -134,23 +206,23 @@ impl Arena {
     fn fits(&self, one: &Packed) -> Option<()> {
         let class_of = self.bytes.get(one.class_of, 256)?;
         let classes = usize::from(one.classes);
-        let table = self
-            .bytes
-            .get(one.table, usize::from(one.states) * classes)?;
-        let good = class_of.iter().all(|class| u16::from(*class) < one.classes)
-            && (table.is_empty() || one.states > u16::from(START))
-            && table.iter().all(|state| u16::from(*state) < one.states);
-        if one.positions > 0 {
+        let mut good = class_of.iter().all(|class| u16::from(*class) < one.classes);
+        if one.states == 0 {
             let positions = u32::from(one.positions);
-            let masks = self.words.get(one.masks, classes + positions as usize)?;
-            let all = 1_u128
-                .checked_shl(positions)
-                .map_or(u128::MAX, |bit| bit - 1);
-            if masks[..classes].iter().any(|reach| reach & !all != 0) {
-                return None;
-            }
+            let words = self
+                .words
+                .get(one.words, 2 + classes + positions as usize)?;
+            let none = u128::MAX.checked_shl(positions).unwrap_or(0);
+            // What is reached, and what may be at the beginning or the end.
+            good &= words[..2 + classes].iter().all(|set| set & none == 0);
+        } else {
+            let table = self
+                .bytes
+                .get(one.table, usize::from(one.states) * classes)?;
+            good &= u16::from(one.start) < one.states;
+            good &= table.iter().all(|state| u16::from(*state) < one.states);
         }
-        (good && (one.positions > 0 || one.states > 0 || one.empty)).then_some(())
+        good.then_some(())
     }
 
     /// Whether the text may match from `at` on. Takes the bytes it looked at from `work`.
@@ -191,21 +263,40 @@ impl Arena {
         if one.empty {
             start(at);
         }
-        let masks = Masks::of(self, one);
         let limit = one.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let mut live = one.first;
-        for (seen, byte) in text[..at].iter().rev().take(limit).enumerate() {
-            live &= masks.reach(*byte);
-            *work = work.saturating_sub(1);
-            if live == 0 {
-                return Back::Known;
+        let bytes = text[..at].iter().rev().take(limit);
+        let mut alive = true;
+        let mut seen = 0;
+        let mut each = |lives: bool, accepts: bool| {
+            alive = lives;
+            seen += 1;
+            if accepts {
+                start(at - seen);
             }
-            if live & one.accept != 0 {
-                start(at - seen - 1);
+            lives
+        };
+        if one.states == 0 {
+            let masks = Masks::of(self, one);
+            let mut live = masks.first;
+            for byte in bytes {
+                live &= masks.reach(*byte);
+                if !each(live != 0, live & masks.accept != 0) {
+                    break;
+                }
+                live = masks.step(live);
             }
-            live = masks.step(live);
+        } else {
+            let table = Table::of(self, one);
+            let mut state = one.start;
+            for byte in bytes {
+                state = table.next(state, *byte);
+                if !each(state != DEAD, state != DEAD && state <= one.accept_max) {
+                    break;
+                }
+            }
         }
-        if live != 0 && at > limit && one.bytes_max.is_none() {
+        *work = work.saturating_sub(seen as u64);
+        if alive && at > limit && one.bytes_max.is_none() {
             Back::Farther
         } else {
             Back::Known
@@ -218,35 +309,60 @@ impl Arena {
         let mut seen = 0;
         if one.states == 0 {
             let masks = Masks::of(self, one);
-            let mut live = one.first;
+            let mut live = masks.first;
             for byte in bytes {
                 seen += 1;
                 live &= masks.reach(*byte);
-                if live & one.accept != 0 || live == 0 {
+                if live & masks.accept != 0 || live == 0 {
                     return (Some(live != 0), seen);
                 }
                 live = masks.step(live);
             }
             return (None, seen);
         }
-        let classes = usize::from(one.classes);
-        let class_of = self.bytes.row(one.class_of, 256);
-        let table = self.bytes.row(one.table, usize::from(one.states) * classes);
-        let mut state = START;
+        let table = Table::of(self, one);
+        let mut state = one.start;
         for byte in bytes {
             seen += 1;
-            state = table[usize::from(state) * classes + usize::from(class_of[usize::from(*byte)])];
-            if state < START {
-                return (Some(state == ACCEPT), seen);
+            state = table.next(state, *byte);
+            if state <= one.accept_max {
+                return (Some(state != DEAD), seen);
             }
         }
         (None, seen)
     }
 }
 
+/// One automaton as a table.
+struct Table<'a> {
+    class_of: &'a [u8],
+    rows: &'a [u8],
+    classes: usize,
+}
+
+impl<'a> Table<'a> {
+    fn of(arena: &'a Arena, one: &Packed) -> Self {
+        let classes = usize::from(one.classes);
+        Self {
+            class_of: arena.bytes.row(one.class_of, 256),
+            rows: arena
+                .bytes
+                .row(one.table, usize::from(one.states) * classes),
+            classes,
+        }
+    }
+
+    fn next(&self, state: u8, byte: u8) -> u8 {
+        let class = self.class_of[usize::from(byte)];
+        self.rows[usize::from(state) * self.classes + usize::from(class)]
+    }
+}
+
 /// The positions of one automaton.
 struct Masks<'a> {
     class_of: &'a [u8],
+    first: u128,
+    accept: u128,
     reach: &'a [u128],
     follow: &'a [u128],
 }
@@ -254,12 +370,13 @@ struct Masks<'a> {
 impl<'a> Masks<'a> {
     fn of(arena: &'a Arena, one: &Packed) -> Self {
         let classes = usize::from(one.classes);
-        let masks = arena
-            .words
-            .row(one.masks, classes + usize::from(one.positions));
-        let (reach, follow) = masks.split_at(classes);
+        let len = 2 + classes + usize::from(one.positions);
+        let (ends, sets) = arena.words.row(one.words, len).split_at(2);
+        let (reach, follow) = sets.split_at(classes);
         Self {
             class_of: arena.bytes.row(one.class_of, 256),
+            first: ends[0],
+            accept: ends[1],
             reach,
             follow,
         }

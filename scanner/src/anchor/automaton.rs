@@ -26,12 +26,23 @@ const COUNTED_MAX: u32 = 16;
 const GROUP_POSITIONS_MAX: usize = 64;
 const SHORT_GROUP_POSITIONS_MAX: usize = 20;
 
-/// States of a table.
-pub(super) const DEAD: u8 = 0;
-pub(super) const ACCEPT: u8 = 1;
-pub(super) const START: u8 = 2;
+/// States of a table; more are not made.
+const STATES_MAX: usize = 256;
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// States of a table. There may be more accepting ones.
+pub(super) const DEAD: u8 = 0;
+pub(super) const START: u8 = 1;
+
+/// What an automaton is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To say whether a text may match from a place on.
+    Forward,
+    /// To say where a text that ends at a place may begin to match.
+    Back,
+}
+
+#[derive(Debug)]
 pub(super) struct Automaton {
     /// For each byte its class.
     pub(super) class_of: Vec<u8>,
@@ -39,9 +50,11 @@ pub(super) struct Automaton {
     pub(super) reach: Vec<u128>,
     /// For each position those that may follow.
     pub(super) follow: Vec<u128>,
-    /// The same as a table, if it is small: for each state and class the next state. States are
-    /// sets of positions; [`DEAD`] and [`ACCEPT`] are the last ones entered.
+    /// The same as a table, if it is small: for each state and class the next state.
     pub(super) table: Vec<u8>,
+    /// For each state whether a match ends with the byte that led there. Reading forward, the first
+    /// such byte answers and nothing follows it.
+    pub(super) accepting: Vec<bool>,
     pub(super) first: u128,
     pub(super) accept: u128,
     /// Passes everything.
@@ -55,18 +68,18 @@ pub(super) struct Automaton {
 impl Automaton {
     /// Reads from the first item on.
     pub(super) fn forward(items: &[Item<'_>]) -> Self {
-        Self::new(items, false)
+        Self::new(items, Way::Forward)
     }
 
     /// Reads from the last item back.
     pub(super) fn backward(items: &[Item<'_>]) -> Self {
-        Self::new(items, true)
+        Self::new(items, Way::Back)
     }
 
-    fn new(items: &[Item<'_>], backward: bool) -> Self {
+    fn new(items: &[Item<'_>], way: Way) -> Self {
         let build = |group_positions_max| {
             let mut builder = Builder {
-                backward,
+                backward: way == Way::Back,
                 group_positions_max,
                 positions_max: POSITIONS_MAX,
                 ..Builder::default()
@@ -97,6 +110,7 @@ impl Automaton {
             class_of,
             reach,
             table: Vec::new(),
+            accepting: Vec::new(),
             follow: builder.follow,
             first: part.first,
             accept: part.last,
@@ -106,46 +120,44 @@ impl Automaton {
                 .filter(|len| *len < BYTES_MAX)
                 .map(|len| len as u32),
         };
-        automaton.tabulate();
+        automaton.tabulate(way);
         automaton
     }
 
     /// Makes the table, unless it has too many states.
-    fn tabulate(&mut self) {
+    fn tabulate(&mut self, way: Way) {
         if self.empty {
             return;
         }
-        // The two last states have rows too, never read.
-        let mut states = vec![0, 0, self.first];
-        let mut known = HashMap::from([(self.first, START)]);
-        let mut table = vec![DEAD; 2 * self.reach.len()];
-        let mut at = usize::from(START);
-        while let Some(live) = states.get(at).copied() {
+        // A state is the positions that may take the next byte, and whether a match has ended.
+        let mut states = vec![(0, false), (self.first, false)];
+        let mut known = HashMap::from([(states[0], DEAD), (states[1], START)]);
+        let mut table = Vec::new();
+        let mut at = 0;
+        while let Some((live, _)) = states.get(at).copied() {
             for reach in &self.reach {
-                let live = live & reach;
-                let next = if live == 0 {
-                    DEAD
-                } else if live & self.accept != 0 {
-                    ACCEPT
+                let taken = live & reach;
+                let accepted = taken & self.accept != 0;
+                let next = if accepted && way == Way::Forward {
+                    0
                 } else {
-                    let next = self.step(live);
-                    match known.get(&next) {
-                        Some(state) => *state,
-                        None => {
-                            let Ok(state) = u8::try_from(states.len()) else {
-                                return;
-                            };
-                            states.push(next);
-                            known.insert(next, state);
-                            state
-                        }
-                    }
+                    self.step(taken)
                 };
-                table.push(next);
+                let count = states.len();
+                let state = *known.entry((next, accepted)).or_insert_with(|| {
+                    states.push((next, accepted));
+                    // Not kept if there are too many.
+                    count as u8
+                });
+                if states.len() > STATES_MAX {
+                    return;
+                }
+                table.push(state);
             }
             at += 1;
         }
         self.table = table;
+        self.accepting = states.into_iter().map(|(_, accepted)| accepted).collect();
     }
 
     pub(super) fn step(&self, live: u128) -> u128 {
@@ -442,7 +454,7 @@ fn bytes_in(hir: &Hir, set: &mut Set) {
 mod tests {
     use oktsec_rules::Expression;
 
-    use super::super::arena::{Arena, Back, Use};
+    use super::super::arena::{Arena, Back};
     use super::*;
 
     fn with(expression: &str, check: impl FnOnce(&[Item<'_>])) {
@@ -457,7 +469,7 @@ mod tests {
         with(expression, |items| {
             let mut work = u64::MAX;
             let mut arena = Arena::default();
-            let at = arena.add(&Automaton::forward(items), Use::Forward);
+            let at = arena.add(&[&Automaton::forward(items)])[0];
             passes = arena.matches_from(at, text.as_bytes(), 0, &mut work);
         });
         passes
@@ -468,7 +480,7 @@ mod tests {
         with(expression, |items| {
             let mut work = u64::MAX;
             let mut arena = Arena::default();
-            let at = arena.add(&Automaton::backward(items), Use::Back);
+            let at = arena.add(&[&Automaton::backward(items)])[0];
             back = arena.starts_before(at, text.as_bytes(), text.len(), &mut work, |start| {
                 starts.push(start);
             });

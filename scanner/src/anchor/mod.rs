@@ -16,6 +16,7 @@ mod automaton;
 mod block;
 mod index;
 mod item;
+mod minimal;
 mod near;
 mod plan;
 mod set;
@@ -27,7 +28,7 @@ use std::ops::Range;
 use regex_syntax::hir::{Hir, Look};
 use serde::{Deserialize, Serialize};
 
-use arena::{Arena, Back, Use};
+use arena::{Arena, Back};
 use automaton::Automaton;
 use block::Block;
 use index::{Batch, Index, Spelling};
@@ -239,24 +240,29 @@ impl Builder {
             }
             self.marks += 1;
         }
-        for place in choice.places {
+        let around = |place: &plan::Place<'_>| {
             let (items_before, items_from) = place.items.split_at(place.at);
-            let ahead = Automaton::forward(items_from);
-            let forward = self.automata.add(&ahead, Use::Forward);
-            let back = match before(items_before) {
-                Before::Here => None,
-                Before::Automaton { .. } | Before::Far { .. } => {
-                    Some(Automaton::backward(items_before))
-                }
+            let behind = Automaton::backward(items_before);
+            let before = match before(items_before) {
+                Before::Automaton { bytes_max, .. } if behind.cut => Before::Far { bytes_max },
+                other => other,
             };
-            let before = match (before(items_before), &back) {
-                (Before::Automaton { bytes_max, .. }, Some(back)) if !back.cut => {
-                    let index = self.automata.add(back, Use::Back);
-                    Before::Automaton { index, bytes_max }
-                }
-                (Before::Automaton { bytes_max, .. }, _) => Before::Far { bytes_max },
-                (other, _) => other,
-            };
+            (Automaton::forward(items_from), behind, before)
+        };
+        let around: Vec<_> = choice.places.iter().map(around).collect();
+        let ahead: Vec<&Automaton> = around.iter().map(|(ahead, ..)| ahead).collect();
+        let behind = around.iter().filter_map(|(_, behind, before)| {
+            matches!(before, Before::Automaton { .. }).then_some(behind)
+        });
+        let forward = self.automata.add(&ahead);
+        let mut back = self.automata.add(&behind.collect::<Vec<_>>()).into_iter();
+        for (at, (place, (ahead, behind, mut before))) in
+            choice.places.iter().zip(around).enumerate()
+        {
+            if let Before::Automaton { index, .. } = &mut before {
+                *index = back.next().expect("one was added for each of these");
+            }
+            let items_before = &place.items[..place.at];
             let border = border(items_before);
             let anchor = self.anchors.len() as u32;
             self.anchors.push(Anchor {
@@ -264,7 +270,7 @@ impl Builder {
                 lead: place.lead as u8,
                 border,
                 before,
-                forward,
+                forward: forward[at],
                 back_first: place.back_first,
                 after: place.after.map(|after| {
                     // From the mark's first byte to ours is no more than what lies before us.
@@ -273,7 +279,7 @@ impl Builder {
                 }),
             });
             spell(&place.window, |bytes| {
-                let near = Near::of(bytes, place.lead, border, &ahead, back.as_ref());
+                let near = Near::of(bytes, place.lead, border, &ahead, &behind);
                 if let Some(near) = near {
                     self.spellings.push(Spelling {
                         bytes,
@@ -301,7 +307,7 @@ impl Builder {
                 lead: 0,
                 border: Border::TextStart,
                 before: Before::Here,
-                forward: self.automata.add(&ahead, Use::Forward),
+                forward: self.automata.add(&[&ahead])[0],
                 back_first: false,
                 after: None,
             },

@@ -47,14 +47,11 @@ impl Near {
         lead: usize,
         border: super::Border,
         forward: &Automaton,
-        back: Option<&Automaton>,
+        back: &Automaton,
     ) -> Option<Self> {
         let bytes = window.to_le_bytes();
         let after = walk(forward, bytes[lead..].iter().copied())?;
-        let mut before = match back {
-            Some(back) => walk(back, bytes[..lead].iter().rev().copied())?,
-            None => [ANY; NEAR_BYTES],
-        };
+        let mut before = walk(back, bytes[..lead].iter().rev().copied())?;
         if lead == 0 {
             before[0] &= border.kinds(bytes[0]);
         }

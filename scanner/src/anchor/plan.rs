@@ -15,17 +15,10 @@ use std::rc::Rc;
 use regex_syntax::hir::Hir;
 
 use super::WINDOW_BYTES;
-use super::automaton;
+use super::automaton::{self, Way};
 use super::item::{Item, first, flatten, last, len_max, splice};
 use super::set::Set;
 use crate::rarity;
-
-/// The way an automaton goes.
-#[derive(Clone, Copy)]
-enum Way {
-    Forward,
-    Back,
-}
 
 /// Spellings of one window, letters in either case counted once.
 const SPELLINGS_MAX: usize = 1024;

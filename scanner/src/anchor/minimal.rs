@@ -1,0 +1,173 @@
+//! One table for several automata: states that answer alike are one state.
+//!
+//! A pattern is found by dozens of windows, and what follows them is much the same. Tables of their
+//! own took 16 MB for a thousand rules.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::automaton::{Automaton, DEAD, START};
+
+/// States of a table: their number is one byte.
+const STATES_MAX: usize = 256;
+
+/// The automata of one table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Minimal {
+    /// For each byte its class.
+    pub(super) class_of: Vec<u8>,
+    pub(super) classes: usize,
+    /// For each state and class the next state. [`DEAD`] comes first, then accepting states.
+    pub(super) table: Vec<u8>,
+    pub(super) states: usize,
+    /// The last accepting state.
+    pub(super) accept_max: u8,
+    /// Where each automaton begins.
+    pub(super) starts: Vec<u8>,
+}
+
+impl Minimal {
+    pub(super) fn bytes(&self) -> usize {
+        self.table.len() + self.class_of.len()
+    }
+
+    /// Merges automata that have tables. `None` if there would be too many states.
+    pub(super) fn of<'a>(automata: impl Iterator<Item = &'a Automaton>) -> Option<Self> {
+        let automata: Vec<&Automaton> = automata.collect();
+        let (class_of, classes) = common_classes(&automata);
+        // All states in one row; each automaton's begin where the one's before end.
+        let mut rows: Vec<u32> = Vec::new();
+        let (mut accepting, mut starts) = (Vec::new(), Vec::new());
+        for (member, automaton) in automata.iter().enumerate() {
+            let first = accepting.len() as u32;
+            starts.push(first as usize + usize::from(START));
+            accepting.extend_from_slice(&automaton.accepting);
+            let own = automaton.reach.len();
+            for row in automaton.table.chunks_exact(own) {
+                let targets = classes
+                    .iter()
+                    .map(|of| u32::from(row[usize::from(of[member])]));
+                rows.extend(targets.map(|state| first + state));
+            }
+        }
+        let blocks = refine(&rows, classes.len(), &accepting);
+        let count = blocks.iter().max().map_or(0, |last| *last as usize + 1);
+        if count > STATES_MAX {
+            return None;
+        }
+        // One state of each block stands for it.
+        let mut member_of = vec![0; count];
+        for (state, block) in blocks.iter().enumerate() {
+            member_of[*block as usize] = state;
+        }
+        let dead = blocks[usize::from(DEAD)] as usize;
+        let mut order: Vec<usize> = (0..count).filter(|block| *block != dead).collect();
+        order.sort_by_key(|block| !accepting[member_of[*block]]);
+        order.insert(0, dead);
+        let mut number_of = vec![0_u8; count];
+        for (number, block) in order.iter().enumerate() {
+            number_of[*block] = number as u8;
+        }
+        let number = |state: usize| number_of[blocks[state] as usize];
+        let row = |block: &usize| {
+            let at = member_of[*block] * classes.len();
+            rows[at..at + classes.len()]
+                .iter()
+                .map(|to| number(*to as usize))
+        };
+        let full: Vec<u8> = order.iter().flat_map(row).collect();
+        let accepts = order.iter().filter(|block| accepting[member_of[**block]]);
+        let accept_max = accepts.count() as u8;
+        let (class_of, classes, table) = same_columns(&class_of, classes.len(), &full);
+        Some(Self {
+            class_of,
+            classes,
+            table,
+            states: count,
+            accept_max,
+            starts: starts.into_iter().map(number).collect(),
+        })
+    }
+}
+
+/// Bytes that no automaton tells apart: for each byte its class, for each class those of the
+/// automata.
+fn common_classes(automata: &[&Automaton]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut numbers = Numbers::default();
+    let of = |byte: usize| automata.iter().map(move |one| one.class_of[byte]).collect();
+    // At most one class for each byte.
+    let class_of = (0..=255).map(|byte| numbers.of(of(byte)) as u8).collect();
+    (class_of, numbers.list)
+}
+
+/// Numbers things in the order in which they are first seen.
+struct Numbers<T> {
+    list: Vec<T>,
+    known: HashMap<T, u32>,
+}
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            known: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Numbers<T> {
+    fn of(&mut self, one: T) -> u32 {
+        *self.known.entry(one).or_insert_with_key(|one| {
+            self.list.push(one.clone());
+            (self.list.len() - 1) as u32
+        })
+    }
+}
+
+/// For each state the block of states that accept the same texts (Moore).
+fn refine(rows: &[u32], classes: usize, accepting: &[bool]) -> Vec<u32> {
+    let mut blocks: Vec<u32> = accepting
+        .iter()
+        .map(|accepts| u32::from(*accepts))
+        .collect();
+    let mut count = 0;
+    loop {
+        let mut numbers: HashMap<Vec<u32>, u32> = HashMap::new();
+        let next: Vec<u32> = blocks
+            .iter()
+            .zip(rows.chunks_exact(classes))
+            .map(|(own, row)| {
+                let mut sign = Vec::with_capacity(classes + 1);
+                sign.push(*own);
+                sign.extend(row.iter().map(|to| blocks[*to as usize]));
+                let number = numbers.len() as u32;
+                *numbers.entry(sign).or_insert(number)
+            })
+            .collect();
+        if numbers.len() == count {
+            return next;
+        }
+        count = numbers.len();
+        blocks = next;
+    }
+}
+
+/// Makes one class of those that lead to the same state everywhere.
+fn same_columns(class_of: &[u8], classes: usize, table: &[u8]) -> (Vec<u8>, usize, Vec<u8>) {
+    let mut numbers = Numbers::default();
+    let column = |class: usize| table.chunks_exact(classes).map(|row| row[class]).collect();
+    let new: Vec<u8> = (0..classes)
+        .map(|class| numbers.of(column(class)) as u8)
+        .collect();
+    let columns: Vec<Vec<u8>> = numbers.list;
+    let states = table.len() / classes;
+    let table = (0..states).flat_map(|state| columns.iter().map(move |column| column[state]));
+    (
+        class_of
+            .iter()
+            .map(|class| new[usize::from(*class)])
+            .collect(),
+        columns.len(),
+        table.collect(),
+    )
+}
