@@ -2,7 +2,7 @@
 
 use crate::commands::{
     agent, audit, completions, controlplane, dataplane, env, explain, keygen, keys, logs, man,
-    quarantine, rules, run, send, serve, status, tls, tokens, verify,
+    quarantine, rules, run, secrets, send, serve, status, tls, tokens, verify,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Make, list and revoke tokens of clients that cannot sign
     #[command(subcommand)]
     Tokens(tokens::Command),
+    /// Watch for values that must not leave, and plant canary tokens
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// Make and show the authority for intercepted connections
     #[command(subcommand)]
     Tls(tls::Command),

@@ -141,6 +141,7 @@ fn first_read(source: &Source, options: &Options) -> Result<(Read, ConfigState),
         keys: snapshot.keys,
         revoked: snapshot.revoked,
         rules: snapshot.rules,
+        secrets: snapshot.secrets,
         warnings: Vec::new(),
     };
     Ok((

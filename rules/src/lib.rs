@@ -36,7 +36,9 @@ pub use check::{Check, CheckError, Scheme};
 pub use expression::{EXPRESSION_BYTES_MAX, Expression, ExpressionError};
 pub use load::{LoadedRules, RULE_FILE_BYTES_MAX, load_dir, load_text};
 pub use problem::{ProblemSeverity, RuleProblem};
-pub use rule::{EXCLUDE_WINDOW_BYTES, Examples, Lane, MatchMode, NEAR_WINDOW_BYTES, Pattern, Rule};
+pub use rule::{
+    EXCLUDE_WINDOW_BYTES, Examples, Known, Lane, MatchMode, NEAR_WINDOW_BYTES, Pattern, Rule,
+};
 pub use ruleset::RuleSet;
 pub use severity::Severity;
 pub use surface::Surface;

@@ -38,8 +38,11 @@ pub struct Rule {
     /// Whether one pattern is enough.
     #[serde(default, rename = "match")]
     pub match_mode: MatchMode,
-    /// Invariant after loading: not empty, every expression parses.
+    /// Invariant after loading: every expression parses; empty if and only if `known` is set.
     pub patterns: Vec<Pattern>,
+    /// The values it finds are those the operator keeps in the store of known secrets.
+    #[serde(default)]
+    pub known: Option<Known>,
     /// A match is dropped when one of these matches around it.
     #[serde(default)]
     pub exclude: Vec<Expression>,
@@ -72,6 +75,26 @@ pub struct Pattern {
     /// Must match within [`NEAR_WINDOW_BYTES`] before or after the match.
     #[serde(default)]
     pub near: Option<Expression>,
+}
+
+/// Which entries of the store of known secrets a rule stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Known {
+    /// Values that must not leave.
+    Value,
+    /// Tokens planted with one agent each.
+    Canary,
+}
+
+impl Known {
+    /// The word of rule files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Canary => "canary",
+        }
+    }
 }
 
 /// Whether a rule's findings act.

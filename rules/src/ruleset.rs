@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Examples, Expression, Lane, MatchMode, Pattern, ProblemSeverity, Rule, RuleProblem, Severity,
-    Surface, load_text,
+    Examples, Expression, Known, Lane, MatchMode, Pattern, ProblemSeverity, Rule, RuleProblem,
+    Severity, Surface, load_text,
 };
 
 include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
@@ -124,6 +124,8 @@ struct Deciding<'r> {
     lane: Lane,
     match_mode: MatchMode,
     patterns: &'r [Pattern],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<Known>,
     exclude: &'r [Expression],
     sensitive: bool,
 }
@@ -143,6 +145,7 @@ impl<'r> Deciding<'r> {
             lane,
             match_mode,
             patterns,
+            known,
             exclude,
             sensitive,
             overrides: _,
@@ -158,6 +161,7 @@ impl<'r> Deciding<'r> {
             lane: *lane,
             match_mode: *match_mode,
             patterns,
+            known: *known,
             exclude,
             sensitive: *sensitive,
         }

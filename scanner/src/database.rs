@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use oktsec_rules::{Check, Expression, Lane, MatchMode, Rule, RuleSet, Surface};
+use oktsec_rules::{Check, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
 
 use crate::anchor::Anchors;
 use crate::cache::{self, CacheOutcome};
 use crate::compile::{self, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
+use crate::secrets::SecretKind;
 
 pub(crate) struct PatternInfo {
     /// Index into the rules.
@@ -41,6 +42,8 @@ pub struct Database {
     infos: Vec<RuleInfo>,
     patterns: Vec<PatternInfo>,
     unindexed: Vec<u32>,
+    /// Rules that stand for known values, and for canary tokens.
+    known: [Vec<u32>; 2],
     matchers: Vec<Matcher>,
     groups: Vec<Group>,
     anchors: Arc<Anchors>,
@@ -126,6 +129,14 @@ impl Database {
         &self.unindexed
     }
 
+    /// Rules that stand for entries of this kind.
+    pub(crate) fn known(&self, kind: SecretKind) -> &[u32] {
+        match kind {
+            SecretKind::Value => &self.known[0],
+            SecretKind::Canary => &self.known[1],
+        }
+    }
+
     pub(crate) fn matcher_count(&self) -> usize {
         self.matchers.len()
     }
@@ -180,6 +191,13 @@ impl Database {
             infos,
             patterns,
             unindexed,
+            known: [Known::Value, Known::Canary].map(|kind| {
+                let stands = |rule: &Rule| rule.known == Some(kind) && rule.lane != Lane::Off;
+                (0..)
+                    .zip(&rules.rules)
+                    .filter_map(|(at, rule)| stands(rule).then_some(at))
+                    .collect()
+            }),
             matchers,
             groups,
             anchors,

@@ -110,7 +110,7 @@ pub fn redact(text: &str) -> String {
     out
 }
 
-fn placeholder(kind: &str, bytes: usize) -> String {
+pub(crate) fn placeholder(kind: &str, bytes: usize) -> String {
     format!("[REDACTED:{kind}:len={bytes}]")
 }
 

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
+use oktsec_rules::{Known, Rule};
+
+use crate::excerpt::{self, excerpt};
+use crate::secrets::{KnownValues, SecretKind};
 use crate::{EngineError, View};
 
 /// A confirmed match.
@@ -23,6 +27,23 @@ pub struct Scanned<'a> {
     pub findings: &'a [Finding],
     /// Bounds that kept something from being looked at.
     pub limits: LimitsReached,
+    pub(crate) known: Option<&'a KnownValues>,
+}
+
+impl Scanned<'_> {
+    /// What people see of a finding: its redacted text, or of a known secret the name of its entry.
+    pub fn excerpt(&self, content: &[u8], finding: &Finding, rule: &Rule) -> String {
+        let (kind, word) = match rule.known {
+            None => return excerpt(content, finding, rule),
+            Some(Known::Value) => (SecretKind::Value, "KNOWN_SECRET"),
+            Some(Known::Canary) => (SecretKind::Canary, "CANARY"),
+        };
+        let name = self
+            .known
+            .and_then(|known| known.at(&finding.span, kind))
+            .unwrap_or_default();
+        excerpt::placeholder(&format!("{word}({name})"), finding.span.len())
+    }
 }
 
 /// A bound of the scan.

@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
+use crate::secrets::{KnownValues, SecretIndex};
 use crate::sweep::{Prefilter, Suspect, Sweep};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
@@ -37,7 +38,9 @@ impl Scanner {
 
     /// Changes over to another database; on failure the old one stays.
     pub fn set_database(&mut self, database: Arc<Database>) -> Result<(), EngineError> {
-        self.prefilter = Fast::new(&database)?;
+        let mut prefilter = Fast::new(&database)?;
+        prefilter.known = self.prefilter.known.take();
+        self.prefilter = prefilter;
         self.sweep.reset(&database);
         self.database = database;
         Ok(())
@@ -46,6 +49,19 @@ impl Scanner {
     /// The database in use.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// Looks for these values as well from now on; nothing but patterns with `None`.
+    pub fn set_secrets(&mut self, index: Option<&Arc<SecretIndex>>) {
+        let same = match (&self.prefilter.known, index) {
+            (None, None) => true,
+            (Some(known), Some(index)) => Arc::ptr_eq(known.index(), index),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if !same {
+            let index = index.filter(|index| !index.is_empty());
+            self.prefilter.known = index.map(|index| KnownValues::new(Arc::clone(index)));
+        }
     }
 
     /// Memory of the engine's scratch space.
@@ -76,13 +92,30 @@ impl Scanner {
             .collect())
     }
 
+    /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
+    pub fn scan_known(&mut self, content: &[u8], surface: Surface) -> Option<Scanned<'_>> {
+        let known = self.prefilter.known.as_mut()?;
+        let scanned = self
+            .sweep
+            .run_known(&self.database, known, content, surface);
+        Some(Scanned {
+            known: Some(known),
+            ..scanned
+        })
+    }
+
     /// Looks at every view of `content` with every rule of this surface. Any bytes are welcome.
     ///
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        self.sweep
-            .run(&self.database, &mut self.prefilter, content, surface)
+        let scanned = self
+            .sweep
+            .run(&self.database, &mut self.prefilter, content, surface)?;
+        Ok(Scanned {
+            known: self.prefilter.known.as_ref(),
+            ..scanned
+        })
     }
 }
 
@@ -92,6 +125,7 @@ struct Fast {
     /// Invariant: room for every pattern, so that the callback never allocates.
     hits: Vec<RawMatch>,
     memory: Memory,
+    known: Option<KnownValues>,
 }
 
 impl Fast {
@@ -104,11 +138,16 @@ impl Fast {
             sessions: sessions.collect::<Result<_, EngineError>>()?,
             hits: Vec::with_capacity(database.patterns().len()),
             memory: Memory::default(),
+            known: None,
         })
     }
 }
 
 impl Prefilter for Fast {
+    fn known(&mut self) -> Option<&mut KnownValues> {
+        self.known.as_mut()
+    }
+
     fn suspects(
         &mut self,
         database: &Database,

@@ -44,8 +44,7 @@ use std::ops::Range;
 
 use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Surface};
 
-use crate::excerpt::excerpt;
-use crate::finding::{Finding, Limit, LimitsReached, ScanError};
+use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::Scanner;
 use crate::view::View;
 
@@ -355,9 +354,13 @@ impl Scanner {
                 state.limits.insert(Limit::Findings);
                 continue;
             }
-            state
-                .found
-                .push(found(&database, state, finding, span.clone()));
+            state.found.push(found(
+                &database,
+                &scanned,
+                &state.buffer,
+                finding,
+                span.clone(),
+            ));
             state.reported.push((finding.rule, span));
         }
         state.scanned = end;
@@ -371,7 +374,8 @@ impl Scanner {
 
 fn found(
     database: &crate::Database,
-    state: &StreamState,
+    scanned: &Scanned<'_>,
+    buffer: &[u8],
     finding: &Finding,
     span: Range<u64>,
 ) -> StreamFinding {
@@ -382,7 +386,7 @@ fn found(
         excerpt: database
             .rules()
             .get(finding.rule as usize)
-            .map(|rule| excerpt(&state.buffer, finding, rule))
+            .map(|rule| scanned.excerpt(buffer, finding, rule))
             .unwrap_or_default(),
     }
 }

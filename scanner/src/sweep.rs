@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;
+use crate::secrets::KnownValues;
 use crate::view::{View, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
@@ -111,6 +112,11 @@ pub(crate) trait Prefilter {
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError>;
 
+    /// Values looked for besides patterns.
+    fn known(&mut self) -> Option<&mut KnownValues> {
+        None
+    }
+
     /// Bytes that may be searched for a content of this length.
     fn work(&self, len: usize) -> u64 {
         WORK_MIN + WORK_PER_BYTE * len as u64
@@ -153,6 +159,9 @@ impl Sweep {
             });
         }
         self.work = prefilter.work(content.len());
+        if let Some(known) = prefilter.known() {
+            known.begin();
+        }
         let signs = self.text(database, prefilter, content, None, surface)?;
         let mut views = std::mem::take(&mut self.views);
         views.start(content, &mut self.limits);
@@ -189,7 +198,27 @@ impl Sweep {
         Ok(Scanned {
             findings: &self.findings,
             limits: self.limits,
+            known: None,
         })
+    }
+
+    /// Looks for known values only, in the content as it is.
+    pub(crate) fn run_known(
+        &mut self,
+        database: &Database,
+        known: &mut KnownValues,
+        content: &[u8],
+        surface: Surface,
+    ) -> Scanned<'_> {
+        self.findings.clear();
+        self.limits = LimitsReached::default();
+        known.begin();
+        self.known(database, known, content, 0..content.len(), None, surface);
+        Scanned {
+            findings: &self.findings,
+            limits: self.limits,
+            known: None,
+        }
     }
 
     /// Looks at one text: the content itself, or what is new in a view of it.
@@ -242,6 +271,9 @@ impl Sweep {
         surface: Surface,
         attempts: &mut u32,
     ) -> Result<Signs, ScanError> {
+        if let Some(known) = prefilter.known() {
+            self.known(database, known, text, part.clone(), view, surface);
+        }
         self.suspects.clear();
         prefilter.suspects(
             database,
@@ -284,6 +316,41 @@ impl Sweep {
             self.suspects = Vec::new();
         }
         Ok(signs)
+    }
+
+    /// Looks for known values in a part of one text.
+    fn known(
+        &mut self,
+        database: &Database,
+        known: &mut KnownValues,
+        text: &[u8],
+        part: Range<usize>,
+        view: Option<(&Views, usize)>,
+        surface: Surface,
+    ) {
+        let original = |span| {
+            view.map_or_else(
+                || Range::clone(&span),
+                |(views, at)| views.original(at, span.clone()),
+            )
+        };
+        let kind = view.map_or(View::Raw, |(views, at)| views.kind(at));
+        let findings = &mut self.findings;
+        let all = known.look(text, part, kind, original, |kind, place| {
+            let rules = database.known(kind).iter();
+            findings.extend(
+                rules
+                    .filter(|rule| database.infos()[**rule as usize].applies_to(surface))
+                    .map(|rule| Finding {
+                        rule: *rule,
+                        span: place.span.clone(),
+                        view: place.view,
+                    }),
+            );
+        });
+        if !all {
+            self.limits.insert(Limit::Findings);
+        }
     }
 
     /// Confirms what one rule is suspected of in a part of one text.

@@ -170,6 +170,7 @@ fn policy(rules: RuleSet, agents: usize) -> Arc<Policy> {
         keys,
         revoked: Vec::new(),
         rules,
+        secrets: None,
     };
     let policy = Policy::build(snapshot, Arc::new(database));
     Arc::new(policy.expect("database and snapshot have the same rules"))

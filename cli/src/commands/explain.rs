@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
 use crate::place::Place;
 use crate::reader::Log;
-use oktsec_contract::config::{self, Config, RuleOverride, Step};
+use oktsec_contract::config::{self, Config, RuleLane, RuleOverride, Step};
 use oktsec_contract::id::MessageId;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
@@ -585,12 +585,16 @@ fn effect(name: String, id: &str, from: &str, rule: Option<&Rule>, config: &Conf
         return cause;
     }
     if let Some(at) = overridden {
-        let RuleOverride { action, .. } = &config.rules[at];
+        let RuleOverride { action, lane, .. } = &config.rules[at];
+        let (key, word) = match (action, lane) {
+            (Some(action), Some(RuleLane::Enforce) | None) => ("action", action.as_str()),
+            (_, lane) => ("lane", lane.unwrap_or_default().as_str()),
+        };
         let mut cause = Cause::new(
-            format!("{name}; an override makes that `{}`.", action.as_str()),
-            "another action, or remove the entry",
+            format!("{name}; an override makes that `{word}`."),
+            format!("another {key}, or remove the entry"),
         );
-        cause.key = Some(vec!["rules".into(), Step::Item(at), "action".into()]);
+        cause.key = Some(vec!["rules".into(), Step::Item(at), key.into()]);
         return cause;
     }
     let lane = rule.map_or("gone by now", |rule| rule.lane.as_str());

@@ -14,6 +14,7 @@ pub(crate) mod man;
 pub(crate) mod quarantine;
 pub(crate) mod rules;
 pub(crate) mod run;
+pub(crate) mod secrets;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod status;
@@ -65,6 +66,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::execute(&global, args),
         Command::Explain(args) => explain::execute(&global, &args),
         Command::Tokens(command) => tokens::execute(&global, command),
+        Command::Secrets(command) => secrets::execute(&global, command),
         Command::Tls(command) => tls::execute(&global, command),
         Command::Env(args) => env::print(&global, &args),
         Command::Exec(args) => env::exec(&global, &args),

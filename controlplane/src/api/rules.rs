@@ -3,7 +3,7 @@
 use super::answer::{Answer, Answered, ApiError, ok};
 use crate::app::App;
 use axum::extract::{Path, State};
-use oktsec_contract::config::RuleAction;
+use oktsec_contract::config::{RuleAction, RuleLane, RuleOverride};
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_rules::Rule;
 use serde::Serialize;
@@ -35,8 +35,8 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<Line>> {
             name: rule.name.clone(),
             severity: rule.severity.as_str(),
             category: rule.category.clone(),
-            lane: rule.lane.as_str(),
-            overridden: overridden(&snapshot, rule).map(RuleAction::as_str),
+            lane: lane(&snapshot, rule),
+            overridden: overridden(&snapshot, rule).and_then(|o| o.action.map(RuleAction::as_str)),
         })
         .collect())
 }
@@ -48,15 +48,20 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
         .rules
         .find(&id)
         .ok_or_else(|| ApiError::missing("rule not found"))?;
-    let action = overridden(&snapshot, rule).map(RuleAction::as_str);
-    Ok(ok(json!({ "rule": rule, "override": action })))
+    let action = overridden(&snapshot, rule).and_then(|o| o.action.map(RuleAction::as_str));
+    Ok(ok(
+        json!({ "rule": rule, "override": action, "lane": lane(&snapshot, rule) }),
+    ))
 }
 
-fn overridden(snapshot: &Snapshot, rule: &Rule) -> Option<RuleAction> {
-    snapshot
-        .config
-        .rules
-        .iter()
-        .find(|o| o.is_about(&rule.id))
-        .map(|o| o.action)
+fn overridden<'s>(snapshot: &'s Snapshot, rule: &Rule) -> Option<&'s RuleOverride> {
+    let mut overrides = snapshot.config.rules.iter();
+    overrides.find(|o| o.is_about(&rule.id))
+}
+
+/// The lane in force: the operator's, else the rule's own.
+fn lane(snapshot: &Snapshot, rule: &Rule) -> &'static str {
+    overridden(snapshot, rule)
+        .and_then(|o| o.lane)
+        .map_or(rule.lane.as_str(), RuleLane::as_str)
 }

@@ -366,6 +366,7 @@ fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published,
         keys: read.keys.clone(),
         revoked: read.revoked.clone(),
         rules: read.rules.clone(),
+        secrets: read.secrets.clone(),
     };
     let deciding = Snapshot {
         rules: snapshot.rules.for_deciding(),
@@ -434,6 +435,19 @@ fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
     }
     for id in before.iter().filter(|id| !after.contains(id)) {
         tracing::warn!(revision, rule = %id, "PROTECTION WEAKENED: a rule is gone");
+    }
+    match (&old.secrets, &new.secrets) {
+        (None, Some(_)) => tracing::info!(revision, "known secrets are looked for"),
+        (Some(before), Some(now)) if before != now => {
+            tracing::info!(revision, "the store of known secrets has changed");
+        }
+        (Some(_), None) => {
+            tracing::warn!(
+                revision,
+                "PROTECTION WEAKENED: the store of known secrets is gone"
+            );
+        }
+        (None, None) | (Some(_), Some(_)) => {}
     }
     for warning in new.warnings.iter().filter(|w| !old.warnings.contains(w)) {
         tracing::warn!("{warning}");

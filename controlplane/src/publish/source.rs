@@ -4,7 +4,9 @@ use crate::Options;
 use crate::names::{WithRules, load_with_rules};
 use oktsec_contract::config::Config;
 use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
+use oktsec_contract::paths::StatePaths;
 use oktsec_rules::{ProblemSeverity, RuleSet};
+use oktsec_scanner::secrets::{SecretKey, SecretStore};
 use std::path::PathBuf;
 
 /// Where a snapshot comes from.
@@ -20,6 +22,8 @@ pub(crate) struct Read {
     pub(crate) keys: Vec<AgentKey>,
     pub(crate) revoked: Vec<RevokedKey>,
     pub(crate) rules: RuleSet,
+    /// The seal of the store of known secrets.
+    pub(crate) secrets: Option<String>,
     /// What an operator should mend, though it does not stop us.
     pub(crate) warnings: Vec<String>,
 }
@@ -79,11 +83,13 @@ impl Source {
                 dir.display()
             ));
         }
+        let secrets = seal(&config).map_err(|why| vec![why])?;
         Ok(Read {
             config,
             keys: agent_keys,
             revoked,
             rules,
+            secrets,
             warnings,
         })
     }
@@ -98,9 +104,37 @@ impl Source {
                 watched.push(dir.join("revoked"));
             }
             watched.extend(config.custom_rules_dir.clone());
+            let paths = StatePaths::for_config(config);
+            watched.extend([paths.secrets_store, paths.secrets_key]);
         }
         watched
     }
+}
+
+/// The seal of the store of known secrets, `None` if there is none. One that cannot be used is an error: what should
+/// be looked for and is not must not pass.
+fn seal(config: &Config) -> Result<Option<String>, String> {
+    let paths = StatePaths::for_config(config);
+    let (store, key) = (&paths.secrets_store, &paths.secrets_key);
+    let unusable = |why: &dyn std::fmt::Display| {
+        format!(
+            "the store of known secrets {} (key {}) cannot be used, so nothing is published: {why}",
+            store.display(),
+            key.display()
+        )
+    };
+    if !store.exists() {
+        return match &config.secrets.store {
+            None => Ok(None),
+            Some(_) => Err(unusable(
+                &"there is no such file; `oktsec secrets add` makes it",
+            )),
+        };
+    }
+    let key = SecretKey::load(key).map_err(|error| unusable(&error))?;
+    SecretStore::verify(store, &key)
+        .map(|seal| seal.map(hex::encode))
+        .map_err(|error| unusable(&error))
 }
 
 impl Read {
@@ -110,5 +144,6 @@ impl Read {
             && self.keys == other.keys
             && self.revoked == other.revoked
             && self.rules == other.rules
+            && self.secrets == other.secrets
     }
 }

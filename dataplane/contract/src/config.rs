@@ -35,8 +35,8 @@ mod validate;
 pub(crate) mod yaml;
 
 pub use agents::{
-    AclEntry, Agent, Constraint, DENY_ALL_TOOLS, ParameterConstraint, RuleAction, RuleOverride,
-    ScanProfile, ToolChainRule, ToolConstraint, ToolPolicy,
+    AclEntry, Agent, Constraint, DENY_ALL_TOOLS, ParameterConstraint, RuleAction, RuleLane,
+    RuleOverride, ScanProfile, ToolChainRule, ToolConstraint, ToolPolicy,
 };
 pub use diff::{Change, diff};
 pub use edit::{EditError, Editor};
@@ -57,7 +57,7 @@ pub use problem::{Level, Problem};
 pub use secret::Secret;
 pub use server::{
     Alerting, Anomaly, Audit, CategoryWebhook, ClientAuth, Durability, LogLevel, Quarantine,
-    RateBackend, RateLimit, Server, SurfaceConfig, Surfaces, Tls, Webhook,
+    RateBackend, RateLimit, Secrets, Server, SurfaceConfig, Surfaces, Tls, Webhook,
 };
 pub use tools::{
     Gateway, Guard, Hooks, Llm, LlmBudget, LlmEscalation, LlmFallback, LlmIntent, LlmRulegen,
@@ -103,6 +103,8 @@ section! {
         rules: Vec<RuleOverride> = Vec::new();
         /// Folder of rules that load in addition to ours.
         custom_rules_dir: Option<PathBuf> = None;
+        /// Values that must not leave.
+        secrets: Secrets = Secrets::default();
         /// The store of the Go version; ours needs no choice.
         db_backend: String = String::new();
         /// Beside this path our state is kept; see [`crate::paths::StatePaths`].

@@ -35,6 +35,10 @@ pub struct StatePaths {
     pub ca_cert: PathBuf,
     /// Its private key, PKCS #8 in PEM, for its owner only.
     pub ca_key: PathBuf,
+    /// The store of known secrets: `secrets.store`, else `secrets/store` in `root`.
+    pub secrets_store: PathBuf,
+    /// The key of its hashes: `secrets.key_file`, else `secrets/key` in `root`.
+    pub secrets_key: PathBuf,
     /// Folder of the sockets: `root`, or one with a shorter path if that is too long for a socket.
     pub sockets: PathBuf,
     /// Socket between the two processes.
@@ -60,6 +64,12 @@ impl StatePaths {
             paths.ca_key = folder.join(CA_KEY);
             paths.tls.clone_from(folder);
         }
+        if let Some(store) = &config.secrets.store {
+            paths.secrets_store.clone_from(store);
+        }
+        if let Some(key) = &config.secrets.key_file {
+            paths.secrets_key.clone_from(key);
+        }
         paths
     }
 
@@ -81,6 +91,8 @@ impl StatePaths {
             ca_cert: root.join("tls").join(CA_CERT),
             ca_key: root.join("tls").join(CA_KEY),
             tls: root.join("tls"),
+            secrets_store: root.join("secrets").join("store"),
+            secrets_key: root.join("secrets").join("key"),
             link_socket: sockets.join("link.sock"),
             api_socket: sockets.join("api.sock"),
             supervisor_pid: root.join("supervisor.pid"),

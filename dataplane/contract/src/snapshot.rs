@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub revoked: Vec<RevokedKey>,
     /// What we look for. Travels without what only people read, see [`RuleSet::for_deciding`].
     pub rules: RuleSet,
+    /// The seal of the store of known secrets, in hex; `None` if there is no store. The store itself stays on disk: a
+    /// data plane that sees another seal reads it again.
+    #[serde(default)]
+    pub secrets: Option<String>,
 }
 
 /// Why a snapshot can't be used.
@@ -124,6 +128,7 @@ mod tests {
             keys: vec![key],
             revoked: vec![revoked],
             rules: RuleSet::default(),
+            secrets: None,
         }
     }
 

@@ -101,7 +101,8 @@ impl Pipeline {
     /// # Errors
     /// When the scanner cannot get its scratch memory.
     pub fn new(policy: Arc<Policy>, shared: Arc<Shared>) -> Result<Self, EngineError> {
-        let scanner = Scanner::new(Arc::clone(policy.database()))?;
+        let mut scanner = Scanner::new(Arc::clone(policy.database()))?;
+        scanner.set_secrets(policy.secrets());
         Ok(Self {
             policy,
             shared,
@@ -122,6 +123,7 @@ impl Pipeline {
         self.scan
             .scanner
             .set_database(Arc::clone(policy.database()))?;
+        self.scan.scanner.set_secrets(policy.secrets());
         self.policy = policy;
         Ok(())
     }

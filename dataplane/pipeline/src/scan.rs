@@ -3,12 +3,13 @@
 
 mod window;
 
+use self::window::Joins;
 use crate::parse::Message;
 use crate::policy::{Permitted, Place, Policy, RuleEffect};
 use oktsec_contract::Surface;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Verdict;
-use oktsec_scanner::{Finding, Scanner, excerpt};
+use oktsec_scanner::{Finding, Scanned as Seen, Scanner};
 
 /// The code of [`oktsec_contract::record::FindingRef::view`] for a finding that spans messages.
 pub const VIEW_WINDOW: u8 = 255;
@@ -18,7 +19,7 @@ pub(crate) struct ScanBuffers {
     pub(crate) scanner: Scanner,
     /// What was found, own content first.
     pub(crate) found: Vec<Found>,
-    joined: Vec<u8>,
+    joins: Joins,
 }
 
 /// A finding that acts or is reported, with its excerpt.
@@ -54,7 +55,7 @@ impl ScanBuffers {
         Self {
             scanner,
             found: Vec::new(),
-            joined: Vec::new(),
+            joins: Joins::default(),
         }
     }
 }
@@ -72,7 +73,7 @@ pub(crate) fn scan(
     let ScanBuffers {
         scanner,
         found,
-        joined,
+        joins,
     } = buffers;
     let content = message.content.as_bytes();
     let scanned = scanner
@@ -87,12 +88,18 @@ pub(crate) fn scan(
     for finding in scanned.findings {
         hits.push(finding.rule);
         if weigh.keeps(finding) {
-            found.push(Found::new(content, finding, finding.view as u8, policy));
+            found.push(Found::new(
+                &scanned,
+                content,
+                finding,
+                finding.view as u8,
+                policy,
+            ));
         }
     }
-    // The window costs a second, short scan; a message that is refused anyway does not need it.
+    // The window costs one or two short scans more; a message that is refused anyway does not need it.
     if weigh.verdict < Verdict::Quarantine {
-        window::scan(content, &mut weigh, place, scanner, joined, found, hits)?;
+        window::scan(content, &mut weigh, place, scanner, joins, found, hits)?;
     }
     Ok(Scanned {
         permitted,
@@ -113,7 +120,7 @@ impl Weigh<'_> {
     /// Raises the verdict for a finding and says whether it is reported.
     fn keeps(&mut self, finding: &Finding) -> bool {
         match self.policy.effect(finding.rule) {
-            RuleEffect::Ignore | RuleEffect::Count => return false,
+            RuleEffect::Off | RuleEffect::Ignore | RuleEffect::Count => return false,
             RuleEffect::Report => {}
             RuleEffect::Raise(verdict) => self.verdict = self.verdict.max(verdict),
         }
@@ -128,7 +135,13 @@ impl Weigh<'_> {
 }
 
 impl Found {
-    fn new(content: &[u8], finding: &Finding, view: u8, policy: &Policy) -> Self {
+    fn new(
+        scanned: &Seen<'_>,
+        content: &[u8],
+        finding: &Finding,
+        view: u8,
+        policy: &Policy,
+    ) -> Self {
         let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
         let rule = policy.database().rules().get(index);
         Self {
@@ -137,7 +150,7 @@ impl Found {
             end: finding.span.end,
             view,
             excerpt: rule
-                .map(|rule| excerpt(content, finding, rule))
+                .map(|rule| scanned.excerpt(content, finding, rule))
                 .unwrap_or_default(),
         }
     }

@@ -109,6 +109,7 @@ fn policy(yaml: &str, revision: u64) -> Arc<Policy> {
         keys: Vec::new(),
         revoked: Vec::new(),
         rules: rules(),
+        secrets: None,
     };
     Arc::new(Policy::build(snapshot, database()).unwrap())
 }

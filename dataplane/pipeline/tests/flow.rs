@@ -371,6 +371,49 @@ fn lanes_decide_what_acts_what_is_reported_and_what_is_only_counted() {
 }
 
 #[test]
+fn the_configuration_moves_a_rule_into_another_lane() {
+    for (over, content, verdict, reported, counted) in [
+        (
+            "lane: enforce",
+            "attack-shadow",
+            Verdict::Block,
+            1,
+            Some("enforce"),
+        ),
+        (
+            "lane: enforce, action: allow-and-flag",
+            "attack-shadow",
+            Verdict::Flag,
+            1,
+            Some("enforce"),
+        ),
+        (
+            "lane: alert",
+            "attack-critical",
+            Verdict::Allow,
+            1,
+            Some("alert"),
+        ),
+        (
+            "lane: shadow",
+            "attack-critical",
+            Verdict::Allow,
+            0,
+            Some("shadow"),
+        ),
+        ("lane: \"off\"", "attack-critical", Verdict::Allow, 0, None),
+    ] {
+        let id = content.replace("attack-", "T-").replace("critical", "crit");
+        let yaml = format!("{OPEN}\nrules: [{{id: {id}, {over}}}]\n");
+        let said = Plane::new(&yaml).unsigned("b", "a", content);
+        assert_eq!(said.verdict, verdict, "{over}");
+        assert_eq!(said.rules.len(), reported, "{over}");
+        let lanes: Vec<_> = said.counted.iter().map(|(_, lane)| *lane).collect();
+        assert_eq!(lanes, Vec::from_iter(counted), "{over}");
+    }
+}
+
+#[test]
 fn an_attack_cut_in_pieces_is_seen_whole_and_does_not_follow_its_sender() {
     let mut plane = Plane::new(OPEN);
     assert_eq!(

@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         keys,
         revoked: Vec::new(),
         rules: RuleSet::builtin(),
+        secrets: None,
     };
     snapshot.save(&paths.snapshot)?;
     run(DataplaneOptions::from_config(&config, paths))?;

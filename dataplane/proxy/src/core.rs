@@ -28,8 +28,8 @@ use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Proof, Received};
-use oktsec_scanner::{Database, EngineError, Scanner};
+use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Policy, Proof, Received};
+use oktsec_scanner::{EngineError, Scanner};
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
@@ -192,7 +192,9 @@ impl Core {
             for &hit in decision.hits {
                 let rule = usize::try_from(hit).ok();
                 let rule = rule.and_then(|at| policy.database().rules().get(at));
-                counters.counted(rule.map_or("other", |rule| &rule.id), policy.lane_word(hit));
+                if let Some(lane) = policy.lane_word(hit) {
+                    counters.counted(rule.map_or("other", |rule| &rule.id), lane);
+                }
             }
             let rendered = render(decision, live);
             let record = match rendered.record {
@@ -209,12 +211,9 @@ impl Core {
         })
     }
 
-    /// A scanner of these rules, for content that is no message.
-    pub(crate) fn scanner(
-        &mut self,
-        database: &Arc<Database>,
-    ) -> Result<&mut Scanner, EngineError> {
-        self.scanners.of(database)
+    /// A scanner of what this policy looks for, for content that is no message.
+    pub(crate) fn scanner(&mut self, policy: &Policy) -> Result<&mut Scanner, EngineError> {
+        self.scanners.of(policy)
     }
 
     /// Hands over a record that belongs to no message.

@@ -2,7 +2,7 @@
 //! away from traffic: compiling a snapshot takes as long as it takes.
 
 use crate::bootstrap::note;
-use crate::plane::Plane;
+use crate::plane::{Live, Plane};
 use oktsec_audit::{Review, ReviewError};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::link::{
@@ -13,6 +13,7 @@ use oktsec_contract::reason::Reason;
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::Status;
 use oktsec_pipeline::Policy;
+use oktsec_scanner::secrets::{SecretIndex, SecretKey};
 use oktsec_scanner::{CacheOutcome, Database};
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Read, Write};
@@ -277,7 +278,10 @@ pub(crate) fn apply(
             Arc::new(database)
         }
     };
-    let policy = Policy::build(snapshot, database).map_err(|error| error.to_string())?;
+    let secrets = known_secrets(before.as_deref(), &snapshot)?;
+    let policy = Policy::build(snapshot, database)
+        .map_err(|error| error.to_string())?
+        .with_secrets(secrets);
     let snapshot = policy.snapshot();
     if let Some(live) = &before
         && live.policy.revision() > snapshot.revision
@@ -314,6 +318,40 @@ pub(crate) fn apply(
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(millis, detail, "snapshot in force");
     Ok(())
+}
+
+/// What the store of known secrets holds, read again only if its seal is another. A store that cannot be read refuses
+/// the snapshot.
+fn known_secrets(
+    before: Option<&Live>,
+    snapshot: &Snapshot,
+) -> Result<Option<Arc<SecretIndex>>, String> {
+    if snapshot.secrets.is_none() {
+        return Ok(None);
+    }
+    if let Some(live) = before
+        && live.policy.snapshot().secrets == snapshot.secrets
+    {
+        return Ok(live.policy.secrets().cloned());
+    }
+    let paths = StatePaths::for_config(&snapshot.config);
+    let unusable = |why: &dyn std::fmt::Display| {
+        let store = paths.secrets_store.display();
+        format!("the store of known secrets {store} cannot be used: {why}")
+    };
+    let key = SecretKey::load(&paths.secrets_key).map_err(|error| unusable(&error))?;
+    match SecretIndex::load(&paths.secrets_store, key) {
+        Ok(Some(index)) => {
+            tracing::info!(
+                values = index.len(),
+                bytes = index.memory_bytes(),
+                "known secrets read"
+            );
+            Ok(Some(Arc::new(index)))
+        }
+        Ok(None) => Err(unusable(&"there is no such file")),
+        Err(error) => Err(unusable(&error)),
+    }
 }
 
 /// Some settings are read once; a snapshot that changes them should not change nothing silently.

@@ -4,8 +4,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::Place;
 use crate::{
-    Check, Examples, Expression, Lane, MatchMode, Pattern, ProblemSeverity, Rule, RuleProblem,
-    Severity, Surface,
+    Check, Examples, Expression, Known, Lane, MatchMode, Pattern, ProblemSeverity, Rule,
+    RuleProblem, Severity, Surface,
 };
 
 /// Keys that mean something, in any of the formats.
@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "lane",
     "match",
     "patterns",
+    "known",
     "exclude",
     "sensitive",
     "override",
@@ -74,6 +75,7 @@ pub(super) fn parse(
     let id = reader.id()?;
     let severity = reader.severity()?;
     let (surfaces, lane) = (reader.surfaces(), reader.lane());
+    let known = reader.known()?;
     let name = reader.text("name").unwrap_or_else(|| id.clone());
     Some(Rule {
         name,
@@ -91,7 +93,11 @@ pub(super) fn parse(
         surfaces,
         lane,
         match_mode: reader.match_mode(),
-        patterns: reader.patterns()?,
+        patterns: match known {
+            Some(_) => Vec::new(),
+            None => reader.patterns()?,
+        },
+        known,
         exclude: reader.excludes(),
         sensitive: reader.flag("sensitive"),
         overrides: reader.flag("override"),
@@ -212,6 +218,34 @@ impl Reader<'_> {
             }
             Some(_) | None => MatchMode::Any,
         }
+    }
+
+    /// `None` if the rule is refused. What the store holds is no pattern, so a rule has one or the other.
+    fn known(&mut self) -> Option<Option<Known>> {
+        let known = match self.text("known").as_deref() {
+            None => return Some(None),
+            Some("value") => Known::Value,
+            Some("canary") => Known::Canary,
+            Some(other) => {
+                self.refuse(format!("`known` is {other:?}; it must be value or canary"));
+                return None;
+            }
+        };
+        for key in [
+            "patterns",
+            "exclude",
+            "exclude_patterns",
+            "match",
+            "match_mode",
+        ] {
+            if self.map.contains_key(key) {
+                self.refuse(format!(
+                    "`{key}` means nothing beside `known`: the store of known secrets says what is found"
+                ));
+                return None;
+            }
+        }
+        Some(Some(known))
     }
 
     fn patterns(&mut self) -> Option<Vec<Pattern>> {

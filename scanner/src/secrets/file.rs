@@ -42,6 +42,23 @@ type Kept = (Vec<Name>, Vec<Entry>);
 
 /// `None` if there is no file.
 pub(super) fn read(path: &Path, key: &SecretKey) -> Result<Option<Kept>, SecretFileError> {
+    let Some(bytes) = sealed(path)? else {
+        return Ok(None);
+    };
+    let (rest, _) = open(&bytes, key)?;
+    parse(rest, key).ok_or(SecretFileError::Damaged).map(Some)
+}
+
+/// The seal of a file that is whole; `None` if there is no file.
+pub(super) fn verify(path: &Path, key: &SecretKey) -> Result<Option<[u8; 32]>, SecretFileError> {
+    let Some(bytes) = sealed(path)? else {
+        return Ok(None);
+    };
+    open(&bytes, key).map(|(_, seal)| Some(seal))
+}
+
+/// The bytes of the file.
+fn sealed(path: &Path) -> Result<Option<Vec<u8>>, SecretFileError> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -50,6 +67,11 @@ pub(super) fn read(path: &Path, key: &SecretKey) -> Result<Option<Kept>, SecretF
     key::refuse_shared(&file)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// What lies behind the head of a file with the right seal, and the seal.
+fn open<'b>(bytes: &'b [u8], key: &SecretKey) -> Result<(&'b [u8], [u8; 32]), SecretFileError> {
     let (body, seal) = bytes
         .split_last_chunk::<32>()
         .ok_or(SecretFileError::Damaged)?;
@@ -63,7 +85,7 @@ pub(super) fn read(path: &Path, key: &SecretKey) -> Result<Option<Kept>, SecretF
     if key.seal(body) != *seal {
         return Err(SecretFileError::Damaged);
     }
-    parse(rest, key).ok_or(SecretFileError::Damaged).map(Some)
+    Ok((rest, *seal))
 }
 
 fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {

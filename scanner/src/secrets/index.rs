@@ -1,7 +1,9 @@
 //! Values in the order in which traffic asks for them.
 
 use std::fmt;
+use std::path::Path;
 
+use super::file::{self, SecretFileError};
 use super::key::{SecretKey, WINDOW_BYTES};
 use super::store::{Entry, SecretKind};
 
@@ -61,6 +63,15 @@ impl SecretIndex {
             *start = sum;
         }
         index
+    }
+
+    /// Reads the index of a store without the store's own memory; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`SecretStore::read`](super::SecretStore::read).
+    pub fn load(path: &Path, key: SecretKey) -> Result<Option<Self>, SecretFileError> {
+        let kept = file::read(path, &key)?;
+        Ok(kept.map(|(names, entries)| Self::new(key, names, &entries)))
     }
 
     /// Values in it.

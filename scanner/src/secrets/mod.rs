@@ -24,6 +24,9 @@
 //! alignment), hex (any case, with separators), percent, JSON and C escapes and HTML entities are
 //! undone first, where there is enough of them to hide the shortest value (`encoded.rs`).
 //!
+//! A [`Scanner`](crate::Scanner) that was given an index asks every content and view of it, and what is found is a
+//! finding of the rules that say `known:` (`scan.rs`).
+//!
 //! ```
 //! use std::sync::Arc;
 //! use oktsec_scanner::secrets::{SecretFinder, SecretKey, SecretKind, SecretStore};
@@ -44,13 +47,15 @@ mod file;
 mod find;
 mod index;
 mod key;
+mod scan;
 mod store;
 
 pub use file::SecretFileError;
 pub use find::{FINDINGS_MAX, Found, SecretFinder, SecretFinding, SecretForm};
 pub use index::SecretIndex;
 pub use key::SecretKey;
+pub(crate) use scan::KnownValues;
 pub use store::{
-    Added, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SECRET_NAME_BYTES_MAX, SECRETS_MAX, SecretError,
-    SecretKind, SecretName, SecretStore,
+    Added, KNOWN_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SECRET_NAME_BYTES_MAX, SECRETS_MAX,
+    SecretError, SecretKind, SecretName, SecretStore, WRITTEN_BYTES_MAX,
 };

@@ -15,6 +15,13 @@ pub const SECRET_BYTES_MIN: usize = WINDOW_BYTES;
 /// Longest value taken: a private key with its whole chain fits.
 pub const SECRET_BYTES_MAX: usize = 16 << 10;
 
+/// Of a longer value one stretch of so many bytes is known, and finding that is finding it: so many, in any
+/// writing, lie whole in one window of a stream.
+pub const KNOWN_BYTES_MAX: usize = 512;
+
+/// Bytes that what is known of a value takes in the longest of its writings (`\u0041`).
+pub const WRITTEN_BYTES_MAX: usize = KNOWN_BYTES_MAX * 6;
+
 /// Most values in one store.
 pub const SECRETS_MAX: usize = 1_000_000;
 
@@ -149,6 +156,15 @@ impl SecretStore {
         Ok(Some(store))
     }
 
+    /// Checks that a store is whole and of this key; its seal differs from that of any other content. `None` if there
+    /// is no such file.
+    ///
+    /// # Errors
+    /// As [`SecretStore::read`].
+    pub fn verify(path: &Path, key: &SecretKey) -> Result<Option<[u8; 32]>, SecretFileError> {
+        file::verify(path, key)
+    }
+
     /// Writes the store as a file of mode 0600, whole or not at all.
     ///
     /// # Errors
@@ -180,6 +196,7 @@ impl SecretStore {
         if !has_distinct(value) {
             return Err(SecretError::TooPlain);
         }
+        let value = known_part(value);
         let hash = self.key.value(value);
         if self.by_value.contains_key(&hash) {
             return Ok(Added::Known);
@@ -308,6 +325,20 @@ impl SecretStore {
     }
 }
 
+/// The stretch of a value around its best window.
+fn known_part(value: &[u8]) -> &[u8] {
+    if value.len() <= KNOWN_BYTES_MAX {
+        return value;
+    }
+    let best = anchor::candidates(value)
+        .first()
+        .map_or(0, |at| usize::from(*at));
+    let start = best
+        .saturating_sub(KNOWN_BYTES_MAX / 2)
+        .min(value.len() - KNOWN_BYTES_MAX);
+    &value[start..start + KNOWN_BYTES_MAX]
+}
+
 fn has_distinct(value: &[u8]) -> bool {
     let mut seen = [false; 256];
     value
@@ -316,4 +347,4 @@ fn has_distinct(value: &[u8]) -> bool {
     seen.iter().filter(|seen| **seen).count() >= DISTINCT_BYTES_MIN
 }
 
-const _: () = assert!(SECRET_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(KNOWN_BYTES_MAX <= u16::MAX as usize);

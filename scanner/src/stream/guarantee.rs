@@ -47,11 +47,20 @@ pub fn guarantee(rule: &Rule) -> Guarantee {
     if rule.match_mode == MatchMode::All && rule.patterns.len() > 1 {
         return Guarantee::DetectedOnly;
     }
+    if rule.known.is_some() {
+        return of_known();
+    }
     rule.patterns
         .iter()
         .map(of_pattern)
         .max()
         .unwrap_or(Guarantee::DetectedOnly)
+}
+
+/// What is kept of a known value, in the longest of its encodings.
+fn of_known() -> Guarantee {
+    const { assert!(crate::secrets::WRITTEN_BYTES_MAX <= OVERLAP_BYTES - GUARD_BYTES) }
+    Guarantee::StoppedBeforeLast
 }
 
 fn of_pattern(pattern: &Pattern) -> Guarantee {

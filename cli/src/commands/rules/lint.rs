@@ -68,7 +68,8 @@ fn remarks_about(rule: &Rule) -> Vec<String> {
             ));
         }
     }
-    if rule.examples.matching.is_empty() || rule.examples.clean.is_empty() {
+    let unproven = rule.examples.matching.is_empty() || rule.examples.clean.is_empty();
+    if unproven && rule.known.is_none() {
         remarks.push(format!(
             "rule {}: nothing proves it: give examples that it must and must not find",
             rule.id

@@ -3,7 +3,7 @@
 use crate::commands::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
-use oktsec_rules::{Expression, RuleSet};
+use oktsec_rules::{Expression, Known, RuleSet};
 use oktsec_scanner::guarantee;
 use serde_json::json;
 
@@ -76,6 +76,16 @@ pub(super) fn explain(global: &Global, rules: &RuleSet, id: &str) -> Outcome {
     row("Description:", &rule.description)?;
     row("Remediation:", &rule.remediation)?;
     row("References:", &rule.references.join(", "))?;
+    if let Some(known) = rule.known {
+        row(
+            "Finds:",
+            match known {
+                Known::Value => "what `oktsec secrets add` put into the store of known secrets",
+                Known::Canary => "tokens planted with `oktsec secrets plant`",
+            },
+        )?;
+        return Ok(Exit::Done);
+    }
     out::line("Patterns:")?;
     for pattern in &rule.patterns {
         let (kind, text) = match &pattern.expression {

@@ -39,7 +39,11 @@ pub(super) fn ours(rules: &[Rule]) -> String {
         if rule.match_mode == MatchMode::All {
             line("match: all");
         }
-        line("patterns:");
+        if let Some(known) = rule.known {
+            line(&format!("known: {}", known.as_str()));
+        } else {
+            line("patterns:");
+        }
         for pattern in &rule.patterns {
             line(&format!("  - {}", expression(&pattern.expression)));
             if !pattern.checks.is_empty() {
@@ -71,6 +75,13 @@ pub(super) fn ours(rules: &[Rule]) -> String {
 pub(super) fn theirs(rules: &[Rule]) -> (String, Vec<String>) {
     let (mut out, mut lost) = (String::new(), Vec::new());
     for rule in rules {
+        if rule.known.is_some() {
+            lost.push(format!(
+                "rule {}: left out, that format has no known secrets",
+                rule.id
+            ));
+            continue;
+        }
         let mut line = |text: &str| {
             let _ = writeln!(out, "{text}");
         };

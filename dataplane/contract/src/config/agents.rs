@@ -147,8 +147,10 @@ section! {
         id: String = String::new(), via read::rule_id;
         /// Severity it shall have.
         severity: Option<String> = None;
-        /// What its findings do.
-        action: RuleAction = RuleAction::Block, via read::rule_action;
+        /// What its findings do; absent if `lane` alone says it.
+        action: Option<RuleAction> = None, via read::rule_action;
+        /// Whether they do anything at all.
+        lane: Option<RuleLane> = None;
         /// Webhooks that hear of it.
         notify: Vec<String> = Vec::new();
         /// Text they get.
@@ -167,6 +169,21 @@ impl RuleOverride {
     /// and an override that silently means no rule would be worse.
     pub fn is_about(&self, rule_id: &str) -> bool {
         self.id.eq_ignore_ascii_case(rule_id)
+    }
+}
+
+words! {
+    /// Whether the findings of an overridden rule do anything.
+    pub enum RuleLane {
+        /// They do what the action, or else the severity, says.
+        #[default]
+        Enforce = "enforce",
+        /// They are listed; the verdict stays.
+        Alert = "alert",
+        /// They are counted and nothing else.
+        Shadow = "shadow",
+        /// They are not even counted.
+        Off = "off",
     }
 }
 

@@ -63,7 +63,6 @@ const NOT_YET: &[&str] = &[
     "agents.*.tool_chain_rules",
     "agents.*.scan_profile",
     "agents.*.egress.tool_restrictions",
-    "forward_proxy.redact",
     "agents.*.max_concurrent_calls",
     "agents.*.max_delegation_depth",
 ];

@@ -221,9 +221,9 @@ pub(super) fn rule_id(node: &Node, cx: &mut Reader<'_>) -> Option<String> {
     Some(id)
 }
 
-pub(super) fn rule_action(node: &Node, cx: &mut Reader<'_>) -> Option<RuleAction> {
+pub(super) fn rule_action(node: &Node, cx: &mut Reader<'_>) -> Option<Option<RuleAction>> {
     let (text, _) = cx.scalar(node, "a word")?;
-    RuleAction::parse(text).or_else(|| {
+    RuleAction::parse(text).map(Some).or_else(|| {
         let rule = &cx.entry_id;
         let message = format!(
             "rule {rule:?} has invalid action {text:?} (valid: block, quarantine, allow-and-flag, ignore)"

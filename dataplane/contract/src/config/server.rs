@@ -109,6 +109,16 @@ section! {
 }
 
 section! {
+    /// `secrets:` the store of known secrets, which `oktsec secrets` writes.
+    pub struct Secrets {
+        /// The store; if it is named here, nothing is decided without it.
+        store: Option<PathBuf> = None;
+        /// The key of its hashes.
+        key_file: Option<PathBuf> = None;
+    }
+}
+
+section! {
     /// `rate_limit:` messages per agent and per peer address.
     pub struct RateLimit {
         /// Messages of one agent in a window; 0 and below is off.

@@ -58,7 +58,7 @@ fn the_readme_of_the_seed_loads_and_its_dead_parts_are_named() {
         Some(&[String::from("analysis-agent")][..])
     );
     assert_eq!(research.blocked_content, ["credentials", "pii"]);
-    assert_eq!(config.rules[0].action, RuleAction::Block);
+    assert_eq!(config.rules[0].action, Some(RuleAction::Block));
     let keys: Vec<_> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
     assert_eq!(keys, ["rules[0].severity", "rules[0].notify", "webhooks"]);
 

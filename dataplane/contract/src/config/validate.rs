@@ -6,7 +6,7 @@ use super::problem::Level;
 use super::reader::{Reader, nearest_of};
 use super::server::{ClientAuth, RateBackend, Tls};
 use super::yaml::{Kind, Node, Position, below};
-use super::{Config, DefaultPolicy, RuleOverride};
+use super::{Config, DefaultPolicy, RuleLane, RuleOverride};
 use crate::clock::Timestamp;
 use crate::keys::check_agent_name;
 use std::collections::HashSet;
@@ -308,7 +308,14 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
             let message = format!("rule {id:?} cannot have both apply_to_tools and exempt_tools");
             check.error(&at, message, "keep one of them");
         }
-        if action_is_absent(check.root, index) {
+        if rule.action.is_some()
+            && let Some(lane @ (RuleLane::Alert | RuleLane::Shadow | RuleLane::Off)) = rule.lane
+        {
+            let message = format!("has no effect: rule {id:?} is in lane {}", lane.as_str());
+            let [a, b] = at;
+            check.warn(&[a, b, Key("action")], message, "keep one of them");
+        }
+        if rule.lane.is_none() && action_is_absent(check.root, index) {
             let message = format!(
                 "rule {id:?} has invalid action \"\" (valid: block, quarantine, allow-and-flag, ignore)"
             );

@@ -173,6 +173,11 @@ impl BodyScan {
                 .replace(span, Bytes::copy_from_slice(placeholder.as_bytes()))
     }
 
+    /// Whether the text is the body as it is, so that a finding's place in one is its place in the other.
+    pub const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Bytes of the body that wait here.
     pub fn held_bytes(&self) -> usize {
         self.held.len()

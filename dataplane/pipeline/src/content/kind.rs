@@ -77,7 +77,7 @@ impl Kind {
     }
 
     /// Whether what is scanned are the bytes as they are, place by place.
-    pub(super) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.codings.is_identity() && matches!(self.reader, Reader::Plain | Reader::Lines(_))
     }
 }

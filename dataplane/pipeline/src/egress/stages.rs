@@ -15,7 +15,7 @@ use oktsec_contract::config::NameResolution;
 use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
-use oktsec_scanner::{Scanner, excerpt};
+use oktsec_scanner::Scanner;
 use std::net::{IpAddr, SocketAddr};
 
 /// What is asked for, in one spelling.
@@ -358,7 +358,7 @@ fn scan_name(
             rule: finding.rule,
             verdict: raised,
             excerpt: rule
-                .map(|rule| excerpt(content.as_bytes(), finding, rule))
+                .map(|rule| scanned.excerpt(content.as_bytes(), finding, rule))
                 .unwrap_or_default(),
         });
     }

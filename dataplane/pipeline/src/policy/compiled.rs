@@ -6,12 +6,13 @@ use crate::state::gcra::Rate;
 use ahash::RandomState;
 use ed25519_dalek::VerifyingKey;
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::config::{Agent, Config, DefaultPolicy, ReplayMode, RuleAction};
+use oktsec_contract::config::{Agent, Config, DefaultPolicy, ReplayMode, RuleAction, RuleLane};
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_contract::{Severity, Surface};
-use oktsec_rules::{Lane, Rule};
+use oktsec_rules::{Known, Lane, Rule};
 use oktsec_scanner::Database;
+use oktsec_scanner::secrets::SecretIndex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub struct Policy {
     agent_rate: Option<Rate>,
     peer_rate: Option<Rate>,
     egress: EgressPolicy,
+    secrets: Option<Arc<SecretIndex>>,
     warnings: Vec<String>,
 }
 
@@ -58,8 +60,10 @@ pub(crate) enum RuleEffect {
     Report,
     /// It is counted and nothing else.
     Count,
-    /// The operator ignores the rule.
+    /// The operator ignores the rule: it is counted as ignored.
     Ignore,
+    /// The operator switched the rule off: it is not even counted.
+    Off,
 }
 
 /// A snapshot no core can decide by.
@@ -145,10 +149,23 @@ impl Policy {
             effects,
             agent_rate,
             peer_rate,
+            secrets: None,
             warnings,
             snapshot,
             database,
         })
+    }
+
+    /// The same, with values that are looked for beside the rules' patterns.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Option<Arc<SecretIndex>>) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// Values that are looked for beside the rules' patterns.
+    pub const fn secrets(&self) -> Option<&Arc<SecretIndex>> {
+        self.secrets.as_ref()
     }
 
     /// The snapshot this was built from, without its rules.
@@ -191,8 +208,10 @@ impl Policy {
     /// What a finding in an outbound request of this agent, or in its answer, raises the verdict to; `None` if it is
     /// neither acted on nor reported.
     pub fn egress_verdict(&self, agent: Option<&str>, rule: u32) -> Option<Verdict> {
-        let RuleEffect::Raise(verdict) = self.effect(rule) else {
-            return None;
+        let verdict = match self.effect(rule) {
+            RuleEffect::Raise(verdict) => verdict,
+            RuleEffect::Report => Verdict::Allow,
+            RuleEffect::Count | RuleEffect::Ignore | RuleEffect::Off => return None,
         };
         let blocked = agent
             .and_then(|name| self.agent(name))
@@ -220,9 +239,16 @@ impl Policy {
     }
 
     /// What findings of a rule come to, as metrics call it: the rule's lane after the operator's override, or
-    /// `ignored`.
-    pub fn lane_word(&self, rule: u32) -> &'static str {
+    /// `ignored`; `None` if it is off.
+    pub fn lane_word(&self, rule: u32) -> Option<&'static str> {
         self.effect(rule).as_str()
+    }
+
+    /// Whether a finding of this rule is a canary token.
+    pub fn finds_canaries(&self, rule: u32) -> bool {
+        let index = usize::try_from(rule).unwrap_or(usize::MAX);
+        let rule = self.database.rules().get(index);
+        rule.is_some_and(|rule| rule.known == Some(Known::Canary))
     }
 
     pub(crate) fn requires_signature(&self) -> bool {
@@ -316,29 +342,34 @@ fn category_covers(category: &str, rule: &Rule) -> bool {
 
 impl RuleEffect {
     /// The lane that findings took, as metrics call it.
-    const fn as_str(self) -> &'static str {
+    const fn as_str(self) -> Option<&'static str> {
         match self {
-            Self::Raise(_) => "enforce",
-            Self::Report => "alert",
-            Self::Count => "shadow",
-            Self::Ignore => "ignored",
+            Self::Raise(_) => Some("enforce"),
+            Self::Report => Some("alert"),
+            Self::Count => Some("shadow"),
+            Self::Ignore => Some("ignored"),
+            Self::Off => None,
         }
     }
 
     fn of(rule: &Rule, config: &Config) -> Self {
-        let operator = config
-            .rules
-            .iter()
-            .find(|r| r.is_about(&rule.id))
-            .map(|r| r.action);
-        match (operator, rule.lane) {
-            (Some(RuleAction::Ignore), _) => Self::Ignore,
-            (Some(RuleAction::Block), _) => Self::Raise(Verdict::Block),
-            (Some(RuleAction::Quarantine), _) => Self::Raise(Verdict::Quarantine),
-            (Some(RuleAction::AllowAndFlag), _) => Self::Raise(Verdict::Flag),
-            (None, Lane::Enforce) => Self::Raise(default_verdict(rule.severity)),
-            (None, Lane::Alert) => Self::Report,
-            (None, Lane::Shadow | Lane::Off) => Self::Count,
+        let operator = config.rules.iter().find(|r| r.is_about(&rule.id));
+        let (lane, action) = operator.map_or((None, None), |r| (r.lane, r.action));
+        match (lane, action) {
+            (Some(RuleLane::Off), _) => Self::Off,
+            (Some(RuleLane::Shadow), _) => Self::Count,
+            (Some(RuleLane::Alert), _) => Self::Report,
+            (_, Some(RuleAction::Ignore)) => Self::Ignore,
+            (_, Some(RuleAction::Block)) => Self::Raise(Verdict::Block),
+            (_, Some(RuleAction::Quarantine)) => Self::Raise(Verdict::Quarantine),
+            (_, Some(RuleAction::AllowAndFlag)) => Self::Raise(Verdict::Flag),
+            (Some(RuleLane::Enforce), None) => Self::Raise(default_verdict(rule.severity)),
+            (None, None) => match rule.lane {
+                Lane::Enforce => Self::Raise(default_verdict(rule.severity)),
+                Lane::Alert => Self::Report,
+                Lane::Shadow => Self::Count,
+                Lane::Off => Self::Off,
+            },
         }
     }
 }

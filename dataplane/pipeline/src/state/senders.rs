@@ -140,13 +140,14 @@ impl Sender {
         self.refusals.iter().filter(|&&at| at >= since).count()
     }
 
-    /// Writes the tail into `joined`, once as is and, if `spaced`, with a blank at each border.
-    pub(crate) fn tail(&mut self, spaced: bool, now: Timestamp, joined: &mut Vec<u8>) {
-        joined.clear();
+    /// Writes the tail as it was said into `plain`, and with a blank at each border into `spaced`.
+    pub(crate) fn tails(&mut self, now: Timestamp, plain: &mut Vec<u8>, spaced: &mut Vec<u8>) {
+        plain.clear();
+        spaced.clear();
         if now.micros_since(self.window.newest) > WINDOW_AGE_SECS_MAX * 1_000_000 {
             self.window = Tail::default();
         }
-        self.window.write(spaced, joined);
+        self.window.write(plain, spaced);
     }
 
     /// Remembers the end of a message that went through.
@@ -172,17 +173,14 @@ impl Tail {
         self.borders.push_back(self.bytes.len());
     }
 
-    fn write(&self, spaced: bool, joined: &mut Vec<u8>) {
+    fn write(&self, plain: &mut Vec<u8>, spaced: &mut Vec<u8>) {
         let (front, back) = self.bytes.as_slices();
-        if !spaced {
-            joined.extend_from_slice(front);
-            joined.extend_from_slice(back);
-            return;
-        }
+        plain.extend_from_slice(front);
+        plain.extend_from_slice(back);
         let mut from = 0;
         for &border in &self.borders {
-            joined.extend(self.bytes.range(from..border));
-            joined.push(b' ');
+            spaced.extend_from_slice(&plain[from..border]);
+            spaced.push(b' ');
             from = border;
         }
     }
@@ -209,13 +207,15 @@ mod tests {
         let mut sender = Sender::default();
         sender.said("igno", NOW);
         sender.said("re all", NOW);
-        let mut joined = Vec::new();
-        sender.tail(false, NOW, &mut joined);
-        assert_eq!(joined, b"ignore all");
-        sender.tail(true, NOW, &mut joined);
-        assert_eq!(joined, b"igno re all ");
-        sender.tail(true, NOW.plus_secs(3_601), &mut joined);
-        assert_eq!(joined, b"", "an hour later nothing counts");
+        let (mut plain, mut spaced) = (Vec::new(), Vec::new());
+        sender.tails(NOW, &mut plain, &mut spaced);
+        assert_eq!(plain, b"ignore all");
+        assert_eq!(spaced, b"igno re all ");
+        sender.tails(NOW.plus_secs(3_601), &mut plain, &mut spaced);
+        assert!(
+            plain.is_empty() && spaced.is_empty(),
+            "an hour later nothing counts"
+        );
     }
 
     #[test]
@@ -223,9 +223,10 @@ mod tests {
         let mut sender = Sender::default();
         for n in 0..5_000 {
             sender.said(&"x".repeat(n % 700), NOW);
-            let mut joined = Vec::new();
-            sender.tail(false, NOW, &mut joined);
-            assert!(joined.len() <= WINDOW_BYTES_MAX);
+            let (mut plain, mut spaced) = (Vec::new(), Vec::new());
+            sender.tails(NOW, &mut plain, &mut spaced);
+            assert!(plain.len() <= WINDOW_BYTES_MAX);
+            assert!(spaced.len() <= 2 * WINDOW_BYTES_MAX);
         }
     }
 

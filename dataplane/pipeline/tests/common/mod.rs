@@ -15,6 +15,7 @@ use oktsec_contract::verdict::{Status, Verdict};
 use oktsec_pipeline::{Headers, Moment, Pipeline, Policy, Proof, Refused, Shared};
 use oktsec_rules::{RuleSet, load_text};
 use oktsec_scanner::Database;
+use oktsec_scanner::secrets::SecretStore;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_771_754_400);
@@ -29,6 +30,10 @@ const RULES: &str = "
 {id: T-LOW, name: Low, severity: low, category: test, patterns: [{contains: attack-low}]}
 ---
 {id: T-ALERT, name: Alert, severity: critical, lane: alert, category: test, patterns: [{contains: attack-alert}]}
+---
+{id: EXS-001, name: Known secret, severity: critical, category: credential-leak, sensitive: true, known: value}
+---
+{id: EXS-002, name: Canary, severity: critical, category: credential-leak, sensitive: true, known: canary}
 ---
 {id: T-SHADOW, name: Shadow, severity: critical, lane: shadow, category: test, patterns: [{contains: attack-shadow}]}
 ";
@@ -75,6 +80,9 @@ pub(crate) struct Said {
     pub(crate) http: u16,
     pub(crate) verdict: Verdict,
     pub(crate) rules: Vec<String>,
+    pub(crate) excerpts: Vec<String>,
+    /// The record as bytes: nothing else of a message is kept.
+    pub(crate) record: Vec<u8>,
     /// Every finding's rule and lane, as metrics count them.
     pub(crate) counted: Vec<(String, &'static str)>,
     pub(crate) verified: bool,
@@ -83,6 +91,16 @@ pub(crate) struct Said {
 impl Plane {
     pub(crate) fn new(yaml: &str) -> Self {
         Self::with(yaml, Vec::new())
+    }
+
+    /// One that knows the values of a store.
+    pub(crate) fn knowing(yaml: &str, store: &SecretStore) -> Self {
+        let mut plane = Self::new(yaml);
+        let policy = Policy::build(snapshot(yaml, Vec::new()), database())
+            .unwrap()
+            .with_secrets(Some(Arc::new(store.index())));
+        plane.pipeline.set_policy(Arc::new(policy)).unwrap();
+        plane
     }
 
     pub(crate) fn with(yaml: &str, revoked: Vec<RevokedKey>) -> Self {
@@ -147,15 +165,21 @@ impl Plane {
                     .iter()
                     .map(|f| f.rule_id.to_owned())
                     .collect(),
+                excerpts: decision
+                    .findings
+                    .iter()
+                    .map(|f| f.excerpt.to_owned())
+                    .collect(),
                 counted: decision
                     .hits
                     .iter()
-                    .map(|&rule| {
+                    .filter_map(|&rule| {
                         let id = policy.database().rules()[rule as usize].id.clone();
-                        (id, policy.lane_word(rule))
+                        Some((id, policy.lane_word(rule)?))
                     })
                     .collect(),
                 verified: decision.is_verified(),
+                record: bytes.clone(),
             }
         }))
     }
@@ -210,5 +234,6 @@ fn snapshot(yaml: &str, revoked: Vec<RevokedKey>) -> Snapshot {
         keys: ["a", "b", "c"].map(agent_key).into(),
         revoked,
         rules: rules(),
+        secrets: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Scanners of one core for streams that outlive a snapshot: a body is scanned to its end with the rules it began
 //! with.
 
+use oktsec_pipeline::Policy;
 use oktsec_scanner::{Database, EngineError, Scanner};
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ const KEPT_MAX: usize = 4;
 pub(super) struct Scanners(Vec<Scanner>);
 
 impl Scanners {
-    /// The scanner of this rule set.
-    pub(super) fn of(&mut self, database: &Arc<Database>) -> Result<&mut Scanner, EngineError> {
+    /// The scanner of this policy's rules, looking for its known values.
+    pub(super) fn of(&mut self, policy: &Policy) -> Result<&mut Scanner, EngineError> {
+        let database = policy.database();
         let at = self
             .0
             .iter()
@@ -29,7 +31,9 @@ impl Scanners {
                 self.0.len() - 1
             }
         };
-        Ok(&mut self.0[at])
+        let scanner = &mut self.0[at];
+        scanner.set_secrets(policy.secrets());
+        Ok(scanner)
     }
 
     /// A new rule set is in force: scanners that only this core still holds go.

@@ -464,6 +464,11 @@ impl Flow<'_> {
         let mut head = session.req_header().clone();
         let whole = self.request_done;
         headers::strip_request(&mut head).map_err(plain)?;
+        if self.up.may_change() {
+            let length = whole.then(|| length_of(&self.ready));
+            let changed = !whole || self.up.has_changed();
+            headers::resize_request(&mut head, length, changed).map_err(plain)?;
+        }
         let target = self.exchange.leash.vetted().target();
         let scheme = self
             .exchange
@@ -575,8 +580,15 @@ impl Flow<'_> {
         if self.scans_responses && !done {
             let live = Arc::clone(&self.exchange.live);
             self.down = Sieve::of_body(Way::Down, live, &head.headers, trail)?;
+            if status == StatusCode::PARTIAL_CONTENT {
+                // Its range would no longer be true.
+                self.down.keep_length();
+            }
         }
         headers::strip_response(&mut head).map_err(plain)?;
+        if self.down.may_change() {
+            headers::forget_length(&mut head);
+        }
         let framed = head.headers.contains_key(header::CONTENT_LENGTH);
         let bodiless = done || session.req_header().method == Method::HEAD;
         if !framed && !bodiless && session.req_header().version == Version::HTTP_11 {
@@ -738,6 +750,11 @@ impl Flow<'_> {
         };
         let recorded = trail.end(reason, Status::Forwarded, "").await;
         recorded.map_err(plain)?;
+        let bodiless = session.req_header().method == Method::HEAD;
+        if let (Some(head), true, false) = (&mut self.head, self.down.may_change(), bodiless) {
+            // Nothing has left yet, so its length is known after all.
+            headers::set_length(head, length_of(&out)).map_err(plain)?;
+        }
         self.send_head(session).await?;
         let last = out.pop();
         self.send_response(session, out).await?;
@@ -747,6 +764,11 @@ impl Flow<'_> {
             .map_err(|_| Stop::Gone)?;
         Ok(())
     }
+}
+
+/// Bytes of all the pieces.
+fn length_of(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|bytes| bytes.len() as u64).sum()
 }
 
 /// The next thing that comes from the host.

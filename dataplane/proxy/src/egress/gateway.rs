@@ -333,7 +333,7 @@ impl Gateway {
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
         let named = core::with(|core| {
             let scanner = core
-                .scanner(live.policy.database())
+                .scanner(&live.policy)
                 .map_err(|_| plain(Reason::ScanFailed))?;
             permitted.scan_name(&live.policy, scanner)
         });

@@ -87,6 +87,50 @@ pub(crate) fn strip_response(head: &mut ResponseHeader) -> Result<(), Reason> {
     Ok(())
 }
 
+/// What is true of a body only as long as nothing in it is replaced.
+const ABOUT_BYTES: [HeaderName; 5] = [
+    header::CONTENT_LENGTH,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
+
+/// A request whose body may be changed on the way: its length is the one that is known now, or is left open.
+pub(crate) fn resize_request(
+    head: &mut RequestHeader,
+    length: Option<u64>,
+    changed: bool,
+) -> Result<(), Reason> {
+    let had_body = head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING);
+    if changed {
+        for name in &ABOUT_BYTES {
+            head.remove_header(name);
+        }
+    }
+    let Some(length) = length.filter(|_| had_body) else {
+        return Ok(());
+    };
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.insert_header(header::CONTENT_LENGTH, length)
+        .map_err(|_| Reason::RequestInvalid)
+}
+
+/// A response whose body may be changed on the way.
+pub(crate) fn forget_length(head: &mut ResponseHeader) {
+    for name in &ABOUT_BYTES {
+        head.remove_header(name);
+    }
+}
+
+/// Says how long a body is after all.
+pub(crate) fn set_length(head: &mut ResponseHeader, length: u64) -> Result<(), Reason> {
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.insert_header(header::CONTENT_LENGTH, length)
+        .map_err(|_| Reason::EgressUpstreamInvalid)
+}
+
 /// What the `Connection` headers name. One that cannot be read is no list of names.
 fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Reason> {
     let mut names = Vec::new();

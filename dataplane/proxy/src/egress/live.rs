@@ -147,7 +147,7 @@ pub(crate) async fn watch(plane: Arc<Plane>, mut changed: watch::Receiver<()>) {
         let live = core::with(|core| core.live().cloned());
         let Some(live) = live else { continue };
         // Its memory is found now and not when the first request waits for it.
-        core::with(|core| core.scanner(live.policy.database()).is_ok());
+        core::with(|core| core.scanner(&live.policy).is_ok());
         let policy = live.policy.egress();
         let usage = plane.shared.egress();
         let ended: Vec<(Arc<Lead>, Reason)> = LIVE.with_borrow(|registry| {

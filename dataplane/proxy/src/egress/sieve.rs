@@ -11,12 +11,14 @@ use crate::plane::Live;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use oktsec_contract::Surface;
+use oktsec_contract::config::Redact;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::Policy;
 use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, ScanStop};
 use oktsec_pipeline::egress::Refusal;
-use oktsec_scanner::excerpt;
+use oktsec_scanner::Limit;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Which way bytes go.
@@ -29,6 +31,20 @@ pub(crate) enum Way {
 }
 
 impl Way {
+    /// Whether secrets that go this way are replaced. While observing nothing is changed.
+    fn is_redacted(self, live: &Live) -> bool {
+        let egress = live.policy.egress();
+        let wanted = match (egress.redact(), self) {
+            (Redact::Both, _) | (Redact::Requests, Self::Up) | (Redact::Responses, Self::Down) => {
+                true
+            }
+            (Redact::Off, _) | (Redact::Requests, Self::Down) | (Redact::Responses, Self::Up) => {
+                false
+            }
+        };
+        wanted && egress.mode() == Mode::Enforce
+    }
+
     const fn reason(self) -> Reason {
         match self {
             Self::Up => Reason::EgressRequestContent,
@@ -60,6 +76,10 @@ pub(crate) struct Sieve {
     unseen: Unscanned,
     /// The body says that it is no text.
     binary: bool,
+    /// Secrets are replaced by placeholders instead of refusing what holds them.
+    redacts: bool,
+    /// Something was replaced.
+    redacted: bool,
 }
 
 impl Sieve {
@@ -71,6 +91,8 @@ impl Sieve {
             body: None,
             unseen: Unscanned::NotConfigured,
             binary: false,
+            redacts: false,
+            redacted: false,
         }
     }
 
@@ -95,6 +117,7 @@ impl Sieve {
         };
         match kind {
             Ok(kind) => Ok(Self {
+                redacts: kind.is_plain() && way.is_redacted(&live),
                 binary: text(header::CONTENT_TYPE).is_some_and(is_binary),
                 ..Self::of_kind(way, live, kind)
             }),
@@ -114,7 +137,24 @@ impl Sieve {
             body: Some(Box::new(BodyScan::new(Surface::Egress, kind))),
             unseen: Unscanned::NotConfigured,
             binary: false,
+            redacts: false,
+            redacted: false,
         }
+    }
+
+    /// Whether what leaves may be of another length than what came.
+    pub(crate) fn may_change(&self) -> bool {
+        self.redacts
+    }
+
+    /// Whether it is.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.redacted
+    }
+
+    /// Refuses what it would replace from now on.
+    pub(crate) fn keep_length(&mut self) {
+        self.redacts = false;
     }
 
     /// Whether bytes wait here.
@@ -145,9 +185,11 @@ impl Sieve {
         if observes && let Step::Push(bytes) = &step {
             out.push(bytes.clone());
         }
+        let redacts = self.redacts;
         let policy = &self.live.policy;
         let stepped = core::with(|core| {
-            let scanner = core.scanner(policy.database())?;
+            let counters = Arc::clone(&core.counters);
+            let scanner = core.scanner(policy)?;
             let seen = match step {
                 Step::Push(bytes) => body.push(scanner, bytes),
                 Step::Pause => body.pause(scanner),
@@ -155,28 +197,47 @@ impl Sieve {
                 Step::Finish => body.finish(scanner),
             };
             let seen = seen.map_err(Fault::Stop)?;
+            let limits = seen.limits;
+            // A shortened list may leave out a secret that would pass unreplaced.
+            let limited = limits.hides_content() || (redacts && limits.contains(Limit::Findings));
             let mut verdict = Verdict::Allow;
+            let mut secrets = Vec::new();
             for finding in seen.findings {
                 if self.binary && is_about_text(policy, finding.rule) {
                     continue;
                 }
+                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+                let Some(rule) = policy.database().rules().get(index) else {
+                    continue;
+                };
+                if let Some(lane) = policy.lane_word(finding.rule) {
+                    counters.counted(&rule.id, lane);
+                }
                 let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
                     continue;
                 };
-                verdict = verdict.max(raised);
-                trail.note(
-                    raised,
-                    Found {
-                        rule: finding.rule,
-                        start: finding.span.start,
-                        end: finding.span.end,
-                        view: finding.view as u8,
-                        excerpt: finding.excerpt.clone(),
-                    },
-                );
+                let found = Found {
+                    rule: finding.rule,
+                    start: finding.span.start,
+                    end: finding.span.end,
+                    view: finding.view as u8,
+                    excerpt: finding.excerpt.clone(),
+                };
+                if redacts && rule.sensitive && policy.egress().stops(raised) {
+                    secrets.push((raised, found));
+                } else {
+                    verdict = verdict.max(raised);
+                    trail.note(raised, found);
+                }
             }
-            let limited = seen.limits.hides_content();
-            Ok((verdict, limited.then_some(seen.limits)))
+            for (raised, found) in secrets {
+                let replaced = body.redact(found.start..found.end, &found.excerpt);
+                let raised = if replaced { Verdict::Flag } else { raised };
+                self.redacted |= replaced;
+                verdict = verdict.max(raised);
+                trail.note(raised, found);
+            }
+            Ok((verdict, limited.then_some(limits)))
         });
         let (verdict, limits) = match stepped {
             Ok(seen) => seen,
@@ -295,7 +356,25 @@ const CREDENTIALS: [&str; 14] = [
     "sec-websocket-key",
 ];
 
-/// Looks at a head: its first line and its headers, but for those that are credentials.
+/// The path of a request line, with placeholders for what must not be recorded.
+fn path_without(first_line: &str, secrets: &mut [(Range<usize>, String)]) -> String {
+    secrets.sort_by_key(|(span, _)| span.start);
+    let mut at = first_line.find(' ').map_or(0, |blank| blank + 1);
+    let mut path = String::with_capacity(first_line.len());
+    for (span, placeholder) in secrets {
+        if span.end <= at {
+            continue;
+        }
+        // A border inside a character hides what is left of the path.
+        path.push_str(first_line.get(at..span.start.max(at)).unwrap_or_default());
+        path.push_str(placeholder);
+        at = span.end.min(first_line.len());
+    }
+    path.push_str(first_line.get(at..).unwrap_or_default());
+    path
+}
+
+/// Looks at a head: its first line and its headers. Those that are credentials are asked for canary tokens only.
 pub(crate) fn scan_head(
     way: Way,
     first_line: &str,
@@ -305,49 +384,80 @@ pub(crate) fn scan_head(
 ) -> Result<(), Refusal> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(first_line.as_bytes());
+    // What a client proves itself with is meant for the host; a canary token proves nothing to anybody.
+    let mut credentials = Vec::new();
     for (name, value) in headers {
         let name = name.as_str();
-        if CREDENTIALS.contains(&name) || name.starts_with("x-oktsec-") {
+        if name.starts_with("x-oktsec-") {
             continue;
         }
+        let text = match CREDENTIALS.contains(&name) {
+            false => &mut text,
+            true => &mut credentials,
+        };
         text.push(b'\n');
         text.extend_from_slice(name.as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
     }
     let policy = &live.policy;
+    if policy.secrets().is_none() {
+        credentials.clear();
+    }
     let observes = policy.egress().mode() == Mode::Observe;
+    let mut in_line = Vec::new();
     let scanned = core::with(|core| {
-        let scanner = core.scanner(policy.database())?;
-        let scanned = scanner
-            .scan(&text, Surface::Egress)
-            .map_err(|error| Fault::Stop(ScanStop::Scan(error)))?;
-        let mut verdict = match scanned.limits.hides_content() {
-            true => Verdict::Quarantine,
-            false => Verdict::Allow,
-        };
-        for finding in scanned.findings {
-            let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
+        let counters = Arc::clone(&core.counters);
+        let scanner = core.scanner(policy)?;
+        let mut verdict = Verdict::Allow;
+        for (text, canaries_only) in [(&text, false), (&credentials, true)] {
+            if text.is_empty() {
                 continue;
-            };
-            verdict = verdict.max(raised);
-            let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
-            let rule = policy.database().rules().get(index);
-            trail.note(
-                raised,
-                Found {
-                    rule: finding.rule,
-                    start: finding.span.start.into(),
-                    end: finding.span.end.into(),
-                    view: finding.view as u8,
-                    excerpt: rule
-                        .map(|rule| excerpt(&text, finding, rule))
-                        .unwrap_or_default(),
-                },
-            );
+            }
+            let scanned = scanner
+                .scan(text, Surface::Egress)
+                .map_err(|error| Fault::Stop(ScanStop::Scan(error)))?;
+            if scanned.limits.hides_content() {
+                verdict = verdict.max(Verdict::Quarantine);
+            }
+            for finding in scanned.findings {
+                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+                let Some(rule) = policy.database().rules().get(index) else {
+                    continue;
+                };
+                if canaries_only && !policy.finds_canaries(finding.rule) {
+                    continue;
+                }
+                if let Some(lane) = policy.lane_word(finding.rule) {
+                    counters.counted(&rule.id, lane);
+                }
+                let excerpt = scanned.excerpt(text, finding, rule);
+                let start = usize::try_from(finding.span.start).unwrap_or(usize::MAX);
+                if rule.sensitive && !canaries_only && start < first_line.len() {
+                    let end = usize::try_from(finding.span.end).unwrap_or(usize::MAX);
+                    in_line.push((start..end, excerpt.clone()));
+                }
+                let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
+                    continue;
+                };
+                verdict = verdict.max(raised);
+                trail.note(
+                    raised,
+                    Found {
+                        rule: finding.rule,
+                        start: finding.span.start.into(),
+                        end: finding.span.end.into(),
+                        view: finding.view as u8,
+                        excerpt,
+                    },
+                );
+            }
         }
         Ok::<_, Fault>(verdict)
     });
+    if way == Way::Up && !in_line.is_empty() {
+        trail.asks_for_path(&path_without(first_line, &mut in_line));
+    }
     let refusal = match scanned {
         Ok(verdict) if !policy.egress().stops(verdict) => return Ok(()),
         Ok(_) => plain(way.reason()),

@@ -53,6 +53,8 @@ pub(crate) struct Trail {
     revision: u64,
     mode: Mode,
     database: Option<Arc<Database>>,
+    /// The name it goes to holds a secret: a record keeps its last two labels only.
+    hides_name: bool,
 }
 
 impl Trail {
@@ -79,6 +81,7 @@ impl Trail {
             revision: 0,
             mode: Mode::Enforce,
             database: None,
+            hides_name: false,
         }
     }
 
@@ -157,6 +160,12 @@ impl Trail {
     }
 
     pub(crate) fn found_in_name(&mut self, findings: &[NameFinding]) {
+        let rules = self.database.as_ref().map_or(&[][..], |d| d.rules());
+        let is_secret = |finding: &NameFinding| {
+            let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+            rules.get(index).is_some_and(|rule| rule.sensitive)
+        };
+        self.hides_name |= findings.iter().any(is_secret);
         for finding in findings {
             self.note(
                 finding.verdict,
@@ -204,8 +213,12 @@ impl Trail {
             | Status::Forwarded
             | Status::System => self.verdict,
         };
-        let host = self.target.as_ref().map(|t| t.host().to_string());
-        let to = self.target.as_ref().map(Target::to_string);
+        let mut host = self.target.as_ref().map(|t| t.host().to_string());
+        let mut to = self.target.as_ref().map(Target::to_string);
+        if self.hides_name {
+            host = host.as_deref().map(last_labels);
+            to = to.as_deref().map(last_labels);
+        }
         let port = self.target.as_ref().map_or(0, Target::port);
         let agent = self.agent();
         let rules = self.database.as_ref().map_or(&[][..], |d| d.rules());
@@ -281,6 +294,15 @@ pub(crate) fn detail_of(refusal: &Refusal) -> String {
     }
 }
 
+/// A name without what stands before its last two labels.
+fn last_labels(name: &str) -> String {
+    let mut labels = name.rsplitn(3, '.');
+    let (last, before) = (labels.next(), labels.next());
+    let hidden = labels.next().map(|_| "[REDACTED]");
+    let kept = hidden.into_iter().chain(before).chain(last);
+    kept.collect::<Vec<_>>().join(".")
+}
+
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
@@ -294,6 +316,16 @@ mod tests {
         let mut trail = Trail::begin(None, "GET");
         trail.asks_for_path(path);
         trail.path
+    }
+
+    #[test]
+    fn a_name_that_holds_a_secret_is_kept_without_it() {
+        assert_eq!(
+            super::last_labels("key.of.evil.example:443"),
+            "[REDACTED].evil.example:443"
+        );
+        assert_eq!(super::last_labels("evil.example"), "evil.example");
+        assert_eq!(super::last_labels("localhost:80"), "localhost:80");
     }
 
     #[test]

@@ -219,8 +219,11 @@ pub fn answer(body: &str) -> String {
     )
 }
 
+/// Names and values of headers.
+pub type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A request to the proxy.
-pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub fn ask(method: &str, url: &str, headers: Fields<'_>, body: &[u8]) -> Vec<u8> {
     let host = url.split('/').nth(2).unwrap_or_default();
     let mut head = format!("{method} {url} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in headers {

@@ -116,6 +116,13 @@ fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
             "rules: [{id: R, action: ignore}]",
             "rules[R].action",
         ),
+        ("", "rules: [{id: R, lane: shadow}]", "rules[R]"),
+        (
+            "rules: [{id: R, lane: alert}]",
+            "rules: [{id: R, lane: \"off\"}]",
+            "rules[R].lane",
+        ),
+        ("rules: [{id: R, lane: enforce}]", "rules: []", "rules[R]"),
         ("custom_rules_dir: r", "", "custom_rules_dir"),
         ("", "rate_limit: {per_agent: 101}", "rate_limit.per_agent"),
         ("", "rate_limit: {per_agent: 0}", "rate_limit.per_agent"),

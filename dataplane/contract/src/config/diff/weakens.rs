@@ -5,7 +5,7 @@ mod egress;
 use crate::Surface;
 use crate::config::{
     AclEntry, Agent, ClientAuth, CompatMode, Config, DefaultPolicy, Durability, Profile,
-    ReplayMode, RequireAuth, RuleAction, RuleOverride, ScanProfile, Tls,
+    ReplayMode, RequireAuth, RuleAction, RuleLane, RuleOverride, ScanProfile, Tls,
 };
 use crate::verdict::Mode;
 
@@ -208,20 +208,32 @@ fn widened(old: Option<&[String]>, new: Option<&[String]>, compat: Option<Compat
 }
 
 fn rules(old: &Config, new: &Config, weak: &mut Weak) {
-    let rank = |rule: &RuleOverride| match rule.action {
-        RuleAction::Ignore => 0,
-        RuleAction::AllowAndFlag => 1,
-        RuleAction::Quarantine => 2,
-        RuleAction::Block => 3,
+    const FLAGS: u8 = 3;
+    const SEVERITY_DECIDES: u8 = 5;
+    let rank = |rule: &RuleOverride| match (rule.lane, rule.action) {
+        (Some(RuleLane::Off), _) => 0,
+        (Some(RuleLane::Shadow), _) | (_, Some(RuleAction::Ignore)) => 1,
+        (Some(RuleLane::Alert), _) => 2,
+        (_, Some(RuleAction::AllowAndFlag)) => FLAGS,
+        (_, Some(RuleAction::Quarantine)) => 4,
+        (Some(RuleLane::Enforce) | None, None) => SEVERITY_DECIDES,
+        (_, Some(RuleAction::Block)) => 6,
     };
     let find = |config: &Config, id: &str| config.rules.iter().find(|r| r.is_about(id)).cloned();
     for now in &new.rules {
         let key = format!("rules[{}]", now.id);
         match find(old, &now.id) {
             // Without knowing the severity of the rule, only blocking is sure not to be weaker.
-            None => weak.when(rank(now) < 3 || !now.apply_to_tools.is_empty(), key),
+            None => weak.when(
+                rank(now) < SEVERITY_DECIDES || !now.apply_to_tools.is_empty(),
+                key,
+            ),
             Some(before) => {
-                weak.when(rank(now) < rank(&before), format!("{key}.action"));
+                let what = match now.lane == before.lane {
+                    true => "action",
+                    false => "lane",
+                };
+                weak.when(rank(now) < rank(&before), format!("{key}.{what}"));
                 weak.when(
                     before.apply_to_tools != now.apply_to_tools && !now.apply_to_tools.is_empty(),
                     format!("{key}.apply_to_tools"),
@@ -236,12 +248,20 @@ fn rules(old: &Config, new: &Config, weak: &mut Weak) {
     for before in &old.rules {
         // Without an override the severity decides, which may be less than block or quarantine.
         let gone = find(new, &before.id).is_none();
-        weak.when(gone && rank(before) > 1, format!("rules[{}]", before.id));
+        weak.when(
+            gone && rank(before) > FLAGS,
+            format!("rules[{}]", before.id),
+        );
     }
     let custom = &old.custom_rules_dir;
     weak.when(
         custom.is_some() && *custom != new.custom_rules_dir,
         "custom_rules_dir",
+    );
+    let store = &old.secrets.store;
+    weak.when(
+        store.is_some() && *store != new.secrets.store,
+        "secrets.store",
     );
 }
 

