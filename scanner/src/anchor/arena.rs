@@ -225,6 +225,15 @@ impl Arena {
         good.then_some(())
     }
 
+    /// Reads what a walk that begins with this byte reads first.
+    pub(super) fn touch(&self, one: u32, byte: u8) -> u8 {
+        let one = &self.automata[one as usize];
+        if one.states == 0 {
+            return 0;
+        }
+        Table::of(self, one).next(one.start, byte)
+    }
+
     /// Whether the text may match from `at` on. Takes the bytes it looked at from `work`.
     pub(super) fn matches_from(&self, one: u32, text: &[u8], at: usize, work: &mut u64) -> bool {
         let one = &self.automata[one as usize];
