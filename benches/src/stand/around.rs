@@ -34,6 +34,7 @@ pub fn around_the_scanner(config: &Path) -> Result<(), String> {
         keys: load_dir(&keys_dir).keys,
         revoked: Vec::new(),
         rules: RuleSet::new(load_text("bench.yaml", RULE).rules),
+        secrets: None,
         config: config.clone(),
     };
     snapshot
