@@ -6,7 +6,7 @@ use crate::limits::RELAYED_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use crate::respond::{self, Answer};
-use crate::routes::{Route, health, message, messages, relay};
+use crate::routes::{Route, health, message, messages, relay, splash};
 use crate::throttle::throttled;
 use crate::visit::{Visit, prepare};
 use crate::{answer, body};
@@ -78,6 +78,7 @@ impl Gate {
             Route::Health => respond::send(session, health::health()).await?,
             Route::Ready => respond::send(session, health::ready(plane)).await?,
             Route::Metrics => respond::send(session, health::metrics(plane)).await?,
+            Route::Splash => respond::send(session, splash::splash()).await?,
             Route::WrongMethod(allow) => {
                 body::discard_small(session, plane.patience.body).await;
                 let answer = Answer::text(405, "Method Not Allowed\n");

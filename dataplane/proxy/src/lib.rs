@@ -53,6 +53,7 @@ mod chance;
 pub mod limits;
 mod metrics;
 mod throttle;
+mod tidy;
 mod visit;
 
 pub mod null;

@@ -3,6 +3,7 @@
 
 use crate::bootstrap::note;
 use crate::plane::{Live, Plane};
+use crate::tidy;
 use oktsec_audit::{Review, ReviewError};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::link::{
@@ -315,6 +316,7 @@ pub(crate) fn apply(
     {
         tracing::error!(%error, "the snapshot could not be kept; a restart would use an older one");
     }
+    tidy::later();
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(millis, detail, "snapshot in force");
     Ok(())

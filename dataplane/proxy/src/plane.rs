@@ -153,6 +153,7 @@ impl Plane {
             audit_queue_records: health.queue_records as u64,
             audit_queue_bytes: health.queue_bytes as u64,
             audit_appended: health.appended_total,
+            audit_damaged: health.damage.is_some(),
             rules: rules as u64,
             link_connected: self.link_connected.load(Ordering::Relaxed),
             snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Lines,
     Text,
     Metrics,
+    Html,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::Json => "application/json",
             Self::Lines => "application/x-ndjson",
             Self::Text => "text/plain; charset=utf-8",
+            Self::Html => "text/html; charset=utf-8",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         })
     }

@@ -5,6 +5,7 @@ pub(crate) mod health;
 pub(crate) mod message;
 pub(crate) mod messages;
 pub(crate) mod relay;
+pub(crate) mod splash;
 
 use http::Method;
 
@@ -21,6 +22,8 @@ pub(crate) enum Route {
     Ready,
     /// `GET /metrics`
     Metrics,
+    /// `GET /`
+    Splash,
     /// Ours, but not with this method; the value of `Allow`.
     WrongMethod(&'static str),
     /// The control plane.
@@ -35,6 +38,7 @@ impl Route {
             "/health" | "/healthz" => (Self::Health, "GET, HEAD"),
             "/readyz" => (Self::Ready, "GET, HEAD"),
             "/metrics" => (Self::Metrics, "GET, HEAD"),
+            "/" => (Self::Splash, "GET, HEAD"),
             _ => return Self::Relay,
         };
         let fits = match allowed {
@@ -69,6 +73,7 @@ mod tests {
     fn only_exact_paths_are_ours() {
         assert_eq!(Route::of(&Method::POST, "/v1/message"), Route::Message);
         assert_eq!(Route::of(&Method::HEAD, "/health"), Route::Health);
+        assert_eq!(Route::of(&Method::GET, "/"), Route::Splash);
         assert_eq!(
             Route::of(&Method::GET, "/v1/message"),
             Route::WrongMethod("POST")
@@ -78,7 +83,6 @@ mod tests {
             Route::WrongMethod("GET, HEAD")
         );
         for path in [
-            "/",
             "/v1/message/",
             "/v1/agents",
             "/healthy",

