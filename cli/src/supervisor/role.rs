@@ -11,6 +11,12 @@ use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
+/// Milliseconds after which the allocator gives freed memory back, unless the operator says otherwise. Its own
+/// default of a second leaves what starting freed scattered under what stays.
+///
+/// PERF: anonymous memory of an idle data plane with 995 rules: 35.5 -> 27.2 MB.
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "5");
+
 /// Which process it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -174,6 +180,9 @@ impl Role {
     fn spawn(&mut self) {
         let mut command = Command::new(&self.exe);
         command.args(&self.arguments).arg("--supervised");
+        if std::env::var_os(PURGE_DELAY.0).is_none() {
+            command.env(PURGE_DELAY.0, PURGE_DELAY.1);
+        }
         if self.starts > 0 {
             // A restart must not fail for a configuration that broke meanwhile: the last good one counts.
             command.arg("--fallback-snapshot").arg(&self.snapshot);
