@@ -94,6 +94,31 @@ pub const TARGETS: &[Target] = &[
         seeds: &[b"\x00\x00\x00\x00\x05hello\x00\x00\x00\x00\x00"],
     },
     Target {
+        name: "client_hello",
+        entry: oktsec_pipeline::fuzz_entry::client_hello,
+        seeds: &[
+            b"\x16\x03\x01\x00N\x01\x00\x00J\x03\x03\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x00\x00\x02\x13\x01\x01\x00\x00\x1f\x0a\x0a\x00\x00\x00\x00\x00\x0e\x00\x0c\x00\x00\x09a.example\x00\x10\x00\x05\x00\x03\x02h2",
+            b"\x16\x03\x01\x00\x14\x01\x00\x00J\x03\x03\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x16\x03\x01\x00\x14\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x00\x00\x16\x03\x01\x00\x14\x02\x13\x01\x01\x00\x00\x1f\x0a\x0a\x00\x00\x00\x00\x00\x0e\x00\x0c\x00\x00\x09\x16\x03\x01\x00\x12a.example\x00\x10\x00\x05\x00\x03\x02h2",
+        ],
+    },
+    Target {
+        name: "announced",
+        entry: oktsec_pipeline::fuzz_entry::announced,
+        seeds: &[
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 80 443\r\n",
+            b"PROXY TCP6 2001:db8::7 ::1 80 443\r\n",
+            b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x00\x50\x01\xbb",
+        ],
+    },
+    Target {
+        name: "trailers",
+        entry: oktsec_pipeline::fuzz_entry::trailers,
+        seeds: &[
+            b"POST / HTTP/1.1\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            b"HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\na;x\r\n0123456789\r\n0\r\n\r\n",
+        ],
+    },
+    Target {
         name: "views",
         entry: oktsec_scanner::fuzz_entry::views,
         seeds: &[b"i g n o r e", "\u{200b}\u{202e}\u{e0041}\u{0456}gn\u{043e}re".as_bytes(), b"<!-- x --> **b**"],

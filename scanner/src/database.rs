@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use oktsec_rules::{Check, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
 
@@ -47,6 +47,8 @@ pub struct Database {
     matchers: Vec<Matcher>,
     groups: Vec<Group>,
     anchors: Arc<Anchors>,
+    /// By rule, whether it is wide for a stream; known when first asked.
+    wide: OnceLock<Box<[bool]>>,
 }
 
 impl Database {
@@ -78,6 +80,19 @@ impl Database {
             Err(error) => CacheOutcome::NotWritten(error.to_string()),
         };
         Ok((Self::assemble(rules, compiled), outcome))
+    }
+
+    /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
+    pub fn prepare_streams(&self) {
+        self.is_wide(0);
+    }
+
+    /// Whether a stream looks far back once this rule may have begun.
+    pub(crate) fn is_wide(&self, rule: u32) -> bool {
+        let wide = self
+            .wide
+            .get_or_init(|| self.rules.iter().map(crate::stream::is_wide).collect());
+        wide.get(rule as usize).is_none_or(|wide| *wide)
     }
 
     /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them.
@@ -201,6 +216,7 @@ impl Database {
             matchers,
             groups,
             anchors,
+            wide: OnceLock::new(),
         }
     }
 }

@@ -64,6 +64,12 @@ impl Scanner {
         }
     }
 
+    /// Bytes of the longest known value, however it may be written; none without a store.
+    pub(crate) fn known_bytes(&self) -> usize {
+        let known = self.prefilter.known.as_ref();
+        known.map_or(0, |known| known.index().overlap_bytes())
+    }
+
     /// Memory of the engine's scratch space.
     pub fn scratch_bytes(&self) -> usize {
         self.prefilter
@@ -76,14 +82,18 @@ impl Scanner {
     /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
     #[doc(hidden)]
     pub fn suspects(&mut self, content: &[u8]) -> Result<Vec<u32>, ScanError> {
+        self.suspects_in(content, 0..content.len())
+    }
+
+    /// The same in a part of the content: what has an anchor there, whatever stands around it.
+    pub(crate) fn suspects_in(
+        &mut self,
+        content: &[u8],
+        part: Range<usize>,
+    ) -> Result<Vec<u32>, ScanError> {
         let (mut suspects, mut work) = (Vec::new(), u64::MAX);
-        self.prefilter.suspects(
-            &self.database,
-            content,
-            0..content.len(),
-            &mut work,
-            &mut suspects,
-        )?;
+        self.prefilter
+            .suspects(&self.database, content, part, &mut work, &mut suspects)?;
         let patterns = self.database.patterns();
         Ok(suspects
             .iter()

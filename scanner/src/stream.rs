@@ -11,6 +11,10 @@
 //! match no wider than that is whole in one of them. [`crate::guarantee`] says what that
 //! promises for a rule.
 //!
+//! A pause at the end of a unit looks back less far ([`near`]): over what rules that match little can still be in the middle of.
+//! It looks back over the whole overlap while a rule that matches more may have begun, when so much was paused
+//! that the overlap is full of it, and at the end.
+//!
 //! A window is cut out of a text, and a pattern must not take the cut for a border:
 //! * at its end, a match within [`SETTLE_BYTES`] is *unsettled*: the next byte may still undo it (`\b`, an
 //!   exclusion). It is kept back, and decided when more bytes, or the end, are there;
@@ -37,6 +41,7 @@
 //! ```
 
 mod guarantee;
+mod near;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +54,7 @@ use crate::scanner::Scanner;
 use crate::view::View;
 
 pub use guarantee::{Guarantee, guarantee};
+pub(crate) use near::is_wide;
 
 /// New bytes of one window: what is gathered before it is looked at.
 pub const WINDOW_BYTES: usize = 64 << 10;
@@ -70,6 +76,12 @@ const ALIGN_BYTES_MAX: usize = 512;
 
 /// Base64 groups are 4 bytes long, base32 groups 8, hex pairs 2.
 const RUN_ALIGN_BYTES: u64 = 8;
+
+/// Bytes before new ones in which what finds patterns may begin.
+const ANCHOR_BYTES: usize = 64;
+
+/// Memory that a body which waits keeps.
+const KEPT_BYTES: usize = 2 * OVERLAP_BYTES + ALIGN_BYTES_MAX + HOLD_BYTES;
 
 /// Findings remembered to report each once.
 const REPORTED_MAX: usize = 512;
@@ -114,8 +126,12 @@ pub struct StreamState {
     scanned: u64,
     /// Invariant: `clear <= scanned`.
     clear: u64,
-    /// Whether a match at the end of what was seen waits to be settled.
-    unsettled: bool,
+    /// Bytes before this were seen with the whole overlap before them. Invariant: `whole <= scanned`.
+    whole: u64,
+    /// A rule that matches much may have begun before this.
+    open_until: u64,
+    /// Where the first match begins that waits to be settled.
+    unsettled: Option<u64>,
     /// Reported, and not left behind by the window yet.
     reported: Vec<(u32, Range<u64>)>,
     found: Vec<StreamFinding>,
@@ -124,7 +140,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// Most memory one body takes, its findings not counted.
-    pub const MEMORY_BYTES_MAX: usize = WINDOW_BYTES + OVERLAP_BYTES + ALIGN_BYTES_MAX;
+    pub const MEMORY_BYTES_MAX: usize = WINDOW_BYTES + 2 * OVERLAP_BYTES + ALIGN_BYTES_MAX;
 
     /// A body that has not begun.
     pub fn new(surface: Surface) -> Self {
@@ -134,7 +150,9 @@ impl StreamState {
             base: 0,
             scanned: 0,
             clear: 0,
-            unsettled: false,
+            whole: 0,
+            open_until: 0,
+            unsettled: None,
             reported: Vec::new(),
             found: Vec::new(),
             limits: LimitsReached::default(),
@@ -146,7 +164,8 @@ impl StreamState {
         self.surface = surface;
         self.buffer.clear();
         (self.base, self.scanned, self.clear) = (0, 0, 0);
-        self.unsettled = false;
+        (self.whole, self.open_until) = (0, 0);
+        self.unsettled = None;
         self.reported.clear();
         self.found.clear();
         self.limits = LimitsReached::default();
@@ -189,22 +208,37 @@ impl StreamState {
 
     /// Where the next window begins if this one ends with the bytes at hand.
     fn next_base(&self) -> u64 {
-        let Some(wanted) = self.buffer.len().checked_sub(OVERLAP_BYTES) else {
-            return self.base;
-        };
+        match self.buffer.len().checked_sub(OVERLAP_BYTES) {
+            Some(wanted) => self.base + self.good_start(wanted) as u64,
+            None => self.base,
+        }
+    }
+
+    /// A place in the buffer, not behind `wanted`, where a window can begin.
+    fn good_start(&self, wanted: usize) -> usize {
         let earliest = wanted.saturating_sub(ALIGN_BYTES_MAX);
         let before = &self.buffer[earliest..wanted];
         let line = memchr::memrchr(b'\n', before);
         let word = || before.iter().rposition(|byte| !is_run(*byte));
         match line.or_else(word) {
-            Some(at) => self.base + (earliest + at + 1) as u64,
+            Some(at) => earliest + at + 1,
             // Inside of one long run: aligned with the start of it, since `base` is.
             None => {
-                let wanted = self.base + wanted as u64;
-                let start = self.base + self.run_start(earliest) as u64;
-                wanted - (wanted - start) % RUN_ALIGN_BYTES
+                let start = self.run_start(earliest);
+                wanted - (wanted - start) % RUN_ALIGN_BYTES as usize
             }
         }
+    }
+
+    /// Where in the buffer a pause begins to look, at the latest so many bytes before what is new.
+    fn near_start(&self, least: usize) -> usize {
+        let seen = (self.scanned - self.base) as usize;
+        let mut wanted = near::start(&self.buffer, seen).min(seen.saturating_sub(least));
+        if let Some(kept) = self.unsettled {
+            let kept = kept.saturating_sub(self.base) as usize;
+            wanted = wanted.min(kept.saturating_sub(GUARD_BYTES));
+        }
+        self.good_start(wanted)
     }
 
     /// Where the run that the byte at `at` belongs to begins.
@@ -235,8 +269,8 @@ impl StreamState {
 
     /// A body that waits keeps what it has to, not the window it once filled.
     fn shrink(&mut self) {
-        if self.buffer.capacity() > 2 * (OVERLAP_BYTES + ALIGN_BYTES_MAX) {
-            self.buffer.shrink_to(OVERLAP_BYTES + ALIGN_BYTES_MAX);
+        if self.buffer.capacity() > 2 * KEPT_BYTES {
+            self.buffer.shrink_to(KEPT_BYTES);
         }
     }
 }
@@ -259,7 +293,9 @@ impl Scanner {
             state.append(now);
             chunk = later;
             if pending + take == WINDOW_BYTES {
-                self.window(state, 0)?;
+                self.window(state, 0, 0)?;
+                // Nobody has asked what began in it.
+                state.open_until = state.total() + OVERLAP_BYTES as u64;
             }
         }
         Ok(state.answer())
@@ -290,8 +326,12 @@ impl Scanner {
     ) -> Result<StreamScanned<'s>, ScanError> {
         state.found.clear();
         let unit_end = unit_end.min(state.total());
-        if state.scanned < state.total() || (state.unsettled && state.clear < unit_end) {
-            self.window(state, unit_end)?;
+        if state.scanned < state.total() || (state.unsettled.is_some() && state.clear < unit_end) {
+            let from = match unit_end == state.total() {
+                true => self.looks_back(state)?,
+                false => 0,
+            };
+            self.window(state, from, unit_end)?;
         }
         state.clear = state.clear.max(unit_end);
         state.shrink();
@@ -317,15 +357,54 @@ impl Scanner {
         &mut self,
         state: &'s mut StreamState,
     ) -> Result<StreamScanned<'s>, ScanError> {
-        self.boundary(state)
+        if state.whole == state.total() {
+            return self.boundary(state);
+        }
+        state.found.clear();
+        let end = state.total();
+        self.window(state, 0, end)?;
+        state.clear = end;
+        Ok(state.answer())
     }
 
-    /// Scans what is at hand and reports what was not reported yet. What ends before `unit_end` is settled.
-    fn window(&mut self, state: &mut StreamState, unit_end: u64) -> Result<(), ScanError> {
+    /// Where in the buffer a pause begins to look.
+    fn looks_back(&mut self, state: &mut StreamState) -> Result<usize, ScanError> {
+        if state.total() - state.whole >= OVERLAP_BYTES as u64 {
+            return Ok(0);
+        }
         let database = std::sync::Arc::clone(self.database());
-        let scanned = self.scan(&state.buffer, state.surface)?;
+        let seen = (state.scanned - state.base) as usize;
+        let new = seen.saturating_sub(ANCHOR_BYTES)..state.buffer.len();
+        let suspects = self.suspects_in(&state.buffer, new)?;
+        if suspects.iter().any(|rule| database.is_wide(*rule)) {
+            state.open_until = state.total() + OVERLAP_BYTES as u64;
+        }
+        match state.scanned < state.open_until {
+            true => Ok(0),
+            false => Ok(state.near_start(self.known_bytes() + GUARD_BYTES)),
+        }
+    }
+
+    /// Scans what is at hand from this place in the buffer, and reports what was not reported yet. What ends before
+    /// `unit_end` is settled.
+    fn window(
+        &mut self,
+        state: &mut StreamState,
+        from: usize,
+        unit_end: u64,
+    ) -> Result<(), ScanError> {
+        let database = std::sync::Arc::clone(self.database());
+        let scanned = self.scan(&state.buffer[from..], state.surface)?;
         let end = state.total();
-        let next_base = state.next_base();
+        let start = state.base + from as u64;
+        let is_whole = from == 0;
+        // What ends before this was decided by a window that began earlier.
+        let decided = if is_whole { state.whole } else { state.scanned };
+        let next_base = if is_whole {
+            state.next_base()
+        } else {
+            state.base
+        };
         for limit in scanned.limits.iter() {
             state.limits.insert(limit);
         }
@@ -337,11 +416,8 @@ impl Scanner {
         };
         let mut kept = end;
         for finding in scanned.findings {
-            let span = state.base + u64::from(finding.span.start)
-                ..state.base + u64::from(finding.span.end);
-            let cut = state.base > 0
-                && span.start < state.base + GUARD_BYTES as u64
-                && span.end <= state.scanned;
+            let span = start + u64::from(finding.span.start)..start + u64::from(finding.span.end);
+            let cut = start > 0 && span.start < start + GUARD_BYTES as u64 && span.end <= decided;
             if cut || state.is_known(finding.rule, &span) {
                 continue;
             }
@@ -357,14 +433,17 @@ impl Scanner {
             state.found.push(found(
                 &database,
                 &scanned,
-                &state.buffer,
+                &state.buffer[from..],
                 finding,
                 span.clone(),
             ));
             state.reported.push((finding.rule, span));
         }
         state.scanned = end;
-        state.unsettled = kept < end;
+        state.unsettled = (kept < end).then_some(kept);
+        if is_whole {
+            state.whole = end;
+        }
         let seen = end.saturating_sub(HOLD_BYTES as u64);
         state.clear = state.clear.max(seen.min(kept));
         state.advance(next_base);
@@ -375,7 +454,7 @@ impl Scanner {
 fn found(
     database: &crate::Database,
     scanned: &Scanned<'_>,
-    buffer: &[u8],
+    window: &[u8],
     finding: &Finding,
     span: Range<u64>,
 ) -> StreamFinding {
@@ -386,7 +465,7 @@ fn found(
         excerpt: database
             .rules()
             .get(finding.rule as usize)
-            .map(|rule| scanned.excerpt(buffer, finding, rule))
+            .map(|rule| scanned.excerpt(window, finding, rule))
             .unwrap_or_default(),
     }
 }

@@ -18,14 +18,16 @@ mod inflate;
 mod kind;
 mod lines;
 mod sse;
+mod trailers;
 mod websocket;
 
-pub use body::{BodyScan, ScanStop, Seen};
+pub use body::{BodyScan, SNIFFED_BYTES, ScanStop, Seen};
 pub use coding::{CODINGS_MAX, Coding, Codings, DecodeLimits};
 pub use grpc::GrpcReader;
 pub use kind::Kind;
 pub use lines::LineReader;
 pub use sse::SseReader;
+pub use trailers::{TRAILER_BYTES_MAX, TRAILERS_MAX, TrailerError, TrailerReader};
 pub use websocket::{PermessageDeflate, Side, WebSocketReader};
 
 /// What a decoder or reader says about the bytes pushed into it.

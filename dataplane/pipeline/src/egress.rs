@@ -27,8 +27,10 @@
 //! ```
 
 mod agree;
+mod announced;
 mod compiled;
 mod explain;
+mod hello;
 mod hosts;
 mod level;
 mod path;
@@ -39,8 +41,10 @@ mod target;
 mod vet;
 
 pub use agree::{names_agree, sni_agrees};
+pub use announced::{Announced, PROXY_HEADER_BYTES_MAX, read as read_announcement};
 pub use compiled::{EgressPolicy, Scans, Upstream};
 pub use explain::{Explanation, Question, Step, explain, explain_record};
+pub use hello::{HELLO_BYTES_MAX, Hello, Opening, Ruling, read as read_hello};
 pub use principal::{AuthMethod, Presented, Principal, TokenCache};
 pub use refusal::{Line, NameFinding, Refusal};
 pub use stages::{Attributed, Named, Permitted, Requested, Vetted};

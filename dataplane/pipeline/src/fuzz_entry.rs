@@ -54,3 +54,50 @@ pub fn target(bytes: &[u8]) {
         assert_eq!(requested.target(), &absolute.target);
     }
 }
+
+/// The first bytes of a TLS client: what is found in a part must be what is found in the whole.
+pub fn client_hello(bytes: &[u8]) {
+    use crate::egress::{Hello, Opening, Ruling, Target, read_hello};
+    let (mut joined, mut again) = (Vec::new(), Vec::new());
+    let whole = read_hello(bytes, &mut joined);
+    if let Hello::Named(name) = whole {
+        assert!(!name.is_empty());
+        let target = std::str::from_utf8(name).ok();
+        let target = target.and_then(|name| Target::from_authority(format!("{name}:443")).ok());
+        if let Some(target) = target.filter(|target| target.host().name().is_some()) {
+            assert_eq!(Opening::new(target).judge(bytes), Ruling::Pass);
+        }
+    }
+    let middle = &bytes[..bytes.len() / 2];
+    match read_hello(middle, &mut again) {
+        Hello::Incomplete => {}
+        decided => assert_eq!(decided, whole),
+    }
+}
+
+/// The header of the PROXY protocol: bytes behind it change nothing, and a part of it is no header yet.
+pub fn announced(bytes: &[u8]) {
+    use crate::egress::{Announced, PROXY_HEADER_BYTES_MAX, read_announcement};
+    let whole = read_announcement(bytes);
+    let Announced::Peer(_, end) = whole else {
+        return;
+    };
+    assert!(end <= bytes.len() && end <= PROXY_HEADER_BYTES_MAX);
+    assert_eq!(read_announcement(&bytes[..end]), whole);
+    assert_eq!(read_announcement(&bytes[..end - 1]), Announced::Incomplete);
+    assert_eq!(read_announcement(&[bytes, b"GET"].concat()), whole);
+}
+
+/// A connection of HTTP/1.1: its trailers are the same however its bytes are cut.
+pub fn trailers(bytes: &[u8]) {
+    use crate::content::TrailerReader;
+    let read = |cut: usize| {
+        let mut reader = TrailerReader::default();
+        bytes.chunks(cut).for_each(|piece| reader.push(piece));
+        (reader.head_bytes(), reader.take())
+    };
+    let whole = read(bytes.len().max(1));
+    for cut in [1, 3, 64] {
+        assert_eq!(read(cut), whole);
+    }
+}

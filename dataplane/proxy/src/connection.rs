@@ -4,11 +4,13 @@
 //! stream is wrapped here and the *whole* request head gets one deadline, an idle connection another, and a
 //! peer that stops reading a third. Bodies have their own clock, see [`crate::body`].
 
+use crate::egress::tap::Trailers;
 use crate::limits::{REFUSED_BYTES_MAX, REFUSED_LINGER_MS};
 use crate::metrics::Counters;
 use crate::refused_head::RefusedHead;
 use async_trait::async_trait;
 use http::StatusCode;
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -58,6 +60,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<IpAddr>,
     /// Names in the certificate it has shown, which was verified.
     pub(crate) certificate_names: Vec<String>,
+    /// Those of HTTP/1.1 requests and answers; `None` where nobody passes them on.
+    pub(crate) trailers: Option<Mutex<Trailers>>,
     /// Requests begun and ended, both: odd while one is being answered.
     turns: AtomicU32,
     /// Turns `true` when the process stops.
@@ -71,6 +75,8 @@ pub(crate) struct Caller {
     pub(crate) address: Option<IpAddr>,
     /// Names in the certificate it has shown, which was verified.
     pub(crate) certificate_names: Vec<String>,
+    /// Whether trailers are passed on.
+    pub(crate) has_trailers: bool,
 }
 
 impl Connection {
@@ -162,6 +168,7 @@ impl<G> Guarded<G> {
         let connection = Arc::new(Connection {
             peer: caller.address,
             certificate_names: caller.certificate_names,
+            trailers: caller.has_trailers.then(Mutex::default),
             turns: AtomicU32::new(0),
             shutdown,
         });
@@ -340,7 +347,13 @@ impl<G: Unpin> AsyncRead for Guarded<G> {
         let filled = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
-                this.note_read(buf.filled().len() - filled);
+                let came = &buf.filled()[filled..];
+                if let Some(trailers) = &this.connection.trailers
+                    && !matches!(this.phase, Phase::Multiplexed)
+                {
+                    trailers.lock().came(came);
+                }
+                this.note_read(came.len());
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
@@ -366,7 +379,14 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
     ) -> Poll<io::Result<usize>> {
         let outcome = match self.poll_refusal(cx, buf) {
             Some(refused) => refused.map_ok(|()| buf.len()),
-            None => Pin::new(&mut self.inner).poll_write(cx, buf),
+            None => {
+                let this = &mut *self;
+                let inner = Pin::new(&mut this.inner);
+                match &this.connection.trailers {
+                    Some(trailers) => trailers.lock().poll_write(inner, cx, buf),
+                    None => inner.poll_write(cx, buf),
+                }
+            }
         };
         self.unflushed = true;
         self.timed_write(cx, outcome)

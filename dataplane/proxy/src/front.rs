@@ -2,11 +2,10 @@
 
 use crate::connection::{Caller, Guarded, Patience, peer_of};
 use crate::egress::Terminator;
-use crate::egress::proxy_protocol::{self, Announced};
-use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::throttle::throttled;
 use async_trait::async_trait;
+use oktsec_pipeline::egress::{Announced, PROXY_HEADER_BYTES_MAX, read_announcement};
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -46,6 +45,7 @@ impl Arrival {
     async fn hear(&self, mut stream: Stream, head: Duration) -> Option<(Stream, Caller, Vec<u8>)> {
         let mut caller = Caller {
             address: peer_of(&stream),
+            has_trailers: true,
             ..Caller::default()
         };
         let mut rewound = Vec::new();
@@ -97,7 +97,7 @@ impl Drop for Seat {
 async fn announced(stream: &mut Stream) -> Option<(Option<IpAddr>, Vec<u8>)> {
     let mut bytes = Vec::with_capacity(PROXY_HEADER_BYTES_MAX);
     loop {
-        match proxy_protocol::read(&bytes) {
+        match read_announcement(&bytes) {
             Announced::Peer(peer, end) => return Some((peer, bytes.split_off(end))),
             Announced::Malformed if !bytes.is_empty() => return None,
             Announced::Malformed | Announced::Incomplete => {}

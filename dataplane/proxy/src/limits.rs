@@ -33,10 +33,6 @@ pub const EGRESS_WRITE_BUFFER_BYTES: usize = 4 << 10;
 pub const RELAY_BUFFER_BYTES: usize = 128 << 10;
 /// Such buffers a core keeps for the next read.
 pub const RELAY_BUFFERS_SPARE_MAX: usize = 16;
-/// Bytes of a TLS greeting; real ones have up to two thousand.
-pub const HELLO_BYTES_MAX: usize = 32 << 10;
-/// Bytes of a PROXY protocol header, extensions included.
-pub const PROXY_HEADER_BYTES_MAX: usize = 536;
 /// Names whose addresses a core remembers.
 pub const RESOLVED_NAMES_MAX: usize = 4_096;
 /// Seconds a name may take to resolve.
@@ -50,7 +46,7 @@ pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 /// Seconds after which such a connection is closed.
 pub const UPSTREAM_IDLE_SECS_MAX: u64 = 60;
 
-const _: () = assert!(HELLO_BYTES_MAX < RELAY_BUFFER_BYTES);
+const _: () = assert!(oktsec_pipeline::egress::HELLO_BYTES_MAX < RELAY_BUFFER_BYTES);
 const _: () = assert!(
     LINES_IN_FLIGHT_MAX >= 16,
     "below 16 signatures a batch does not pay"

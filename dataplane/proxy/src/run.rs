@@ -70,6 +70,8 @@ pub struct EgressOptions {
     pub name_servers: Vec<SocketAddr>,
     /// TLS between agents and us; `None` is plain.
     pub tls: Option<Tls>,
+    /// PEM files with authorities of hosts, in addition to the system's, and where all of them are put together.
+    pub extra_roots: (Vec<PathBuf>, PathBuf),
     /// Looking into TLS, if that is configured, and where the files of our authority are.
     pub interception: Option<(Interception, StatePaths)>,
 }
@@ -85,6 +87,10 @@ impl EgressOptions {
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             name_servers: Vec::new(),
             tls: proxy.tls.clone(),
+            extra_roots: (
+                proxy.interception.extra_roots.clone(),
+                paths.root.join("upstream-roots.pem"),
+            ),
             interception: proxy
                 .interception
                 .enabled
@@ -361,10 +367,7 @@ impl Listeners {
                 Some(tls) => Some(Terminator::new(Arc::new(TlsFiles::server_config(tls)?))),
                 None => None,
             },
-            trust: match &options.interception {
-                Some((config, paths)) => trust(config, paths)?,
-                None => Trust::default(),
-            },
+            trust: trust(options)?,
         })
     }
 
@@ -408,23 +411,25 @@ impl Listeners {
     }
 }
 
-/// Reads the authority that signs for hosts we look into, and puts the authorities of hosts into one file.
-fn trust(config: &Interception, paths: &StatePaths) -> Result<Trust, RunError> {
-    let roots = match config.extra_roots.is_empty() {
+/// Puts the authorities of hosts into one file, and reads the one that signs for hosts we look into.
+fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
+    let (extra, path) = &options.extra_roots;
+    let roots = match extra.is_empty() {
         true => None,
         false => {
-            let path = paths.root.join("upstream-roots.pem");
-            egress::write_roots(&path, &config.extra_roots)
+            egress::write_roots(path, extra)
                 .map_err(|error| RunError::Interception(error.to_string()))?;
             Some(path.to_string_lossy().into_owned())
         }
     };
-    let minter = Minter::load(paths, config)
-        .map_err(|error: AuthorityError| RunError::Interception(error.to_string()))?;
-    Ok(Trust {
-        minter: Some(Arc::new(minter)),
-        roots,
-    })
+    let minter = match &options.interception {
+        None => None,
+        Some((config, paths)) => Some(Arc::new(
+            Minter::load(paths, config)
+                .map_err(|error: AuthorityError| RunError::Interception(error.to_string()))?,
+        )),
+    };
+    Ok(Trust { minter, roots })
 }
 
 thread_local! {

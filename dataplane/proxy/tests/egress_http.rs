@@ -483,3 +483,106 @@ fn suspending_an_agent_ends_a_response_that_streams() {
     eventually("a record", || records(&site).len() == 1);
     assert_eq!(records(&site)[0]["reason"], "agent_suspended");
 }
+
+#[test]
+fn a_label_alone_does_not_make_a_body_binary() {
+    let of = |media: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let host = Host::answering([head.as_bytes(), body].concat());
+        let site = site(&yaml(""));
+        get(&site, &host.url("/")).status
+    };
+    let text = "this is strangely-written".as_bytes();
+    let bytes = [&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], text].concat();
+    assert_eq!(of("text/plain", text), 403);
+    assert_eq!(of("image/png", text), 403, "labelled as no text, and text");
+    assert_eq!(of("text/plain", &bytes), 403, "labelled as text");
+    assert_eq!(of("image/png", &bytes), 200);
+    let other = [&bytes[..], b" and a forbidden-word"].concat();
+    assert_eq!(of("image/png", &other), 403, "other rules count everywhere");
+}
+
+/// A host that answers every chunked request with the trailers it got, in trailers.
+fn trailer_host() -> Host {
+    Host::serve(|mut visitor| {
+        while visitor.head().is_some() {
+            let mut body = Vec::new();
+            while !body.windows(5).any(|end| end == b"\r\n0\r\n") || !body.ends_with(b"\r\n\r\n") {
+                let byte = visitor.body(1);
+                if byte.is_empty() {
+                    return;
+                }
+                body.extend(byte);
+            }
+            let at = common::find(&body, b"\r\n0\r\n").unwrap();
+            let trailers = &body[at + 5..];
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n";
+            visitor.send(&[&head[..], trailers].concat());
+        }
+    })
+}
+
+#[test]
+fn trailers_pass_both_ways_and_are_scanned() {
+    let host = trailer_host();
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    let url = host.url("/");
+    let ask = |trailers: &str| {
+        let host = host.address;
+        format!(
+            "POST {url} HTTP/1.1\r\nHost: {host}\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
+        )
+    };
+    let mut answered = |trailers: &str| {
+        client.send(ask(trailers).as_bytes());
+        let head = client.receive_head().unwrap();
+        assert_eq!(head.status, 200, "{trailers}");
+        assert_eq!(client.line(), "2\r\n");
+        assert_eq!(client.line(), "hi\r\n");
+        assert_eq!(client.line(), "0\r\n");
+        let mut lines = String::new();
+        loop {
+            match client.line().as_str() {
+                "\r\n" => return lines,
+                line => lines += line,
+            }
+        }
+    };
+    assert_eq!(
+        answered("X-Sum: 17\r\nx-more: \r\n"),
+        "x-sum: 17\r\nx-more: \r\n"
+    );
+    assert_eq!(answered(""), "", "none are left of the request before");
+    assert_eq!(
+        answered(
+            "Host: evil.example\r\nX-Oktsec-Agent: mallory\r\nX-Sum: 18\r\nContent-Length: 4\r\n"
+        ),
+        "x-sum: 18\r\n"
+    );
+    assert!(
+        host.reached.text().contains("te: trailers")
+            || host.reached.text().contains("TE: trailers")
+    );
+    client.send(ask("X-Note: a forbidden-word\r\n").as_bytes());
+    assert_eq!(client.receive().unwrap().status, 403);
+    assert!(!host.reached.text().contains("forbidden"));
+    let mut other = common::egress::client(&site);
+    other.send(ask("no field at all\r\n").as_bytes());
+    assert_eq!(other.receive().unwrap().status, 400);
+}
+
+#[test]
+fn an_answer_whose_trailers_must_not_pass_is_refused() {
+    let host = Host::answering(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Note: a forbidden-word\r\n\r\n",
+    );
+    let site = site(&yaml(""));
+    let response = get(&site, &host.url("/"));
+    assert_eq!(response.status, 403);
+    assert!(!response.text().contains("forbidden-word"));
+    assert_eq!(records(&site)[0]["reason"], "egress_response_content");
+}

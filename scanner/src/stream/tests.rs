@@ -313,6 +313,69 @@ fn a_unit_leaves_whole_and_a_match_over_its_end_is_stopped() {
 }
 
 #[test]
+fn a_match_over_many_units_is_stopped_by_the_one_that_completes_it() {
+    // Wide ones (a rule that may be open makes pauses look far back), narrow ones, and narrow ones in disguise.
+    let disguised: String = "open sesame now"
+        .bytes()
+        .map(|byte| format!("\\u{byte:04x}"))
+        .collect();
+    for (needle, rule) in [
+        (format!("begin:{}:end", "m ".repeat(900)), "T-WIDE"),
+        (format!(" {KEY} "), "T-KEY"),
+        ("open sesame now".to_owned(), "T-PHRASE"),
+        (disguised, "T-PHRASE"),
+        (
+            "the secret, a long story: 00112233445566778899aabbccddeeff ".to_owned(),
+            "T-NEAR",
+        ),
+    ] {
+        for unit in [7_usize, 40, 256] {
+            let mut text = filler(9_000);
+            let at = text.len() as u64;
+            text.extend_from_slice(needle.as_bytes());
+            text.extend_from_slice(&filler(600));
+            SCANNER.with_borrow_mut(|scanner| {
+                let mut state = StreamState::new(Surface::Egress);
+                let mut found = Vec::new();
+                for bytes in text.chunks(unit) {
+                    scanner.feed(&mut state, bytes).unwrap();
+                    let before = state.clear();
+                    for finding in scanner.boundary(&mut state).unwrap().findings {
+                        let id = &DATABASE.rules()[finding.rule as usize].id;
+                        found.push((id.clone(), before < finding.span.end));
+                    }
+                }
+                found.dedup();
+                assert_eq!(
+                    found,
+                    [(rule.to_owned(), true)],
+                    "{rule} in units of {unit}, {at}"
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_units_keeps_little_memory_and_its_end_looks_at_all_of_it() {
+    let text = filler(300_000);
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        for bytes in text.chunks(100) {
+            scanner.feed(&mut state, bytes).unwrap();
+            scanner.boundary(&mut state).unwrap();
+            assert!(
+                state.memory_bytes() <= 2 * KEPT_BYTES,
+                "{}",
+                state.memory_bytes()
+            );
+        }
+        scanner.finish(&mut state).unwrap();
+        assert_eq!(state.whole, text.len() as u64);
+    });
+}
+
+#[test]
 fn an_encoded_run_longer_than_many_windows_is_opened_in_each() {
     for at in [100, 49_000, 90_000, 200_001, 299_900] {
         let mut plain = filler(300_000);

@@ -19,6 +19,9 @@ use oktsec_contract::Surface;
 /// Original bytes held at most. Honest bodies stay far below; one that says nothing for so long gives up its hold.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes at the beginning of a text that say whether it is one.
+pub const SNIFFED_BYTES: usize = 512;
+
 /// One direction of one exchange. Owned by the task that moves the bytes; the scanner is its core's.
 ///
 /// After each step look at [`Seen::findings`] first, and only then take what [`BodyScan::release`] gives: bytes are
@@ -55,6 +58,8 @@ pub struct BodyScan {
     clear: u64,
     found: Vec<StreamFinding>,
     limits: LimitsReached,
+    /// The first bytes of the text. Invariant: at most [`SNIFFED_BYTES`].
+    opening: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -98,7 +103,19 @@ impl BodyScan {
             clear: 0,
             found: Vec::new(),
             limits: LimitsReached::default(),
+            opening: Vec::new(),
         }
+    }
+
+    /// Whether it begins like something that people read: UTF-8 without a zero byte, as far as [`SNIFFED_BYTES`] tell.
+    /// A body that nobody has seen yet does.
+    pub fn begins_like_text(&self) -> bool {
+        let is_text = match std::str::from_utf8(&self.opening) {
+            Ok(_) => true,
+            // The last character may go on behind what was kept.
+            Err(error) => error.error_len().is_none(),
+        };
+        is_text && !self.opening.contains(&0)
     }
 
     /// Takes the next bytes. They are decoded now, and scanned when they fill a window: a step that waits
@@ -204,11 +221,16 @@ impl BodyScan {
             found,
             limits,
             unit_end,
+            opening,
             ..
         } = self;
         let mut feed = |piece: Piece<'_>| {
             match piece {
-                Piece::Text(text) => note(&scanner.feed(stream, text)?, found, limits),
+                Piece::Text(text) => {
+                    let missing = SNIFFED_BYTES - opening.len();
+                    opening.extend_from_slice(&text[..text.len().min(missing)]);
+                    note(&scanner.feed(stream, text)?, found, limits);
+                }
                 Piece::UnitEnd => *unit_end = stream.total(),
             }
             Ok(())

@@ -13,13 +13,15 @@ use super::headers;
 use super::live::Leash;
 use super::refusal::{because, plain};
 use super::sieve::{Sieve, Step, Way, scan_head};
+use super::tap::{self, Tap};
 use super::trail::Trail;
 use super::upstream::{self, Upstream};
 use super::websocket;
+use crate::connection::Connection;
 use crate::limits::{RESPONSE_PAUSE_MS, UPSTREAM_IDLE_SECS_MAX};
 use crate::plane::Live;
 use bytes::Bytes;
-use http::{Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use oktsec_contract::config::EgressTimeouts;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
@@ -111,11 +113,14 @@ impl Exchange<'_> {
             exchange: self,
             up,
             down: Sieve::open(Way::Down, Arc::clone(&self.live)),
+            scans_requests: scans.requests,
             scans_responses: scans.responses,
             ready: Vec::new(),
             // What an opening WebSocket sends comes after the answer.
             request_done: websocket || session.is_body_empty(),
             key: websocket::extended(session.req_header()).map(|_| websocket::Key::new()),
+            trailers: HeaderMap::new(),
+            answer_trailers: HeaderMap::new(),
             head: None,
             head_seen: false,
             head_sent: false,
@@ -232,11 +237,15 @@ struct Flow<'a> {
     exchange: &'a Exchange<'a>,
     up: Sieve,
     down: Sieve,
+    scans_requests: bool,
     scans_responses: bool,
     timeouts: EgressTimeouts,
     /// Bytes of the request that may leave and have not.
     ready: Vec<Bytes>,
     request_done: bool,
+    /// What stands behind the body of the request, and of the response; scanned.
+    trailers: HeaderMap,
+    answer_trailers: HeaderMap,
     /// The head of the response, waiting for the first bytes behind it.
     head: Option<Box<ResponseHeader>>,
     head_seen: bool,
@@ -294,15 +303,28 @@ impl Flow<'_> {
                 self.exchange.leash.moved(length, 0).map_err(plain)?;
                 self.up.step(Step::Push(bytes), trail, &mut self.ready)?;
                 if !self.upgraded && session.is_body_done() {
-                    self.request_done = true;
-                    self.up.step(Step::Finish, trail, &mut self.ready)?;
+                    self.request_ends(session, trail)?;
                 } else if self.upgraded {
                     self.up.step(Step::Pause, trail, &mut self.ready)?;
                 }
             }
-            None => {
-                self.request_done = true;
-                self.up.step(Step::Finish, trail, &mut self.ready)?;
+            None => self.request_ends(session, trail)?,
+        }
+        Ok(())
+    }
+
+    /// The request is whole: what stands behind its body is looked at, too.
+    fn request_ends(&mut self, session: &ServerSession, trail: &mut Trail) -> Result<(), Refusal> {
+        self.request_done = true;
+        self.up.step(Step::Finish, trail, &mut self.ready)?;
+        let trailers = Connection::of(session.digest()).and_then(|it| it.trailers.as_ref());
+        if let (Some(trailers), ServerSession::H1(_)) = (trailers, session) {
+            let taken = trailers.lock().take();
+            self.trailers =
+                taken.map_err(|error| because(Reason::EgressProtocolInvalid, error.to_string()))?;
+            tap::strip(&mut self.trailers);
+            if self.scans_requests && !self.trailers.is_empty() {
+                scan_head(Way::Up, "", &self.trailers, &self.exchange.live, trail)?;
             }
         }
         Ok(())
@@ -324,6 +346,9 @@ impl Flow<'_> {
         trail: &mut Trail,
     ) -> Result<bool, Failure> {
         let head = self.upstream_head(session, upstream)?;
+        if let Some(trailers) = Tap::of(&upstream.session) {
+            trailers.lock().begin();
+        }
         let sent = upstream.session.write_request_header(Box::new(head)).await;
         sent.map_err(|_| Failure::Stale)?;
         self.send_request(upstream).await?;
@@ -358,6 +383,7 @@ impl Flow<'_> {
                     let mut out = Vec::new();
                     self.down.step(Step::Push(bytes), trail, &mut out)?;
                     if !self.upgraded && upstream.session.response_done() {
+                        self.response_ends(upstream, trail).await?;
                         self.send_response(session, out).await?;
                         self.finish(session, trail).await?;
                         return Ok(self.request_done);
@@ -365,7 +391,7 @@ impl Flow<'_> {
                     self.settle(session, trail, out).await?;
                 }
                 Event::Response(None) => {
-                    self.trailers(session, upstream, trail).await?;
+                    self.response_ends(upstream, trail).await?;
                     self.finish(session, trail).await?;
                     return Ok(self.request_done && !self.upgraded);
                 }
@@ -537,9 +563,29 @@ impl Flow<'_> {
             }
         }
         if self.request_done && !self.upgraded {
+            if !self.trailers.is_empty() && self.send_trailers(upstream) {
+                return Ok(());
+            }
             upstream.session.finish_request_body().await.map_err(gone)?;
         }
         Ok(())
+    }
+
+    /// Sends what stands behind the request, or has it sent with its last chunk. `true` if that ended the request.
+    fn send_trailers(&mut self, upstream: &mut Upstream) -> bool {
+        if let Some(trailers) = Tap::of(&upstream.session) {
+            trailers.lock().put(&self.trailers);
+            return false;
+        }
+        let ClientSession::H2(h2) = &mut upstream.session else {
+            return false;
+        };
+        let Some(mut writer) = h2.take_request_body_writer() else {
+            return false;
+        };
+        // A host that does not take them any more has answered, or is gone: its answer will say.
+        let _ = writer.send_trailers(self.trailers.clone());
+        true
     }
 
     /// Takes a head of the response. `true` if nothing follows it.
@@ -577,6 +623,11 @@ impl Flow<'_> {
                 .map(|()| false);
         }
         let done = upstream.session.response_done();
+        if let Some(trailers) = Tap::of(&upstream.session)
+            && !head.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            trailers.lock().ignore();
+        }
         if self.scans_responses && !done {
             let live = Arc::clone(&self.exchange.live);
             self.down = Sieve::of_body(Way::Down, live, &head.headers, trail)?;
@@ -710,29 +761,31 @@ impl Flow<'_> {
         Ok(())
     }
 
-    /// Trailers that HTTP/2 brings; HTTP/1.1 has them removed on the way (RFC 9110 §6.5.1).
-    async fn trailers(
+    /// Looks at what stands behind the body of the response.
+    async fn response_ends(
         &mut self,
-        session: &mut ServerSession,
         upstream: &mut Upstream,
         trail: &mut Trail,
     ) -> Result<(), Failure> {
-        let ClientSession::H2(h2) = &mut upstream.session else {
+        if self.upgraded {
             return Ok(());
-        };
-        let Ok(Some(trailers)) = h2.read_trailers().await else {
-            return Ok(());
-        };
-        if self.scans_responses {
-            scan_head(Way::Down, "", &trailers, &self.exchange.live, trail)?;
         }
-        let mut out = Vec::new();
-        self.down.step(Step::Finish, trail, &mut out)?;
-        self.down = Sieve::open(Way::Down, Arc::clone(&self.exchange.live));
-        self.send_response(session, out).await?;
-        self.send_head(session).await?;
-        let sent = session.write_response_trailers(trailers).await;
-        sent.map_err(|_| Stop::Gone)?;
+        let taken = match &mut upstream.session {
+            ClientSession::H2(h2) => h2.read_trailers().await.ok().flatten().unwrap_or_default(),
+            session => match Tap::of(session) {
+                None => return Ok(()),
+                Some(trailers) => trailers
+                    .lock()
+                    .take()
+                    .map_err(|error| because(Reason::EgressUpstreamInvalid, error.to_string()))?,
+            },
+        };
+        self.answer_trailers = taken;
+        tap::strip(&mut self.answer_trailers);
+        if self.scans_responses && !self.answer_trailers.is_empty() {
+            let trailers = &self.answer_trailers;
+            scan_head(Way::Down, "", trailers, &self.exchange.live, trail)?;
+        }
         Ok(())
     }
 
@@ -756,8 +809,22 @@ impl Flow<'_> {
             headers::set_length(head, length_of(&out)).map_err(plain)?;
         }
         self.send_head(session).await?;
-        let last = out.pop();
+        let trailers = std::mem::take(&mut self.answer_trailers);
+        let ends_with_body = trailers.is_empty() || !session.is_http2();
+        let last = match ends_with_body {
+            true => out.pop(),
+            false => None,
+        };
         self.send_response(session, out).await?;
+        if !ends_with_body {
+            let sent = session.write_response_trailers(trailers).await;
+            return sent.map_err(|_| Stop::Gone.into());
+        }
+        let ours = Connection::of(session.digest()).and_then(|it| it.trailers.as_ref());
+        if let Some(ours) = ours.filter(|_| !trailers.is_empty()) {
+            // Written if the response is chunked; one with a length has no place for them.
+            ours.lock().put(&trailers);
+        }
         session
             .write_response_body(last.unwrap_or_default(), true)
             .await

@@ -2,6 +2,7 @@
 //! an exchange or an answer.
 
 use super::exchange::{Exchange, Finish};
+use super::hop::ProxyTrust;
 use super::inside::Inside;
 use super::intercept::Minter;
 use super::live::Leash;
@@ -48,6 +49,7 @@ pub(crate) struct Outbound {
     minter: Option<Arc<Minter>>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) connector: Connector,
+    pub(crate) proxy_trust: Arc<ProxyTrust>,
     /// Held for moments, never while waiting.
     tokens: Mutex<TokenCache>,
     server_options: HttpServerOptions,
@@ -61,13 +63,14 @@ impl Outbound {
         trust: Trust,
     ) -> Self {
         let mut options = ConnectorOptions::new(UPSTREAM_IDLE_MAX);
-        options.ca_file = trust.roots;
+        options.ca_file.clone_from(&trust.roots);
         Self {
             plane,
             counters,
             minter: trust.minter,
             resolver: Arc::new(Resolver::new(servers)),
             connector: Connector::new(Some(options)),
+            proxy_trust: Arc::new(ProxyTrust::new(trust.roots)),
             tokens: Mutex::default(),
             server_options: server_options(),
         }
@@ -191,6 +194,19 @@ impl Gateway {
                 return None;
             }
         }
+        if let (Some(trailers), ServerSession::H1(h1)) = (
+            connection.as_ref().and_then(|it| it.trailers.as_ref()),
+            &session,
+        ) {
+            let mut trailers = trailers.lock();
+            let chunked = h1
+                .req_header()
+                .headers
+                .contains_key(header::TRANSFER_ENCODING);
+            if !chunked || !trailers.agrees(h1.get_headers_raw_bytes().len()) {
+                trailers.ignore();
+            }
+        }
         let mut trail = Trail::begin(peer, websocket::method(session.req_header()));
         let next = match self.answer(&mut session, &mut trail).await {
             Ok(next) => next,
@@ -203,6 +219,9 @@ impl Gateway {
             Next::Answered => {
                 if let Some(connection) = &connection {
                     connection.answered();
+                    if let Some(trailers) = &connection.trailers {
+                        trailers.lock().begin();
+                    }
                 }
                 let settings = HttpPersistentSettings::for_session(&session);
                 let reusable = session.finish().await.ok().flatten()?;

@@ -44,6 +44,7 @@ pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> b
 pub(crate) fn strip_request(head: &mut RequestHeader) -> Result<(), Reason> {
     let websocket = websocket::by_upgrade(head);
     let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+    let takes_trailers = has_token(&head.headers, header::TE, "trailers");
     for name in nominated(&head.headers)? {
         head.remove_header(&name);
     }
@@ -56,6 +57,12 @@ pub(crate) fn strip_request(head: &mut RequestHeader) -> Result<(), Reason> {
     let again = |_| Reason::RequestInvalid;
     if chunked {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")
+            .map_err(again)?;
+    }
+    if takes_trailers && !websocket {
+        // Ours to the host: we pass trailers on. Over HTTP/2 only `TE` is left of it.
+        head.insert_header(header::TE, "trailers").map_err(again)?;
+        head.insert_header(header::CONNECTION, "TE")
             .map_err(again)?;
     }
     if websocket {
@@ -192,13 +199,18 @@ mod tests {
             ("Connection", "keep-alive, X-Secret-Hop"),
             ("Connection", "close"),
             ("X-Secret-Hop", "1"),
-            ("TE", "trailers"),
+            ("TE", "trailers, deflate"),
             ("Keep-Alive", "timeout=5"),
             ("Upgrade", "h2c"),
             ("Transfer-Encoding", "chunked"),
         ]);
         strip_request(&mut head).expect("readable");
-        assert_eq!(names(&head), ["accept", "host", "transfer-encoding"]);
+        assert_eq!(
+            names(&head),
+            ["accept", "connection", "host", "te", "transfer-encoding"]
+        );
+        assert_eq!(head.headers["connection"], "TE");
+        assert_eq!(head.headers["te"], "trailers");
     }
 
     #[test]

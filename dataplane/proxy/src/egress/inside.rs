@@ -84,7 +84,8 @@ impl Inside {
         let stream: Stream = Box::new(stream);
         let caller = Caller {
             address: peer_of(&stream),
-            certificate_names: Vec::new(),
+            has_trailers: true,
+            ..Caller::default()
         };
         let stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);
         app.process_new(Box::new(stream), &shutdown).await;

@@ -3,9 +3,9 @@
 //! Memory follows traffic, not tunnels: a buffer belongs to a direction only while bytes wait in it, so a tunnel
 //! on which nothing moves owns none. An end that closes its half closes the other's reading half and no more.
 
-use super::hello::{Opening, Ruling};
 use crate::limits::{RELAY_BUFFER_BYTES, RELAY_BUFFERS_SPARE_MAX};
 use oktsec_contract::reason::Reason;
+use oktsec_pipeline::egress::{Opening, Ruling};
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -379,14 +379,30 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
     use super::{Clocks, End, Leash, Moved, Relay};
-    use crate::egress::hello::Opening;
     use oktsec_contract::reason::Reason;
-    use oktsec_pipeline::egress::Target;
+    use oktsec_pipeline::egress::{Opening, Target};
     use parking_lot::Mutex;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    /// What a client says first to a host of this name.
+    fn hello_for(name: &str) -> Vec<u8> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        hello
+    }
 
     const LONG: Duration = Duration::from_secs(600);
 
@@ -516,7 +532,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_greeting_to_another_host_never_leaves() {
-        let hello = crate::egress::hello::tests::hello_for(Some("other.example"));
+        let hello = hello_for("other.example");
         for cut in [1, 5, 6, 40, hello.len()] {
             let opening = Some(Opening::new(target("example.com:443")));
             let (mut client, mut host, relay) =

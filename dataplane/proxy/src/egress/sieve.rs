@@ -74,7 +74,7 @@ pub(crate) struct Sieve {
     body: Option<Box<BodyScan>>,
     /// Why bytes pass unseen, where they do.
     unseen: Unscanned,
-    /// The body says that it is no text.
+    /// The body says that it is no text. Whether it begins like one is asked, too: a label alone switches nothing off.
     binary: bool,
     /// Secrets are replaced by placeholders instead of refusing what holds them.
     redacts: bool,
@@ -200,10 +200,13 @@ impl Sieve {
             let limits = seen.limits;
             // A shortened list may leave out a secret that would pass unreplaced.
             let limited = limits.hides_content() || (redacts && limits.contains(Limit::Findings));
+            // It was seen with this step.
+            let findings = seen.findings.to_vec();
+            let binary = self.binary && !body.begins_like_text();
             let mut verdict = Verdict::Allow;
             let mut secrets = Vec::new();
-            for finding in seen.findings {
-                if self.binary && is_about_text(policy, finding.rule) {
+            for finding in &findings {
+                if binary && is_about_text(policy, finding.rule) {
                     continue;
                 }
                 let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);

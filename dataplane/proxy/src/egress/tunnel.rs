@@ -1,9 +1,9 @@
 //! A tunnel: after `200`, bytes as they are, in both directions, until both ends have closed, a clock or the policy
-//! ends it. What a client says first must fit where it wanted to go ([`super::hello`]).
+//! ends it. What a client says first must fit where it wanted to go ([`Opening`]).
 
 use super::exchange::forever_if_zero;
 use super::h2_stream::H2Stream;
-use super::hello::Opening;
+use super::hop::Far;
 use super::live::Leash;
 use super::relay::{End, Relay};
 use super::trail::Trail;
@@ -15,6 +15,7 @@ use crate::throttle::throttled;
 use oktsec_contract::config::EgressTimeouts;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
+use oktsec_pipeline::egress::Opening;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
@@ -30,7 +30,7 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Both ends of a tunnel that may begin.
 pub(crate) struct Tunnel {
-    pub(crate) upstream: TcpStream,
+    pub(crate) upstream: Far,
     /// What the host has said already.
     pub(crate) said: Vec<u8>,
     pub(crate) leash: Leash,

@@ -3,19 +3,18 @@
 
 use super::dial::dial;
 use super::gateway::Outbound;
+use super::hop::{Far, Hop};
 use super::live::Leash;
 use super::refusal::{because, plain};
 use super::resolve::Resolver;
+use super::tap::Tap;
 use super::trail::Trail;
 use crate::plane::Live;
 use ahash::RandomState;
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
-use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::egress::{Refusal, Scheme, Target, Upstream as Proxy};
+use oktsec_pipeline::egress::{Refusal, Scheme};
 use pingora::connectors::l4::Connect;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::client::HttpSession as ClientSession;
@@ -26,11 +25,6 @@ use pingora::{Error, ErrorType};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-/// Bytes of a proxy's answer to CONNECT.
-const PROXY_ANSWER_BYTES_MAX: usize = 8 << 10;
 
 /// A connection an exchange can go over.
 pub(crate) struct Upstream {
@@ -65,21 +59,27 @@ pub(crate) async fn connect(
     let patience = policy.timeouts().connect.as_duration();
     let target = vetted.target();
     let tls = vetted.scheme() == Some(Scheme::Https);
-    let proxy = policy.upstream(target.host());
-    if proxy.is_some() && tls {
-        let detail = "https through an upstream proxy goes by CONNECT only";
-        return Err(because(Reason::EgressNotInspectable, detail));
-    }
-    let addresses = match proxy {
-        Some(proxy) => proxy_addresses(proxy, &outbound.resolver).await?,
-        None => vetted.addresses().to_vec(),
+    let hop = match policy.upstream(target.host()) {
+        None => None,
+        Some(proxy) => {
+            let hop = Hop::to(proxy, &outbound.resolver, &outbound.proxy_trust).await?;
+            Some((proxy, if tls { hop.on_to(vetted) } else { hop }))
+        }
     };
-    let first = *addresses
-        .first()
-        .ok_or_else(|| plain(Reason::EgressNameUnresolved))?;
-    let named = match proxy {
-        Some(proxy) => &proxy.target,
-        None => target,
+    // A proxy that gets whole URIs takes requests to any host over one connection.
+    let named = match &hop {
+        Some((proxy, _)) if !tls => &proxy.target,
+        Some(_) | None => target,
+    };
+    let first = match &hop {
+        Some((_, hop)) => hop.address(),
+        None => vetted.addresses().first().copied(),
+    };
+    let first = first.ok_or_else(|| plain(Reason::EgressNameUnresolved))?;
+    let (by_proxy, goes_by_connect) = (hop.is_some() && !tls, hop.is_some() && tls);
+    let proxy_authorization = match &hop {
+        Some((_, hop)) if !tls => hop.authorization(),
+        Some(_) | None => None,
     };
     // Never empty with TLS: pingora would take that for "do not verify". An address is verified as an address.
     let sni = match tls {
@@ -101,18 +101,31 @@ pub(crate) async fn connect(
     if tls {
         options.alpn = offered.cloned().unwrap_or(ALPN::H2H1);
     }
-    options.custom_l4 = Some(Arc::new(Dialer {
-        addresses,
-        patience,
-        name: named.host().name().map(str::to_owned),
-        resolver: Arc::clone(&outbound.resolver),
-    }));
+    let dialer = match hop {
+        Some((_, hop)) => Dialer::Through(hop, patience),
+        None => Dialer::Direct {
+            addresses: vetted.addresses().to_vec(),
+            patience,
+            name: target.host().name().map(str::to_owned),
+            resolver: Arc::clone(&outbound.resolver),
+        },
+    };
+    options.custom_l4 = Some(Arc::new(dialer));
     let (session, reused) = outbound
         .connector
         .get_http_session(&*peer)
         .await
         .map_err(|error| unreachable(&error))?;
-    trail.address = session.server_addr().and_then(|a| a.as_inet().copied());
+    let session = match session {
+        ClientSession::H1(h1) if !reused => ClientSession::H1(Tap::around(h1, &peer)),
+        other => other,
+    };
+    let connected = || session.server_addr().and_then(|a| a.as_inet().copied());
+    // Behind a tunnel of a proxy it is what that was asked for.
+    trail.address = match goes_by_connect {
+        true => vetted.addresses().first().copied(),
+        false => connected(),
+    };
     if reused {
         crate::core::with(|core| core.counters.egress.reused.add(1));
     } else {
@@ -122,8 +135,8 @@ pub(crate) async fn connect(
         session,
         peer,
         reused,
-        takes_absolute_form: proxy.is_some(),
-        proxy_authorization: proxy.and_then(authorization),
+        takes_absolute_form: by_proxy,
+        proxy_authorization,
     })
 }
 
@@ -136,134 +149,82 @@ pub(crate) async fn connect_tunnel(
     live: &Live,
     leash: &Leash,
     trail: &mut Trail,
-) -> Result<(TcpStream, Vec<u8>), Refusal> {
+) -> Result<(Far, Vec<u8>), Refusal> {
     let begun = Instant::now();
     let vetted = leash.vetted();
     let policy = live.policy.egress();
     let patience = policy.timeouts().connect.as_duration();
-    let (stream, address, said) = match policy.upstream(vetted.target().host()) {
+    let connected = match policy.upstream(vetted.target().host()) {
         None => {
             let (stream, address) = dial(vetted.addresses(), patience).await.map_err(plain)?;
             if let Some(name) = vetted.target().host().name() {
                 outbound.resolver.prefer(name, address.ip());
             }
-            (stream, address, Vec::new())
+            trail.address = Some(address);
+            (Far::Plain(stream), Vec::new())
         }
         Some(proxy) => {
-            let addresses = proxy_addresses(proxy, &outbound.resolver).await?;
-            let (mut stream, address) = dial(&addresses, patience).await.map_err(plain)?;
-            // The address we vetted, if we resolved it: so the proxy cannot resolve it to another one.
-            let target = match vetted.addresses().first() {
-                Some(address) => Target::new(Host::from_address(address.ip()), address.port()),
-                None => vetted.target().clone(),
-            };
-            let asked = ask(&mut stream, proxy, &target);
-            let said = tokio::time::timeout(patience, asked)
-                .await
-                .map_err(|_| plain(Reason::EgressUpstreamTimeout))??;
-            (stream, address, said)
+            let hop = Hop::to(proxy, &outbound.resolver, &outbound.proxy_trust).await?;
+            let hop = hop.on_to(vetted);
+            trail.address = vetted.addresses().first().copied().or(hop.address());
+            hop.connect(patience).await?
         }
     };
-    trail.address = Some(address);
     trail.connect = begun.elapsed();
-    Ok((stream, said))
-}
-
-/// Asks a proxy for a tunnel.
-async fn ask(stream: &mut TcpStream, proxy: &Proxy, target: &Target) -> Result<Vec<u8>, Refusal> {
-    let broken = |_| {
-        because(
-            Reason::EgressUpstreamInvalid,
-            "the upstream proxy broke off",
-        )
-    };
-    if proxy.scheme == Scheme::Https {
-        let detail = "tunnels through an https upstream proxy are not supported";
-        return Err(because(Reason::EgressUpstreamInvalid, detail));
-    }
-    let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-    if let Some(credentials) = authorization(proxy) {
-        head.extend_from_slice(b"Proxy-Authorization: ");
-        head.extend_from_slice(credentials.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    stream.write_all(&head).await.map_err(broken)?;
-    let mut answer = Vec::with_capacity(1_024);
-    let end = loop {
-        if let Some(at) = memchr::memmem::find(&answer, b"\r\n\r\n") {
-            break at + 4;
-        }
-        if answer.len() > PROXY_ANSWER_BYTES_MAX {
-            let detail = "the upstream proxy answers without end";
-            return Err(because(Reason::EgressUpstreamInvalid, detail));
-        }
-        if stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
-            return Err(because(
-                Reason::EgressUpstreamInvalid,
-                "the upstream proxy broke off",
-            ));
-        }
-    };
-    let said = answer.split_off(end);
-    let status = answer.get(9..12).unwrap_or_default();
-    if answer.starts_with(b"HTTP/1.") && status.first() == Some(&b'2') {
-        return Ok(said);
-    }
-    let status = String::from_utf8_lossy(status);
-    Err(because(
-        Reason::EgressUpstreamInvalid,
-        format!(
-            "the upstream proxy refused with {}",
-            status.escape_default()
-        ),
-    ))
-}
-
-fn authorization(proxy: &Proxy) -> Option<HeaderValue> {
-    let (user, password) = proxy.credentials.as_ref()?;
-    let text = STANDARD.encode(format!("{user}:{}", password.expose()));
-    let mut value = HeaderValue::from_str(&format!("Basic {text}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Where the proxy is. It is the operator's choice, so its addresses are not vetted.
-async fn proxy_addresses(proxy: &Proxy, resolver: &Resolver) -> Result<Vec<SocketAddr>, Refusal> {
-    let port = proxy.target.port();
-    let of = |ip| SocketAddr::new(ip, port);
-    match proxy.target.host().name() {
-        Some(name) => {
-            let found = resolver.resolve(name).await.map_err(plain)?;
-            Ok(found.iter().copied().map(of).collect())
-        }
-        None => Ok(proxy.target.host().address().into_iter().map(of).collect()),
-    }
+    Ok(connected)
 }
 
 /// pingora's way to let us connect: it keeps the connections, we choose where they go.
 #[derive(Debug)]
-struct Dialer {
-    addresses: Vec<SocketAddr>,
-    patience: Duration,
-    name: Option<String>,
-    resolver: Arc<Resolver>,
+enum Dialer {
+    /// To the host.
+    Direct {
+        addresses: Vec<SocketAddr>,
+        patience: Duration,
+        name: Option<String>,
+        resolver: Arc<Resolver>,
+    },
+    /// To a proxy, or by it.
+    Through(Hop, Duration),
 }
 
 #[async_trait]
 impl Connect for Dialer {
     async fn connect(&self, _: &AnySocketAddr) -> pingora::Result<Stream> {
-        match dial(&self.addresses, self.patience).await {
-            Ok((stream, address)) => {
-                if let Some(name) = &self.name {
-                    self.resolver.prefer(name, address.ip());
+        match self {
+            Self::Direct {
+                addresses,
+                patience,
+                name,
+                resolver,
+            } => match dial(addresses, *patience).await {
+                Ok((stream, address)) => {
+                    if let Some(name) = name {
+                        resolver.prefer(name, address.ip());
+                    }
+                    Ok(Stream::from(stream))
                 }
-                Ok(Stream::from(stream))
-            }
-            Err(Reason::EgressUpstreamTimeout) => Err(Error::new_up(ErrorType::ConnectTimedout)),
-            Err(_) => Err(Error::new_up(ErrorType::ConnectRefused)),
+                Err(Reason::EgressUpstreamTimeout) => {
+                    Err(Error::new_up(ErrorType::ConnectTimedout))
+                }
+                Err(_) => Err(Error::new_up(ErrorType::ConnectRefused)),
+            },
+            Self::Through(hop, patience) => match hop.connect(*patience).await {
+                // Whoever is behind a tunnel waits for our handshake.
+                Ok((far, said)) if said.is_empty() => Ok(Stream::from(far)),
+                Ok(_) => Err(through_failed("the upstream proxy says too much")),
+                Err(refusal) if refusal.reason == Reason::EgressUpstreamTimeout => {
+                    Err(Error::new_up(ErrorType::ConnectTimedout))
+                }
+                Err(refusal) => Err(through_failed(&refusal.detail)),
+            },
         }
     }
+}
+
+/// No way through the proxy, in words that find their way into the refusal.
+fn through_failed(detail: &str) -> Box<Error> {
+    Error::explain(ErrorType::ConnectProxyFailure, detail.to_owned())
 }
 
 /// Why there is no connection.
@@ -274,6 +235,13 @@ fn unreachable(error: &Error) -> Refusal {
         }
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             because(Reason::EgressUpstreamTls, "between us and the host")
+        }
+        ErrorType::ConnectProxyFailure => {
+            let detail = error
+                .context
+                .as_ref()
+                .map(|detail| detail.as_str().to_owned());
+            because(Reason::EgressUpstreamInvalid, detail.unwrap_or_default())
         }
         _ => plain(Reason::EgressUpstreamUnreachable),
     }

@@ -35,6 +35,7 @@ rules:
   - {id: T-SECRET, name: Token, severity: critical, category: credential-leak, description: d, remediation: r, sensitive: true, patterns: [{regex: 'tok-[a-z0-9]{12}'}]}
   - {id: T-HOLD, name: Strange word, severity: high, category: testing, description: d, remediation: Ask somebody., patterns: [{contains: strange-word}]}
   - {id: T-FLAG, name: Odd word, severity: medium, category: other, description: d, remediation: '', patterns: [{contains: odd-word}]}
+  - {id: T-WRITTEN, name: Strangely written, severity: critical, category: unicode-attack, description: d, remediation: '', patterns: [{contains: strangely-written}]}
 ";
 
 /// Configuration most tests want: signatures are asked for, limits are far away.

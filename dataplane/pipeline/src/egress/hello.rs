@@ -3,13 +3,15 @@
 //!
 //! Bounded: a greeting that is not complete within [`HELLO_BYTES_MAX`] is refused.
 
-use crate::limits::HELLO_BYTES_MAX;
+use super::{Target, sni_agrees};
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::egress::{Target, sni_agrees};
+
+/// Bytes of a TLS greeting; real ones have up to two thousand.
+pub const HELLO_BYTES_MAX: usize = 32 << 10;
 
 /// What the first bytes of a client come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ruling {
+pub enum Ruling {
     /// Not enough yet.
     More,
     /// They may go on.
@@ -20,17 +22,18 @@ pub(crate) enum Ruling {
 
 /// Compares the name in the greeting with the host that was asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Opening {
+pub struct Opening {
     target: Target,
 }
 
 impl Opening {
-    pub(crate) const fn new(target: Target) -> Self {
+    /// One to this host.
+    pub const fn new(target: Target) -> Self {
         Self { target }
     }
 
     /// Judges everything that came so far.
-    pub(crate) fn judge(&self, bytes: &[u8]) -> Ruling {
+    pub fn judge(&self, bytes: &[u8]) -> Ruling {
         match read(bytes, &mut Vec::new()) {
             Hello::Incomplete if bytes.len() < HELLO_BYTES_MAX => Ruling::More,
             Hello::Incomplete | Hello::Malformed => Ruling::Refuse(Reason::EgressNameMismatch),
@@ -51,7 +54,7 @@ impl Opening {
 
 /// What stands in a TLS greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hello<'a> {
+pub enum Hello<'a> {
     /// It goes on behind these bytes.
     Incomplete,
     /// These bytes begin no TLS handshake.
@@ -73,7 +76,7 @@ const RECORD_BYTES_MAX: usize = 1 << 14;
 const RECORD_HEADER_BYTES: usize = 5;
 
 /// Reads the greeting at the start of `bytes`. `joined` is used when it is spread over several records.
-pub(crate) fn read<'a>(bytes: &'a [u8], joined: &'a mut Vec<u8>) -> Hello<'a> {
+pub fn read<'a>(bytes: &'a [u8], joined: &'a mut Vec<u8>) -> Hello<'a> {
     match bytes.first() {
         None => return Hello::Incomplete,
         Some(&RECORD_HANDSHAKE) => {}
@@ -203,11 +206,10 @@ fn sized_u16(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::{Hello, Opening, Ruling, read};
-    use crate::limits::HELLO_BYTES_MAX;
+mod tests {
+    use super::{HELLO_BYTES_MAX, Hello, Opening, Ruling, read};
+    use crate::egress::Target;
     use oktsec_contract::reason::Reason;
-    use oktsec_pipeline::egress::Target;
 
     fn opening_to(host: &str) -> Opening {
         Opening::new(Target::from_authority(format!("{host}:443")).expect("a target"))
@@ -246,7 +248,7 @@ pub(crate) mod tests {
     }
 
     /// A greeting as clients send it, with a name or without.
-    pub(crate) fn hello_for(name: Option<&str>) -> Vec<u8> {
+    fn hello_for(name: Option<&str>) -> Vec<u8> {
         let mut extensions = extension(0x0a0a, b"");
         extensions.extend(name.map(name_extension).unwrap_or_default());
         extensions.extend(extension(16, b"\x00\x03\x02h2"));

@@ -1,12 +1,14 @@
 //! The PROXY protocol, versions 1 and 2: a load balancer in front of us says who really connected. Only networks that
 //! the operator named are believed; they must send it, and nobody else may.
 
-use crate::limits::PROXY_HEADER_BYTES_MAX;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of a PROXY protocol header, extensions included.
+pub const PROXY_HEADER_BYTES_MAX: usize = 536;
 
 /// What stands at the beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Announced {
+pub enum Announced {
     /// It goes on behind these bytes.
     Incomplete,
     /// No header, or a broken one.
@@ -22,7 +24,7 @@ const V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_HEADER_BYTES: usize = 16;
 
 /// Reads the header at the start of `bytes`.
-pub(crate) fn read(bytes: &[u8]) -> Announced {
+pub fn read(bytes: &[u8]) -> Announced {
     if starts(bytes, V2) {
         return version_2(bytes);
     }

@@ -1,0 +1,362 @@
+//! HTTP/1.1 trailers. pingora reads over them and writes none, so they are read from the bytes as they pass below it,
+//! and written there in the place of the last chunk.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+use oktsec_pipeline::content::{TrailerError, TrailerReader};
+use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::client::HttpSession as ClientSession;
+use pingora::protocols::http::v1::client::HttpSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest,
+    Ssl, Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::upstreams::peer::HttpPeer;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What pingora ends a chunked body with.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Fields that have no place behind a body (RFC 9110 §6.5.1): whoever reads them late must not act on them. With
+/// them go those that concern one connection, and ours.
+const NEVER: [HeaderName; 22] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::LOCATION,
+    header::MAX_FORWARDS,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Removes what must not pass as a trailer.
+pub(crate) fn strip(fields: &mut HeaderMap) {
+    for name in &NEVER {
+        fields.remove(name);
+    }
+    let ours: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-oktsec-"))
+        .cloned()
+        .collect();
+    for name in ours {
+        fields.remove(name);
+    }
+}
+
+/// The trailers of both directions of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Trailers {
+    reader: TrailerReader,
+    /// Stands in the place of the last chunk when that is written.
+    waiting: Option<Bytes>,
+    /// What of it is left to write.
+    leaving: Bytes,
+}
+
+impl Trailers {
+    /// A message from the other end begins.
+    pub(crate) fn begin(&mut self) {
+        self.reader.begin();
+        // The message before had no place for them.
+        self.waiting = None;
+    }
+
+    /// The message from the other end has none.
+    pub(crate) fn ignore(&mut self) {
+        self.reader.ignore();
+    }
+
+    /// Whether the message's head had so many bytes. If not, it did not begin where we thought.
+    pub(crate) fn agrees(&self, head_bytes: usize) -> bool {
+        self.reader.head_bytes() == Some(head_bytes as u64)
+    }
+
+    /// Those of the message from the other end that has ended.
+    pub(crate) fn take(&mut self) -> Result<HeaderMap, TrailerError> {
+        self.reader.take()
+    }
+
+    /// The chunked message to the other end gets these.
+    pub(crate) fn put(&mut self, fields: &HeaderMap) {
+        let mut section = b"0\r\n".to_vec();
+        for (name, value) in fields {
+            section.extend_from_slice(name.as_str().as_bytes());
+            section.extend_from_slice(b": ");
+            section.extend_from_slice(value.as_bytes());
+            section.extend_from_slice(b"\r\n");
+        }
+        section.extend_from_slice(b"\r\n");
+        self.waiting = Some(Bytes::from(section));
+    }
+
+    /// Bytes came from the other end.
+    pub(crate) fn came(&mut self, bytes: &[u8]) {
+        self.reader.push(bytes);
+    }
+
+    /// Writes, with the trailers if this is the last chunk.
+    pub(crate) fn poll_write<W: AsyncWrite + Unpin + ?Sized>(
+        &mut self,
+        mut writer: Pin<&mut W>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.leaving.is_empty() {
+            match buf == LAST_CHUNK {
+                true => self.leaving = self.waiting.take().unwrap_or_default(),
+                false => return writer.poll_write(cx, buf),
+            }
+            if self.leaving.is_empty() {
+                return writer.poll_write(cx, buf);
+            }
+        }
+        while !self.leaving.is_empty() {
+            match ready!(writer.as_mut().poll_write(cx, &self.leaving))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => drop(self.leaving.split_to(written)),
+            }
+        }
+        Poll::Ready(Ok(LAST_CHUNK.len()))
+    }
+}
+
+/// Trailers that a connection to a host shares with whoever speaks over it.
+pub(crate) type SharedTrailers = Arc<Mutex<Trailers>>;
+
+/// A connection to a host, below HTTP/1.1.
+pub(crate) struct Tap {
+    inner: Stream,
+    trailers: SharedTrailers,
+    digest: Arc<ProxyDigest>,
+    id: UniqueIDType,
+}
+
+/// Streams without a descriptor get numbers of their own: connections that lie idle are told apart by them.
+static NEXT_ID: AtomicI32 = AtomicI32::new(-2);
+
+impl Tap {
+    /// Puts one around the stream of a session that has not begun.
+    pub(crate) fn around(session: HttpSession, peer: &HttpPeer) -> HttpSession {
+        let inner = session.into_inner();
+        let trailers = SharedTrailers::default();
+        let response = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status");
+        let digest = ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(&trailers))));
+        let id = match inner.id() {
+            -1 => NEXT_ID.fetch_sub(1, Ordering::Relaxed),
+            id => id,
+        };
+        let tap = Self {
+            inner,
+            trailers,
+            digest: Arc::new(digest),
+            id,
+        };
+        HttpSession::new_with_options(Box::new(tap), peer)
+    }
+
+    /// The trailers of a connection that was tapped.
+    pub(crate) fn of(session: &ClientSession) -> Option<&SharedTrailers> {
+        let digest: &Digest = match session {
+            ClientSession::H1(h1) => h1.digest(),
+            ClientSession::H2(_) | ClientSession::Custom(()) => return None,
+        };
+        let digest = digest.proxy_digest.as_ref()?;
+        digest.user_data.as_ref()?.downcast_ref()
+    }
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            self.trailers.lock().came(came);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.trailers
+            .lock()
+            .poll_write(Pin::new(&mut this.inner), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Tap {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Tap {
+    fn id(&self) -> UniqueIDType {
+        self.id
+    }
+}
+
+impl Ssl for Tap {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+#[async_trait]
+impl Peek for Tap {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(buf).await
+    }
+}
+
+impl GetTimingDigest for Tap {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Tap {
+    /// The one way to reach the trailers from a session.
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+impl GetSocketDigest for Tap {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tap")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+mod tests {
+    use super::{LAST_CHUNK, Trailers, strip};
+    use http::{HeaderMap, HeaderValue};
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    async fn write(trailers: &mut Trailers, stream: &mut DuplexStream, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| trailers.poll_write(Pin::new(stream), cx, rest)).await;
+            rest = &rest[written.unwrap()..];
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_take_the_place_of_the_last_chunk_and_of_nothing_else() {
+        let mut fields = HeaderMap::new();
+        fields.insert("x-sum", HeaderValue::from_static("17"));
+        // So small that every write is cut.
+        let (mut near, mut far) = duplex(2);
+        let writer = tokio::spawn(async move {
+            let mut trailers = Trailers::default();
+            write(&mut trailers, &mut near, b"1\r\na\r\n").await;
+            write(&mut trailers, &mut near, LAST_CHUNK).await;
+            trailers.put(&fields);
+            write(&mut trailers, &mut near, b"5\r\n0\r\n\r\n\r\n").await;
+            write(&mut trailers, &mut near, LAST_CHUNK).await;
+            write(&mut trailers, &mut near, LAST_CHUNK).await;
+            near.shutdown().await.unwrap();
+        });
+        let mut all = String::new();
+        far.read_to_string(&mut all).await.unwrap();
+        writer.await.unwrap();
+        let expected = "1\r\na\r\n0\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\nx-sum: 17\r\n\r\n0\r\n\r\n";
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn fields_that_would_change_the_message_are_no_trailers() {
+        let mut fields = HeaderMap::new();
+        for name in [
+            "content-length",
+            "host",
+            "x-oktsec-agent",
+            "set-cookie",
+            "x-sum",
+            "grpc-status",
+        ] {
+            fields.insert(name, HeaderValue::from_static("1"));
+        }
+        strip(&mut fields);
+        let mut left: Vec<&str> = fields.keys().map(http::HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-sum"]);
+    }
+}
