@@ -44,6 +44,7 @@ mod respond;
 
 mod bootstrap;
 mod cores;
+mod descriptors;
 mod error;
 mod link;
 mod plane;

@@ -4,6 +4,7 @@ use crate::bootstrap::Bootstrap;
 use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Serving};
+use crate::descriptors;
 use crate::egress::{
     self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Terminator, Trust,
 };
@@ -128,6 +129,7 @@ impl DataplaneOptions {
 /// # Errors
 /// [`RunError`], from which [`RunError::exit_code`] follows.
 pub fn run(options: DataplaneOptions) -> Result<(), RunError> {
+    descriptors::raise();
     let (events, happened) = mpsc::channel();
     let switch = Arc::new(AtomicBool::new(false));
     let signals = Signals::watch(events.clone(), Arc::clone(&switch))?;
