@@ -15,9 +15,12 @@ use regex_syntax::hir::Hir;
 use crate::anchor::Start;
 use crate::database::{Database, PatternInfo};
 
-/// Bytes of search caches of each kind kept before all of that kind are given back: bounds memory
-/// per core. Building the states of an expression again takes longer than most searches.
-const CACHES_BYTES_MAX: usize = 8 << 20;
+/// Bytes of search caches of each kind kept before some are given back: bounds memory per core.
+/// Building the states of an expression again takes longer than most searches.
+const CACHES_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a search cache that is kept when there is too little room for all.
+const CACHE_BYTES_KEPT: usize = 128 << 10;
 
 /// Bytes one search cache may grow to before it starts over. Below what a long expression's states
 /// take it would start over at every byte: at 64 KiB one text of 31 KiB took 140 ms.
@@ -131,12 +134,24 @@ impl<C: Memory> Pool<C> {
 
     fn get(&mut self, matcher: u32, make: impl FnOnce() -> C) -> &mut C {
         if self.slots[matcher as usize].is_none() {
-            let bytes: usize = self.slots.iter().flatten().map(|cache| cache.bytes()).sum();
-            if bytes > CACHES_BYTES_MAX {
-                self.slots.iter_mut().for_each(|slot| *slot = None);
-            }
+            self.make_room();
         }
         self.slots[matcher as usize].get_or_insert_with(|| Box::new(make()))
+    }
+
+    /// Gives back what is too much: first the caches that a long text made large.
+    fn make_room(&mut self) {
+        for keep in [CACHE_BYTES_KEPT, 0] {
+            let bytes: usize = self.slots.iter().flatten().map(|cache| cache.bytes()).sum();
+            if bytes <= CACHES_BYTES_MAX {
+                return;
+            }
+            for slot in &mut self.slots {
+                if slot.as_ref().is_some_and(|cache| cache.bytes() > keep) {
+                    *slot = None;
+                }
+            }
+        }
     }
 }
 
