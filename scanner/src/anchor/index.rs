@@ -1,7 +1,7 @@
 //! One pass over a text that finds every place where a window may be.
 //!
-//! Four bytes, letters without case, are hashed to one bit of a table; where it is set, a list of
-//! the windows spelt like that is looked up. Text without windows costs the hash and the look.
+//! `WIDTH` bytes are hashed to one bit of a table; where it is set, a list of the windows spelt
+//! like that is looked up. Four bytes are compared with letters without case, two as they are. Text without windows costs the hash and the look.
 //! What surrounds a window must be of the kinds its anchor asks for ([`super::near`]).
 //!
 //! PERF: one Vectorscan database of the same rows of bytes, all places reported, 12.3 us/KiB -> this
@@ -12,14 +12,6 @@ use std::ops::Range;
 
 use super::near::{Kinds, Near};
 use super::{CASE, WINDOW_BYTES};
-
-/// Bits of the table's index: 128 KiB, of which one bit in twenty is set.
-const TABLE_BITS: u32 = 20;
-
-/// Bits of the index of lists.
-const LIST_BITS: u32 = 16;
-
-const CASES: u32 = u32::from_ne_bytes([CASE; WINDOW_BYTES]);
 
 /// Windows found by one look at eight bytes.
 const STRIDE: usize = 4;
@@ -69,15 +61,15 @@ impl Default for Batch {
     }
 }
 
-/// What is looked for: spellings of windows.
-pub(super) struct Index {
-    table: Box<[u64; 1 << (TABLE_BITS - 6)]>,
+/// What is looked for: spellings of windows of `WIDTH` bytes.
+pub(super) struct Index<const WIDTH: usize> {
+    table: Box<[u64]>,
     /// For each value of the hash's upper bits the first of its spellings; one more at the end.
     lists: Box<[u32]>,
     spellings: Box<[Spelling]>,
 }
 
-/// Four bytes of a window without case, little endian, and what may surround them.
+/// The bytes of a window, little endian, and what may surround them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spelling {
     pub(super) bytes: u32,
@@ -118,25 +110,41 @@ impl Spelling {
     }
 }
 
-impl Index {
+impl<const WIDTH: usize> Index<WIDTH> {
+    /// Bits of the table's index. Of four bytes: 128 KiB, of which one bit in twenty is set.
+    const TABLE_BITS: u32 = if WIDTH == WINDOW_BYTES { 20 } else { 16 };
+
+    /// Bits of the index of lists.
+    const LIST_BITS: u32 = if WIDTH == WINDOW_BYTES { 16 } else { 12 };
+
+    /// What is set in every window, so that its spelling does not matter.
+    const CASES: u32 = if WIDTH == WINDOW_BYTES {
+        u32::from_ne_bytes([CASE; WINDOW_BYTES])
+    } else {
+        0
+    };
+
+    /// Bits of the bytes of a window.
+    const MASK: u32 = u32::MAX >> (32 - 8 * WIDTH);
+
     pub(super) fn new(mut spellings: Vec<Spelling>) -> Self {
         spellings.sort_unstable_by_key(|spelling| {
-            let hash = hash(spelling.bytes);
+            let hash = Self::hash(spelling.bytes);
             (hash, spelling.bytes, spelling.anchor, spelling.near)
         });
         spellings.dedup();
-        let mut table = Box::new([0_u64; 1 << (TABLE_BITS - 6)]);
-        let mut lists = vec![0_u32; (1 << LIST_BITS) + 1];
+        let mut table = vec![0_u64; 1 << (Self::TABLE_BITS - 6)];
+        let mut lists = vec![0_u32; (1 << Self::LIST_BITS) + 1];
         for spelling in &spellings {
-            let hash = hash(spelling.bytes);
+            let hash = Self::hash(spelling.bytes);
             table[hash as usize >> 6] |= 1 << (hash & 63);
-            lists[list_of(hash) + 1] += 1;
+            lists[Self::list_of(hash) + 1] += 1;
         }
         for at in 1..lists.len() {
             lists[at] += lists[at - 1];
         }
         Self {
-            table,
+            table: table.into(),
             lists: lists.into(),
             spellings: spellings.into(),
         }
@@ -184,25 +192,35 @@ impl Index {
                 window,
                 at: at as u32,
             };
-            count += (self.bit(hash(window)) & 1) as usize;
+            count += (self.bit(Self::hash(window)) & 1) as usize;
         };
         let mut at = piece.start;
         while at + STRIDE <= piece.end
             && let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>())
         {
-            let eight = u64::from_le_bytes(*eight) | u64::from(CASES) << 32 | u64::from(CASES);
+            let cases = u64::from(Self::CASES);
+            let eight = u64::from_le_bytes(*eight) | cases << 32 | cases;
             for lane in 0..STRIDE {
-                add((eight >> (8 * lane)) as u32, at + lane);
+                add((eight >> (8 * lane)) as u32 & Self::MASK, at + lane);
             }
             at += STRIDE;
         }
         for at in at..piece.end {
             let mut bytes = [0; WINDOW_BYTES];
-            let len = WINDOW_BYTES.min(text.len() - at);
+            let len = WIDTH.min(text.len() - at);
             bytes[..len].copy_from_slice(&text[at..at + len]);
-            add(u32::from_le_bytes(bytes) | CASES, at);
+            add(u32::from_le_bytes(bytes) | Self::CASES, at);
         }
         *len = count;
+    }
+
+    /// An index into the table.
+    fn hash(window: u32) -> u32 {
+        window.wrapping_mul(0x9E37_79B1) >> (32 - Self::TABLE_BITS)
+    }
+
+    fn list_of(hash: u32) -> usize {
+        (hash >> (Self::TABLE_BITS - Self::LIST_BITS)) as usize
     }
 
     fn bit(&self, hash: u32) -> u64 {
@@ -224,7 +242,7 @@ impl Index {
         } = batch;
         let candidates = &candidates[..*len];
         for (candidate, range) in candidates.iter().zip(lists.iter_mut()) {
-            let list = list_of(hash(candidate.window));
+            let list = Self::list_of(Self::hash(candidate.window));
             *range = [self.lists[list], self.lists[list + 1]];
         }
         let mut count = 0;
@@ -255,7 +273,7 @@ impl Index {
                 anchor: spelling.anchor,
                 at: place,
             };
-            count += usize::from(spelling.near.allows(kinds.around(place as usize)));
+            count += usize::from(spelling.near.allows(kinds.around(place as usize, WIDTH)));
         }
         if count > 0 {
             found(&all[..count]);
@@ -263,28 +281,20 @@ impl Index {
     }
 }
 
-/// An index into the table.
-fn hash(window: u32) -> u32 {
-    window.wrapping_mul(0x9E37_79B1) >> (32 - TABLE_BITS)
-}
-
-fn list_of(hash: u32) -> usize {
-    (hash >> (TABLE_BITS - LIST_BITS)) as usize
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::PAIR_BYTES;
     use super::*;
 
     fn spelling(text: &[u8; 4], anchor: u32) -> Spelling {
         Spelling {
-            bytes: u32::from_le_bytes(*text) | CASES,
+            bytes: u32::from_le_bytes(*text) | Index::<WINDOW_BYTES>::CASES,
             anchor,
             near: Near::ANYTHING,
         }
     }
 
-    fn all(index: &Index, text: &[u8]) -> Vec<(u32, usize)> {
+    fn all<const WIDTH: usize>(index: &Index<WIDTH>, text: &[u8]) -> Vec<(u32, usize)> {
         let mut all = Vec::new();
         index.scan(text, 0..text.len(), &mut Batch::default(), |found| {
             all.extend(found.iter().map(|one| (one.anchor, one.at as usize)));
@@ -294,7 +304,7 @@ mod tests {
 
     #[test]
     fn windows_are_found_wherever_they_are() {
-        let index = Index::new(vec![
+        let index = Index::<WINDOW_BYTES>::new(vec![
             spelling(b"abcd", 7),
             spelling(b"abcd", 9),
             spelling(b"xy  ", 1),
@@ -312,8 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn two_bytes_are_found_as_they_are_spelt() {
+        let pair = |text: &[u8; 2]| Spelling {
+            bytes: u32::from(u16::from_le_bytes(*text)),
+            anchor: 3,
+            near: Near::ANYTHING,
+        };
+        let index = Index::<PAIR_BYTES>::new(vec![pair(b"Sk"), pair(b"z\0")]);
+        for shift in 0..20 {
+            let text = format!("{}Sk sk{}z", ".".repeat(shift), "_".repeat(shift));
+            let last = 2 * shift + 5;
+            assert_eq!(
+                all(&index, text.as_bytes()),
+                [(3, shift), (3, last)],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn short_texts_are_looked_at_too() {
-        let index = Index::new(vec![spelling(b"a   ", 0)]);
+        let index = Index::<WINDOW_BYTES>::new(vec![spelling(b"a   ", 0)]);
         assert_eq!(all(&index, b"a"), [(0, 0)]);
         assert_eq!(all(&index, b""), []);
     }
@@ -321,7 +350,8 @@ mod tests {
     #[test]
     fn more_windows_than_are_compared_at_a_time_are_all_found() {
         let many = 3 * FOUND_MAX as u32;
-        let index = Index::new((0..many).map(|anchor| spelling(b"abcd", anchor)).collect());
+        let index =
+            Index::<WINDOW_BYTES>::new((0..many).map(|anchor| spelling(b"abcd", anchor)).collect());
         let found = all(&index, b"-abcd-");
         assert_eq!(
             found,

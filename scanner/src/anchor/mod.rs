@@ -39,6 +39,9 @@ pub(crate) use set::Set;
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 4;
 
+/// Bytes of the windows of patterns that have no others: what surrounds them must be rare.
+const PAIR_BYTES: usize = 2;
+
 /// Nanoseconds to look at the beginning of a text: cheaper than a window dearer than this.
 const HEAD_NS: f64 = 10.0;
 
@@ -95,7 +98,8 @@ enum Before {
 pub(crate) struct Anchors {
     anchors: Vec<Anchor>,
     automata: Arena,
-    index: Index,
+    index: Index<WINDOW_BYTES>,
+    pairs: Index<PAIR_BYTES>,
     /// Number of marks.
     marks: u32,
     heads: Heads,
@@ -167,6 +171,7 @@ struct Kept {
     anchors: Vec<Anchor>,
     automata: Arena,
     spellings: Block<u8>,
+    pairs: Block<u8>,
     marks: u32,
     heads: Heads,
 }
@@ -177,6 +182,7 @@ pub(crate) struct Builder {
     anchors: Vec<Anchor>,
     automata: Arena,
     spellings: Vec<Spelling>,
+    pairs: Vec<Spelling>,
     marks: u32,
     heads: Heads,
     rates: plan::Rates,
@@ -191,7 +197,7 @@ pub(crate) struct Price {
 
 /// `None` if some match of the expression contains no bytes worth looking for.
 pub(crate) fn price(hir: &Hir) -> Option<Price> {
-    let choice = plan::choose(hir, &plan::Rates::default());
+    let choice = plan::choose(hir, &plan::Rates::default()).or_else(|| plan::choose_pairs(hir));
     if hir.properties().look_set_prefix().contains(Look::Start)
         && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS)
     {
@@ -219,7 +225,7 @@ pub(crate) fn price(hir: &Hir) -> Option<Price> {
 impl Builder {
     /// Finds anchors for a pattern; `false` if it has none.
     pub(crate) fn add(&mut self, pattern: u32, hir: &Hir) -> bool {
-        let choice = plan::choose(hir, &self.rates);
+        let choice = plan::choose(hir, &self.rates).or_else(|| plan::choose_pairs(hir));
         let starts = hir.properties().look_set_prefix().contains(Look::Start);
         if starts && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS) {
             self.add_head(pattern, hir);
@@ -278,16 +284,25 @@ impl Builder {
                     (first_mark + after as u32, reach.unwrap_or(u32::MAX))
                 }),
             });
-            spell(&place.window, |bytes| {
-                let near = Near::of(bytes, place.lead, border, &ahead, &behind);
+            let add = |spellings: &mut Vec<Spelling>, bytes: u32, width: usize| {
+                let window = &bytes.to_le_bytes()[..width];
+                let near = Near::of(window, place.lead, border, &ahead, &behind);
                 if let Some(near) = near {
-                    self.spellings.push(Spelling {
+                    spellings.push(Spelling {
                         bytes,
                         anchor,
                         near,
                     });
                 }
-            });
+            };
+            match place.width {
+                PAIR_BYTES => spell_pair(&place.window, |bytes| {
+                    add(&mut self.pairs, bytes, PAIR_BYTES);
+                }),
+                _ => spell(&place.window, |bytes| {
+                    add(&mut self.spellings, bytes, WINDOW_BYTES);
+                }),
+            }
         }
         true
     }
@@ -322,6 +337,7 @@ impl Builder {
             anchors: self.anchors,
             automata: self.automata,
             index: Index::new(self.spellings),
+            pairs: Index::new(self.pairs),
             marks: self.marks,
             heads: self.heads,
         }
@@ -353,7 +369,7 @@ impl Anchors {
         }
         let Memory { marks, batch } = memory;
         marks.start(self.marks, text.len());
-        self.index.scan(text, part, batch, |found| {
+        let mut look = |found: &[index::Found]| {
             // PERF: brings what the loop below reads into the cache, all of it at once.
             let touch = |sum: u8, one: &index::Found| {
                 let anchor = self.anchors.get(one.anchor as usize);
@@ -379,7 +395,9 @@ impl Anchors {
                     self.look_at(anchor, text, at, work, &mut report);
                 }
             }
-        });
+        };
+        self.index.scan(text, part.clone(), batch, &mut look);
+        self.pairs.scan(text, part, batch, &mut look);
         marks.finish(text.len());
     }
 
@@ -425,7 +443,10 @@ impl Anchors {
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.index.size_bytes() + size_of_val(&self.anchors[..]) + self.automata.size_bytes()
+        self.index.size_bytes()
+            + self.pairs.size_bytes()
+            + size_of_val(&self.anchors[..])
+            + self.automata.size_bytes()
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -433,6 +454,7 @@ impl Anchors {
             &self.anchors,
             &self.automata,
             Block::from(self.index.to_bytes()),
+            Block::from(self.pairs.to_bytes()),
             self.marks,
             &self.heads,
         );
@@ -443,9 +465,10 @@ impl Anchors {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kept: Kept = postcard::from_bytes(bytes).ok()?;
         let spellings = Spelling::all_from_bytes(kept.spellings.all())?;
+        let pairs = Spelling::all_from_bytes(kept.pairs.all())?;
         let automata = kept.automata.len();
         let good = kept.automata.is_whole()
-            && spellings.iter().all(|one| {
+            && spellings.iter().chain(&pairs).all(|one| {
                 if one.anchor & MARK != 0 {
                     one.anchor & !MARK < kept.marks
                 } else {
@@ -472,6 +495,7 @@ impl Anchors {
             anchors: kept.anchors,
             automata: kept.automata,
             index: Index::new(spellings),
+            pairs: Index::new(pairs),
             marks: kept.marks,
             heads: kept.heads,
         })
@@ -537,6 +561,15 @@ fn spell(window: &[Set; WINDOW_BYTES], mut each: impl FnMut(u32)) {
                     each(u32::from_le_bytes([*a, *b, *c, *d]));
                 }
             }
+        }
+    }
+}
+
+/// Every spelling of the first two bytes of a window, as they are.
+fn spell_pair(window: &[Set; WINDOW_BYTES], mut each: impl FnMut(u32)) {
+    for a in window[0].iter() {
+        for b in window[1].iter() {
+            each(u32::from_le_bytes([a, b, 0, 0]));
         }
     }
 }

@@ -43,17 +43,16 @@ impl Near {
     /// What may surround a window spelt like this. `lead` of its bytes belong to what comes
     /// before. `None` if no match contains the window in this spelling.
     pub(super) fn of(
-        window: u32,
+        window: &[u8],
         lead: usize,
         border: super::Border,
         forward: &Automaton,
         back: &Automaton,
     ) -> Option<Self> {
-        let bytes = window.to_le_bytes();
-        let after = walk(forward, bytes[lead..].iter().copied())?;
-        let mut before = walk(back, bytes[..lead].iter().rev().copied())?;
+        let after = walk(forward, window[lead..].iter().copied())?;
+        let mut before = walk(back, window[..lead].iter().rev().copied())?;
         if lead == 0 {
-            before[0] &= border.kinds(bytes[0]);
+            before[0] &= border.kinds(window[0]);
         }
         before.reverse();
         Some(Self {
@@ -164,9 +163,9 @@ impl Kinds {
         self.of.resize(self.of.len() + (wanted - last), ANY);
     }
 
-    /// What surrounds the window at `at`, which lies in the piece.
+    /// What surrounds the window of so many bytes at `at`, which lies in the piece.
     #[inline]
-    pub(super) fn around(&self, at: usize) -> Near {
+    pub(super) fn around(&self, at: usize, width: usize) -> Near {
         let eight = |from: usize| {
             let bytes = self.of.get(from..).and_then(|rest| rest.first_chunk());
             bytes.map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
@@ -174,7 +173,7 @@ impl Kinds {
         let before = at - self.start;
         Near {
             before: eight(before),
-            after: eight(before + NEAR_BYTES + WINDOW_BYTES),
+            after: eight(before + NEAR_BYTES + width),
         }
     }
 }
@@ -249,12 +248,12 @@ mod tests {
         let mut kinds = Kinds::default();
         for text in [&b"abcd"[..], b"ab"] {
             kinds.translate(text, 0, text.len());
-            let around = kinds.around(0);
+            let around = kinds.around(0, WINDOW_BYTES);
             assert_eq!(around, Near::ANYTHING);
         }
         let text = b"x abcd!";
         kinds.translate(text, 2, text.len());
-        let around = kinds.around(2);
+        let around = kinds.around(2, WINDOW_BYTES);
         let before = around.before.to_le_bytes();
         assert_eq!(
             before[6..],

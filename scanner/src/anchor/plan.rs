@@ -14,10 +14,10 @@ use std::rc::Rc;
 
 use regex_syntax::hir::Hir;
 
-use super::WINDOW_BYTES;
 use super::automaton::{self, Way};
 use super::item::{Item, first, flatten, last, len_max, splice};
 use super::set::Set;
+use super::{PAIR_BYTES, WINDOW_BYTES};
 use crate::rarity;
 
 /// Spellings of one window, letters in either case counted once.
@@ -52,6 +52,9 @@ const RUN: f64 = 3.0;
 const CHEAP: f64 = 0.5;
 const DEAR: f64 = 1000.0;
 
+/// Dearer than this the pattern engine is asked.
+const PAIRS_DEAR: f64 = 1500.0;
+
 /// Bytes of an ordinary text, for what may lie anywhere in it.
 const TEXT_BYTES: usize = 2048;
 
@@ -64,6 +67,8 @@ pub(super) struct Place<'a> {
     pub(super) at: usize,
     /// Bytes of the window before `at`: none or one.
     pub(super) lead: usize,
+    /// So many of its bytes count; behind them it holds all bytes.
+    pub(super) width: usize,
     pub(super) window: [Set; WINDOW_BYTES],
     /// Index into [`Choice::marks`] of the windows one of which must come before.
     pub(super) after: Option<usize>,
@@ -103,15 +108,34 @@ pub(super) fn choose<'a>(hir: &'a Hir, rates: &Rates) -> Option<Choice<'a>> {
     flatten(hir, &mut items);
     let planner = Planner {
         rates,
+        width: WINDOW_BYTES,
         shares: RefCell::default(),
     };
     let choice = planner.whole(&Rc::from(items))?;
     (choice.price.is_finite() && choice.places.len() <= PLACES_MAX).then_some(choice)
 }
 
+/// The same with windows of two bytes, for what has no others: numbers, signs, long runs of one
+/// kind. What surrounds those bytes decides.
+pub(super) fn choose_pairs(hir: &Hir) -> Option<Choice<'_>> {
+    let mut items = Vec::new();
+    flatten(hir, &mut items);
+    let rates = Rates::default();
+    let planner = Planner {
+        rates: &rates,
+        width: PAIR_BYTES,
+        shares: RefCell::default(),
+    };
+    let all = 0..items.len();
+    let choice = planner.in_region(&Rc::from(items), all, 0, 0)?;
+    (choice.price < PAIRS_DEAR && choice.places.len() <= PLACES_MAX).then_some(choice)
+}
+
 /// Chooses for one pattern.
 struct Planner<'r> {
     rates: &'r Rates,
+    /// Bytes of a window.
+    width: usize,
     /// How often one of the branches at this address begins at a byte of ordinary text.
     shares: RefCell<HashMap<*const Hir, f64>>,
 }
@@ -206,7 +230,7 @@ impl Planner<'_> {
         let mut best: Option<Choice<'a>> = None;
         for at in region.start.saturating_sub(WINDOW_BYTES).max(floor)..region.end {
             for lead in 0..=1 {
-                let Some((window, end)) = window_at(items, at, lead) else {
+                let Some((window, end)) = window_at(items, at, lead, self.width) else {
                     continue;
                 };
                 if end <= region.start {
@@ -289,11 +313,16 @@ fn offer<'a>(best: &mut Option<Choice<'a>>, choice: Choice<'a>) {
 
 /// The window that begins at an item, or one byte before it, and the end of the items in it. The
 /// bytes at its edges may come from what the neighbouring item begins or ends with.
-fn window_at(items: &[Item<'_>], at: usize, lead: usize) -> Option<([Set; WINDOW_BYTES], usize)> {
+fn window_at(
+    items: &[Item<'_>],
+    at: usize,
+    lead: usize,
+    width: usize,
+) -> Option<([Set; WINDOW_BYTES], usize)> {
     let Item::Byte(_) = items.get(at)? else {
         return None;
     };
-    let mut window = [Set::default(); WINDOW_BYTES];
+    let mut window = [Set::ALL; WINDOW_BYTES];
     let mut len = 0;
     if lead == 1 {
         let (set, empty) = last(&items[..at]);
@@ -304,7 +333,7 @@ fn window_at(items: &[Item<'_>], at: usize, lead: usize) -> Option<([Set; WINDOW
         len = 1;
     }
     let mut end = at;
-    while len < WINDOW_BYTES {
+    while len < width {
         match items.get(end) {
             Some(Item::Byte(set)) => window[len] = *set,
             Some(Item::Look(_)) => {
@@ -313,7 +342,7 @@ fn window_at(items: &[Item<'_>], at: usize, lead: usize) -> Option<([Set; WINDOW
             }
             other => {
                 // One byte more is known of what follows, if anything is.
-                if len + 1 < WINDOW_BYTES {
+                if len + 1 < width {
                     return None;
                 }
                 let (set, empty) = match other {
@@ -343,6 +372,7 @@ impl Planner<'_> {
             items: Rc::clone(items),
             at,
             lead,
+            width: self.width,
             window,
             after: None,
             rate: f64::INFINITY,
@@ -353,7 +383,13 @@ impl Planner<'_> {
         if spellings > SPELLINGS_MAX {
             return place;
         }
-        place.rate = self.rates.of(&window);
+        place.rate = match self.width {
+            WINDOW_BYTES => self.rates.of(&window),
+            width => window[..width]
+                .iter()
+                .map(|set| rarity::share(*set))
+                .product(),
+        };
         if KIB * place.rate * HIT_NS > DEAR {
             return place;
         }
@@ -384,7 +420,7 @@ impl Planner<'_> {
     ) -> (f64, f64) {
         let (mut nanos, mut passes) = (0.0, 1.0_f64);
         // The last four bytes in a row, while they are known.
-        let mut row = Some(from.window);
+        let mut row = (from.width == WINDOW_BYTES).then_some(from.window);
         // After a gap the next item has so many chances.
         let mut chances = 1.0;
         for item in items {
@@ -444,7 +480,10 @@ impl Planner<'_> {
 
 impl Place<'_> {
     fn spellings(&self) -> usize {
-        self.window.iter().map(Set::spellings).product()
+        match self.width {
+            WINDOW_BYTES => self.window.iter().map(Set::spellings).product(),
+            width => self.window[..width].iter().map(Set::len).product(),
+        }
     }
 
     fn price(&self) -> f64 {
