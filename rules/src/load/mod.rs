@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::{ProblemSeverity, Rule, RuleProblem};
 
 /// Largest rule file read.
-pub const RULE_FILE_BYTES_MAX: u64 = 1 << 20;
+pub const RULE_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Deepest directory read below the one given.
 const DIRECTORY_DEPTH_MAX: usize = 16;

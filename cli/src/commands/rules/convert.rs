@@ -66,6 +66,10 @@ pub(super) fn import(global: &Global, args: &Import) -> Outcome {
 pub(super) fn export(global: &Global, args: &Export) -> Outcome {
     let chosen = args.files.choose(global)?;
     let rules = &chosen.rules.rules;
+    let is_theirs = args.format == "aguara";
+    let written = rules
+        .iter()
+        .filter(|rule| !is_theirs || rule.known.is_none());
     let (text, lost) = match args.format.as_str() {
         "aguara" => write::theirs(rules),
         "json" => (format!("{:#}\n", json!(rules)), Vec::new()),
@@ -75,7 +79,12 @@ pub(super) fn export(global: &Global, args: &Export) -> Outcome {
     for remark in &lost {
         out::note(format_args!("oktsec: {remark}"));
     }
-    report(global, args.out.as_deref(), rules.len(), &chosen.problems)?;
+    report(
+        global,
+        args.out.as_deref(),
+        written.count(),
+        &chosen.problems,
+    )?;
     Ok(Exit::Done)
 }
 
