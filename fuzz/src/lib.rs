@@ -119,6 +119,15 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "secrets",
+        entry: oktsec_scanner::fuzz_entry::secrets,
+        seeds: &[
+            b"a blue+Harbour9/tide, Ymx1ZStIYXJib3VyOS90aWRl, edit/9ruobraH+eulb",
+            b"626c75652b486172626f7572392f74696465 blue%2bHarbour9%2Ftide blue&#43;Harbour9&#x2f;tide",
+            b"\x01\x00\x00\x00\x01\x00\x00\x00\x00\x01n0123456789abcdef\x01\x02\x03\x04ab\x00\x00\x08\x00\x00\x00\x00\x00",
+        ],
+    },
+    Target {
         name: "views",
         entry: oktsec_scanner::fuzz_entry::views,
         seeds: &[b"i g n o r e", "\u{200b}\u{202e}\u{e0041}\u{0456}gn\u{043e}re".as_bytes(), b"<!-- x --> **b**"],

@@ -77,7 +77,7 @@ pub struct Pattern {
     pub near: Option<Expression>,
 }
 
-/// Which entries of the store of known secrets a rule stands for.
+/// Which known values a rule stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Known {
@@ -85,6 +85,8 @@ pub enum Known {
     Value,
     /// Tokens planted with one agent each.
     Canary,
+    /// Not in the store: secrets that the sender was given a while ago.
+    Seen,
 }
 
 impl Known {
@@ -93,6 +95,7 @@ impl Known {
         match self {
             Self::Value => "value",
             Self::Canary => "canary",
+            Self::Seen => "seen",
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::anchor::Anchors;
 use crate::cache::{self, CacheOutcome};
 use crate::compile::{self, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
-use crate::secrets::SecretKind;
 
 pub(crate) struct PatternInfo {
     /// Index into the rules.
@@ -42,8 +41,8 @@ pub struct Database {
     infos: Vec<RuleInfo>,
     patterns: Vec<PatternInfo>,
     unindexed: Vec<u32>,
-    /// Rules that stand for known values, and for canary tokens.
-    known: [Vec<u32>; 2],
+    /// Rules that stand for known values, if they are not off.
+    known: Vec<(Known, u32)>,
     matchers: Vec<Matcher>,
     groups: Vec<Group>,
     anchors: Arc<Anchors>,
@@ -144,12 +143,10 @@ impl Database {
         &self.unindexed
     }
 
-    /// Rules that stand for entries of this kind.
-    pub(crate) fn known(&self, kind: SecretKind) -> &[u32] {
-        match kind {
-            SecretKind::Value => &self.known[0],
-            SecretKind::Canary => &self.known[1],
-        }
+    /// Rules that stand for known values of this kind.
+    pub(crate) fn known(&self, known: Known) -> impl Iterator<Item = u32> {
+        let rules = self.known.iter().filter(move |(kind, _)| *kind == known);
+        rules.map(|(_, rule)| *rule)
     }
 
     pub(crate) fn matcher_count(&self) -> usize {
@@ -206,13 +203,11 @@ impl Database {
             infos,
             patterns,
             unindexed,
-            known: [Known::Value, Known::Canary].map(|kind| {
-                let stands = |rule: &Rule| rule.known == Some(kind) && rule.lane != Lane::Off;
-                (0..)
-                    .zip(&rules.rules)
-                    .filter_map(|(at, rule)| stands(rule).then_some(at))
-                    .collect()
-            }),
+            known: (0..)
+                .zip(&rules.rules)
+                .filter(|(_, rule)| rule.lane != Lane::Off)
+                .filter_map(|(at, rule)| Some((rule.known?, at)))
+                .collect(),
             matchers,
             groups,
             anchors,

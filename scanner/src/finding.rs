@@ -6,7 +6,7 @@ use std::ops::Range;
 use oktsec_rules::{Known, Rule};
 
 use crate::excerpt::{self, excerpt};
-use crate::secrets::{KnownValues, SecretKind};
+use crate::secrets::KnownValues;
 use crate::{EngineError, View};
 
 /// A confirmed match.
@@ -33,14 +33,17 @@ pub struct Scanned<'a> {
 impl Scanned<'_> {
     /// What people see of a finding: its redacted text, or of a known secret the name of its entry.
     pub fn excerpt(&self, content: &[u8], finding: &Finding, rule: &Rule) -> String {
-        let (kind, word) = match rule.known {
-            None => return excerpt(content, finding, rule),
-            Some(Known::Value) => (SecretKind::Value, "KNOWN_SECRET"),
-            Some(Known::Canary) => (SecretKind::Canary, "CANARY"),
+        let Some(known) = rule.known else {
+            return excerpt(content, finding, rule);
+        };
+        let word = match known {
+            Known::Value => "KNOWN_SECRET",
+            Known::Canary => "CANARY",
+            Known::Seen => "SEEN_SECRET",
         };
         let name = self
             .known
-            .and_then(|known| known.at(&finding.span, kind))
+            .and_then(|values| values.at(&finding.span, known))
             .unwrap_or_default();
         excerpt::placeholder(&format!("{word}({name})"), finding.span.len())
     }

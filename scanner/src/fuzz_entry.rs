@@ -9,6 +9,7 @@ use crate::database::Database;
 use crate::finding::LimitsReached;
 use crate::naive::NaiveScanner;
 use crate::scanner::Scanner;
+use crate::secrets::{SecretFinder, SecretKey, SecretKind, SecretStore, index_of};
 use crate::stream::StreamState;
 use crate::view::{View, Views};
 
@@ -82,6 +83,34 @@ pub fn stream(content: &[u8]) {
             "{whole:?} {found:?}"
         );
     });
+}
+
+/// Whatever a file of secrets holds, it is refused or can be asked; and whatever the bytes are, a known value that
+/// stands in them is found, within them.
+pub fn secrets(content: &[u8]) {
+    const VALUE: &[u8] = b"blue+Harbour9/tide";
+    let key = SecretKey::from_bytes([3; 32]);
+    if let Some(index) = index_of(content, &key) {
+        let index = Arc::new(index);
+        for finding in SecretFinder::new(Arc::clone(&index)).find(content).findings {
+            let _ = (index.name(finding.secret), index.kind(finding.secret));
+        }
+    }
+    let mut store = SecretStore::new(key.clone());
+    store
+        .add("value", SecretKind::Value, VALUE)
+        .expect("long enough");
+    let mut finder = SecretFinder::new(Arc::new(store.index()));
+    let found = finder.find(content);
+    for finding in found.findings {
+        assert!(finding.span.start < finding.span.end && finding.span.end <= content.len());
+    }
+    for (at, part) in content.windows(VALUE.len()).enumerate() {
+        let covers =
+            |span: &std::ops::Range<usize>| span.start <= at && at + VALUE.len() <= span.end;
+        assert!(part != VALUE || found.more || found.findings.iter().any(|one| covers(&one.span)));
+    }
+    let _ = key.see(content);
 }
 
 /// Every view of these bytes stays within its bounds, and every span maps into them.

@@ -11,7 +11,7 @@ use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
-use crate::secrets::{KnownValues, SecretIndex};
+use crate::secrets::{KnownValues, SecretIndex, SecretKey};
 use crate::sweep::{Prefilter, Suspect, Sweep};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
@@ -22,6 +22,7 @@ pub struct Scanner {
     database: Arc<Database>,
     prefilter: Fast,
     sweep: Sweep,
+    watch: Option<Arc<SecretKey>>,
 }
 
 impl Scanner {
@@ -32,6 +33,7 @@ impl Scanner {
         Ok(Self {
             prefilter: Fast::new(&database)?,
             sweep,
+            watch: None,
             database,
         })
     }
@@ -39,7 +41,7 @@ impl Scanner {
     /// Changes over to another database; on failure the old one stays.
     pub fn set_database(&mut self, database: Arc<Database>) -> Result<(), EngineError> {
         let mut prefilter = Fast::new(&database)?;
-        prefilter.known = self.prefilter.known.take();
+        prefilter.known = std::mem::take(&mut self.prefilter.known);
         self.prefilter = prefilter;
         self.sweep.reset(&database);
         self.database = database;
@@ -51,23 +53,31 @@ impl Scanner {
         &self.database
     }
 
-    /// Looks for these values as well from now on; nothing but patterns with `None`.
+    /// Looks for the values of the operator's store as well from now on; for none with `None`.
     pub fn set_secrets(&mut self, index: Option<&Arc<SecretIndex>>) {
-        let same = match (&self.prefilter.known, index) {
-            (None, None) => true,
-            (Some(known), Some(index)) => Arc::ptr_eq(known.index(), index),
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if !same {
-            let index = index.filter(|index| !index.is_empty());
-            self.prefilter.known = index.map(|index| KnownValues::new(Arc::clone(index)));
+        self.prefilter.known.set_store(index);
+    }
+
+    /// Looks as well for what the sender of the next contents was given before, but for what came from `home`, where
+    /// they go to.
+    pub fn set_seen(&mut self, index: Option<&Arc<SecretIndex>>, home: &str) {
+        self.prefilter.known.set_seen(index, home);
+    }
+
+    /// From now on findings of sensitive rules in streams tell what is needed to know the secret again.
+    pub fn set_watch(&mut self, key: &Arc<SecretKey>) {
+        if self.watch.is_none() {
+            self.watch = Some(Arc::clone(key));
         }
     }
 
-    /// Bytes of the longest known value, however it may be written; none without a store.
+    /// Bytes of the longest known value, however it may be written; none without any.
     pub(crate) fn known_bytes(&self) -> usize {
-        let known = self.prefilter.known.as_ref();
-        known.map_or(0, |known| known.index().overlap_bytes())
+        self.prefilter.known.overlap_bytes()
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Arc<SecretKey>> {
+        self.watch.as_ref()
     }
 
     /// Memory of the engine's scratch space.
@@ -104,7 +114,7 @@ impl Scanner {
 
     /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
     pub fn scan_known(&mut self, content: &[u8], surface: Surface) -> Option<Scanned<'_>> {
-        let known = self.prefilter.known.as_mut()?;
+        let known = Some(&mut self.prefilter.known).filter(|known| !known.is_empty())?;
         let scanned = self
             .sweep
             .run_known(&self.database, known, content, surface);
@@ -123,7 +133,7 @@ impl Scanner {
             .sweep
             .run(&self.database, &mut self.prefilter, content, surface)?;
         Ok(Scanned {
-            known: self.prefilter.known.as_ref(),
+            known: Some(&self.prefilter.known),
             ..scanned
         })
     }
@@ -135,7 +145,7 @@ struct Fast {
     /// Invariant: room for every pattern, so that the callback never allocates.
     hits: Vec<RawMatch>,
     memory: Memory,
-    known: Option<KnownValues>,
+    known: KnownValues,
 }
 
 impl Fast {
@@ -148,14 +158,14 @@ impl Fast {
             sessions: sessions.collect::<Result<_, EngineError>>()?,
             hits: Vec::with_capacity(database.patterns().len()),
             memory: Memory::default(),
-            known: None,
+            known: KnownValues::default(),
         })
     }
 }
 
 impl Prefilter for Fast {
     fn known(&mut self) -> Option<&mut KnownValues> {
-        self.known.as_mut()
+        Some(&mut self.known).filter(|known| !known.is_empty())
     }
 
     fn suspects(

@@ -51,6 +51,7 @@ use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Surface};
 
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::Scanner;
+use crate::secrets::{SecretKey, SeenValue};
 use crate::view::View;
 
 pub use guarantee::{Guarantee, guarantee};
@@ -101,6 +102,8 @@ pub struct StreamFinding {
     pub view: View,
     /// What people see of it, redacted; for a sensitive rule the placeholder that can take its place.
     pub excerpt: String,
+    /// What is needed to know it again: of a sensitive rule, if the scanner was given a key to watch with.
+    pub seen: Option<SeenValue>,
 }
 
 /// What a step found, valid until the next one.
@@ -394,6 +397,7 @@ impl Scanner {
         unit_end: u64,
     ) -> Result<(), ScanError> {
         let database = std::sync::Arc::clone(self.database());
+        let watch = self.watch().cloned();
         let scanned = self.scan(&state.buffer[from..], state.surface)?;
         let end = state.total();
         let start = state.base + from as u64;
@@ -436,6 +440,7 @@ impl Scanner {
                 &state.buffer[from..],
                 finding,
                 span.clone(),
+                watch.as_deref(),
             ));
             state.reported.push((finding.rule, span));
         }
@@ -457,14 +462,18 @@ fn found(
     window: &[u8],
     finding: &Finding,
     span: Range<u64>,
+    watch: Option<&SecretKey>,
 ) -> StreamFinding {
+    let rule = database.rules().get(finding.rule as usize);
+    let matched = finding.span.start as usize..finding.span.end as usize;
     StreamFinding {
         rule: finding.rule,
         span,
         view: finding.view,
-        excerpt: database
-            .rules()
-            .get(finding.rule as usize)
+        seen: watch
+            .filter(|_| rule.is_some_and(|rule| rule.sensitive))
+            .and_then(|key| key.see(window.get(matched)?)),
+        excerpt: rule
             .map(|rule| scanned.excerpt(window, finding, rule))
             .unwrap_or_default(),
     }

@@ -336,17 +336,14 @@ impl Sweep {
         };
         let kind = view.map_or(View::Raw, |(views, at)| views.kind(at));
         let findings = &mut self.findings;
-        let all = known.look(text, part, kind, original, |kind, place| {
-            let rules = database.known(kind).iter();
-            findings.extend(
-                rules
-                    .filter(|rule| database.infos()[**rule as usize].applies_to(surface))
-                    .map(|rule| Finding {
-                        rule: *rule,
-                        span: place.span.clone(),
-                        view: place.view,
-                    }),
-            );
+        let all = known.look(text, part, kind, original, |place| {
+            let rules = database.known(place.known);
+            let rules = rules.filter(|rule| database.infos()[*rule as usize].applies_to(surface));
+            findings.extend(rules.map(|rule| Finding {
+                rule,
+                span: place.span.clone(),
+                view: place.view,
+            }));
         });
         if !all {
             self.limits.insert(Limit::Findings);

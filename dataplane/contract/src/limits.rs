@@ -41,6 +41,12 @@ pub const WINDOW_CONTEXT_BYTES: usize = 192;
 const _: () = assert!(WINDOW_CONTEXT_BYTES <= WINDOW_BYTES_MAX);
 /// Seconds after which earlier content no longer counts.
 pub const WINDOW_AGE_SECS_MAX: u64 = 3_600;
+/// Secrets remembered of those that one agent was given.
+pub const SEEN_VALUES_MAX: usize = 64;
+/// Agents for which they are remembered.
+pub const SEEN_AGENTS_MAX: usize = 1_024;
+/// Seconds for which they are.
+pub const SEEN_SECS_MAX: u64 = 3_600;
 /// Senders whose windows, rates and histories are kept; the longest idle goes first.
 pub const SENDERS_MAX: usize = 65_536;
 /// Peers whose rates are kept.

@@ -257,6 +257,8 @@ impl Pipeline {
             Ok(permitted) => permitted,
             Err(reason) => return refused(reason, &place),
         };
+        let given = self.shared.seen().of(message.from, now);
+        self.scan.scanner.set_seen(given.as_ref(), message.to);
         let scanned = scan::scan(
             message,
             permitted,
@@ -271,6 +273,10 @@ impl Pipeline {
         };
         let (reason, verdict) =
             verdict::decide(message, &scanned, &self.policy, &place, &mut self.lowered);
+        let mode = self.policy.mode(received.surface);
+        if outcome(reason, mode).status == Status::Delivered {
+            scan::remember(message, &self.policy, &self.shared, &self.scan.found, now);
+        }
         Ruling {
             reason,
             verdict: Some(verdict),
@@ -314,6 +320,14 @@ impl Pipeline {
             });
         }
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.start.cmp(&b.start)));
+        let offer = match ruling.reason {
+            Reason::ContentBlocked | Reason::ContentQuarantined
+                if self.policy.redacts_messages() =>
+            {
+                scan::without_secrets(message.content, &self.scan.found, rules)
+            }
+            _ => None,
+        };
         let remediation = findings
             .first()
             .and_then(|worst| rules.iter().find(|rule| rule.id == worst.rule_id))
@@ -336,6 +350,7 @@ impl Pipeline {
             findings: &findings,
             hits: &self.hits,
             remediation,
+            redacted_content: offer.as_deref(),
             held_until: (outcome.status == Status::Quarantined)
                 .then(|| self.policy.held_until(now)),
             received_at: moment.now,

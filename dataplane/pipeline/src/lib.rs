@@ -25,4 +25,5 @@ pub use parse::{Headers, Message};
 pub use policy::{Policy, PolicyError};
 pub use scan::VIEW_WINDOW;
 pub use state::Shared;
+pub use state::seen::SeenSecrets;
 pub use verdict::{Decision, Outcome, outcome, suggestion};

@@ -1,12 +1,16 @@
 //! What the message says: its own content, then the border between it and what its sender said before.
 //! Takes a [`Permitted`], gives a [`Scanned`]. A scanner that fails refuses the message.
 
+mod redact;
 mod window;
 
+pub(crate) use self::redact::without_secrets;
 use self::window::Joins;
 use crate::parse::Message;
 use crate::policy::{Permitted, Place, Policy, RuleEffect};
+use crate::state::Shared;
 use oktsec_contract::Surface;
+use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Verdict;
 use oktsec_scanner::{Finding, Scanned as Seen, Scanner};
@@ -29,6 +33,8 @@ pub(crate) struct Found {
     pub(crate) end: u32,
     pub(crate) view: u8,
     pub(crate) excerpt: String,
+    /// What it alone raises the verdict to.
+    pub(crate) verdict: Verdict,
 }
 
 /// A message whose content was seen whole. Only [`scan`] makes one.
@@ -87,13 +93,10 @@ pub(crate) fn scan(
     };
     for finding in scanned.findings {
         hits.push(finding.rule);
-        if weigh.keeps(finding) {
+        if let Some(verdict) = weigh.keeps(finding) {
+            let view = finding.view as u8;
             found.push(Found::new(
-                &scanned,
-                content,
-                finding,
-                finding.view as u8,
-                policy,
+                &scanned, content, finding, view, verdict, policy,
             ));
         }
     }
@@ -109,6 +112,28 @@ pub(crate) fn scan(
     })
 }
 
+/// The recipient of a message that is delivered is given the secrets in it: what of them it sends elsewhere is known.
+pub(crate) fn remember(
+    message: Message<'_>,
+    policy: &Policy,
+    shared: &Shared,
+    found: &[Found],
+    now: Timestamp,
+) {
+    let rules = policy.database().rules();
+    for one in found.iter().filter(|one| one.view != VIEW_WINDOW) {
+        let index = usize::try_from(one.rule).unwrap_or(usize::MAX);
+        if !rules.get(index).is_some_and(|rule| rule.sensitive) {
+            continue;
+        }
+        let span = one.start as usize..one.end as usize;
+        let matched = message.content.as_bytes().get(span).unwrap_or_default();
+        if let Some(seen) = shared.seen().key().see(matched) {
+            shared.seen().note(message.to, seen, message.from, now);
+        }
+    }
+}
+
 /// Findings to a verdict, as rules, overrides and the sender's `blocked_content` have it.
 struct Weigh<'a> {
     policy: &'a Policy,
@@ -117,20 +142,21 @@ struct Weigh<'a> {
 }
 
 impl Weigh<'_> {
-    /// Raises the verdict for a finding and says whether it is reported.
-    fn keeps(&mut self, finding: &Finding) -> bool {
-        match self.policy.effect(finding.rule) {
-            RuleEffect::Off | RuleEffect::Ignore | RuleEffect::Count => return false,
-            RuleEffect::Report => {}
-            RuleEffect::Raise(verdict) => self.verdict = self.verdict.max(verdict),
-        }
+    /// Raises the verdict for a finding and says what it alone comes to, if it is reported.
+    fn keeps(&mut self, finding: &Finding) -> Option<Verdict> {
+        let mut verdict = match self.policy.effect(finding.rule) {
+            RuleEffect::Off | RuleEffect::Ignore | RuleEffect::Count => return None,
+            RuleEffect::Report => Verdict::Allow,
+            RuleEffect::Raise(verdict) => verdict,
+        };
         let agent = self.policy.agent(self.sender);
         let blocked = agent.and_then(|a| a.blocked.as_deref());
         let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
         if blocked.is_some_and(|rules| rules.get(index).copied().unwrap_or(true)) {
-            self.verdict = Verdict::Block;
+            verdict = Verdict::Block;
         }
-        true
+        self.verdict = self.verdict.max(verdict);
+        Some(verdict)
     }
 }
 
@@ -140,6 +166,7 @@ impl Found {
         content: &[u8],
         finding: &Finding,
         view: u8,
+        verdict: Verdict,
         policy: &Policy,
     ) -> Self {
         let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
@@ -149,6 +176,7 @@ impl Found {
             start: finding.span.start,
             end: finding.span.end,
             view,
+            verdict,
             excerpt: rule
                 .map(|rule| scanned.excerpt(content, finding, rule))
                 .unwrap_or_default(),

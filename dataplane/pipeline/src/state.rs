@@ -8,6 +8,7 @@ pub(crate) mod egress;
 pub(crate) mod gcra;
 pub(crate) mod peers;
 pub(crate) mod replay;
+pub(crate) mod seen;
 pub(crate) mod senders;
 
 use oktsec_contract::clock::Timestamp;
@@ -22,6 +23,7 @@ pub struct Shared {
     pub(crate) senders: senders::Senders,
     pub(crate) peers: peers::Peers,
     egress: Arc<egress::EgressUsage>,
+    seen: seen::SeenSecrets,
 }
 
 impl Shared {
@@ -32,12 +34,18 @@ impl Shared {
             senders: senders::Senders::new(),
             peers: peers::Peers::new(),
             egress: Arc::new(egress::EgressUsage::new()),
+            seen: seen::SeenSecrets::new(),
         }
     }
 
     /// What outbound requests have used.
     pub const fn egress(&self) -> &Arc<egress::EgressUsage> {
         &self.egress
+    }
+
+    /// Secrets that agents were given.
+    pub const fn seen(&self) -> &seen::SeenSecrets {
+        &self.seen
     }
 
     /// Forgets that a signature was seen: its message was refused only because it could not be recorded, so the

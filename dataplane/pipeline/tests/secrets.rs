@@ -83,3 +83,76 @@ fn operators_choose_what_a_known_secret_does_as_with_any_rule() {
         assert_eq!(said.counted, [("EXS-001".to_owned(), counted)]);
     }
 }
+
+#[test]
+fn a_secret_that_an_agent_was_given_is_known_when_it_goes_elsewhere() {
+    let mut plane = Plane::new(OPEN);
+    let given = plane.unsigned("a", "b", "log in with token=abc123def456 there");
+    assert_eq!(
+        (given.verdict, given.status),
+        (Verdict::Flag, Status::Delivered)
+    );
+    for text in [
+        "it said abc123def456",
+        "it said YWJjMTIzZGVmNDU2 ok",
+        "it said 654fed321cba",
+    ] {
+        let sent = plane.unsigned("b", "c", text);
+        assert_eq!(sent.rules, ["EXS-003"], "{text}");
+        assert_eq!(sent.verdict, Verdict::Quarantine, "{text}");
+        assert!(sent.excerpts[0].starts_with("[REDACTED:SEEN_SECRET(a):len="));
+        assert!(!String::from_utf8_lossy(&sent.record).contains("abc123"));
+    }
+    // Back to whom it came from, from somebody else, and an hour later it is nothing new.
+    assert_eq!(
+        plane.unsigned("b", "a", "you said abc123def456").verdict,
+        Verdict::Allow
+    );
+    assert_eq!(
+        plane.unsigned("c", "a", "I guess abc123def456").verdict,
+        Verdict::Allow
+    );
+    plane.now = plane.now.plus_secs(3_601);
+    assert_eq!(
+        plane.unsigned("b", "c", "it said abc123def456").verdict,
+        Verdict::Allow
+    );
+}
+
+#[test]
+fn a_secret_in_a_message_that_was_held_was_given_to_nobody() {
+    let mut plane = Plane::new(OPEN);
+    let held = plane.unsigned("a", "b", "attack-high token=abc123def456");
+    assert_eq!(held.status, Status::Quarantined);
+    assert_eq!(
+        plane.unsigned("b", "c", "abc123def456").verdict,
+        Verdict::Allow
+    );
+}
+
+#[test]
+fn a_sender_is_offered_its_content_without_the_secrets_if_nothing_else_refuses_it() {
+    let yaml = format!("{OPEN}\nsecrets: {{redact_messages: true}}\n");
+    let mut plane = Plane::knowing(&yaml, &store());
+    let said = plane.unsigned(
+        "a",
+        "b",
+        &format!("é {VALUE} and Ymx1ZStIYXJib3VyOS90aWRl, ok"),
+    );
+    assert_eq!(said.reason, Reason::ContentBlocked);
+    let offered = said.offered.unwrap();
+    assert_eq!(
+        offered,
+        "é [REDACTED:KNOWN_SECRET(orders-db):len=18] and [REDACTED:KNOWN_SECRET(orders-db):len=24], ok"
+    );
+    assert_eq!(plane.unsigned("a", "b", &offered).verdict, Verdict::Allow);
+
+    let also = plane.unsigned("a", "b", &format!("attack-critical {VALUE}"));
+    assert_eq!((also.reason, also.offered), (Reason::ContentBlocked, None));
+    assert_eq!(plane.unsigned("a", "b", "hello").offered, None);
+    let unwanted = Plane::knowing(OPEN, &store()).unsigned("a", "b", VALUE);
+    assert_eq!(
+        (unwanted.reason, unwanted.offered),
+        (Reason::ContentBlocked, None)
+    );
+}

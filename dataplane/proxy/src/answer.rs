@@ -22,6 +22,7 @@ struct Words<'a> {
     /// Where the remediation of a rule is found.
     database: &'a Database,
     suggestion: &'static str,
+    redacted_content: Option<&'a str>,
 }
 
 /// The answer about a decision.
@@ -38,6 +39,7 @@ pub(crate) fn decision(decision: &Decision<'_>, database: &Database) -> Answer {
         held_until: decision.held_until,
         database,
         suggestion: decision.suggestion(),
+        redacted_content: decision.redacted_content,
     });
     Answer::json(decision.http_status, body)
 }
@@ -67,6 +69,7 @@ pub(crate) fn again(record: &RecordRef<'_>, hold_secs: u64, database: &Database)
         } else {
             suggestion(record.reason)
         },
+        redacted_content: None,
     });
     // In observe mode a message is delivered whatever the reason.
     Answer::json(
@@ -146,6 +149,9 @@ fn words(words: &Words<'_>) -> Bytes {
     }
     if !words.suggestion.is_empty() {
         json::push_field(&mut out, "suggestion", words.suggestion);
+    }
+    if let Some(content) = words.redacted_content {
+        json::push_field(&mut out, "redacted_content", content);
     }
     out.extend_from_slice(b"}\n");
     Bytes::from(out)

@@ -28,7 +28,9 @@ use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Policy, Proof, Received};
+use oktsec_pipeline::{
+    Decision, Headers, Moment, Opened, Pipeline, Policy, Proof, Received, Shared,
+};
 use oktsec_scanner::{EngineError, Scanner};
 use std::cell::RefCell;
 use std::future::Future;
@@ -209,6 +211,37 @@ impl Core {
                 signature,
             }
         })
+    }
+
+    /// What cores share besides the policy.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.plane.shared
+    }
+
+    /// A scanner of what this policy looks for, and of secrets that `agent` was given by others than `home`, for what
+    /// it sends there.
+    pub(crate) fn scanner_up(
+        &mut self,
+        policy: &Policy,
+        agent: Option<&str>,
+        home: impl FnOnce() -> String,
+    ) -> Result<&mut Scanner, EngineError> {
+        let seen = self.plane.shared.seen();
+        let given = agent.and_then(|agent| seen.of(agent, Timestamp::now()));
+        let scanner = self.scanners.of(policy)?;
+        if given.is_some() {
+            scanner.set_seen(given.as_ref(), &home());
+        }
+        Ok(scanner)
+    }
+
+    /// A scanner of what this policy looks for, for what an agent is given: its findings tell what is needed to know a
+    /// secret again.
+    pub(crate) fn scanner_down(&mut self, policy: &Policy) -> Result<&mut Scanner, EngineError> {
+        let key = self.plane.shared.seen().key();
+        let scanner = self.scanners.of(policy)?;
+        scanner.set_watch(key);
+        Ok(scanner)
     }
 
     /// A scanner of what this policy looks for, for content that is no message.

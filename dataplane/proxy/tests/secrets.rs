@@ -198,3 +198,44 @@ fn answers_are_asked_too() {
     assert_eq!(refused.status, 403);
     assert!(!refused.text().contains("Harbour"));
 }
+
+#[test]
+fn a_secret_from_one_host_is_known_on_its_way_to_another() {
+    let flags = "rules: [{id: T-SECRET, action: allow-and-flag}]\n";
+    let site = common::egress::site(&format!("{flags}{}", yaml("")));
+    let host = Host::answering(answer("here: tok-abcdef012345"));
+    let here = host.url("/");
+    let other = Host::answering(answer("thanks"));
+    let elsewhere = other.url("/").replace("127.0.0.1", "localhost");
+    // The same host by another name gives the same.
+    let alias = here.replace("127.0.0.1", "localhost");
+    // Read from its end, no rule of the tests knows it.
+    let turned: &[u8] = b"543210fedcba-kot";
+    let ask_as = |agent: &str, method: &str, url: &str, body: &[u8]| {
+        let mut client = client(&site);
+        client.send(&ask(method, url, &[("X-Oktsec-Agent", agent)], body));
+        client.receive().unwrap().status
+    };
+    assert_eq!(
+        ask_as("alice", "POST", &elsewhere, turned),
+        200,
+        "not given yet"
+    );
+    assert_eq!(ask_as("alice", "GET", &here, b""), 200);
+    assert_eq!(ask_as("alice", "POST", &elsewhere, turned), 403);
+    assert_eq!(ask_as("alice", "POST", &here, turned), 200, "back");
+    assert_eq!(
+        ask_as("mallory", "POST", &elsewhere, turned),
+        200,
+        "another agent"
+    );
+    let all = records(&site);
+    let refused = all.iter().find(|r| r["status"] == "blocked").unwrap();
+    let finding = &refused["rules_triggered"][0];
+    assert_eq!(finding["rule_id"], "EXS-003");
+    assert_eq!(finding["match"], "[REDACTED:SEEN_SECRET(127.0.0.1):len=16]");
+    assert_eq!(ask_as("alice", "GET", &alias, b""), 200);
+    for url in [&here, &elsewhere] {
+        assert_eq!(ask_as("alice", "POST", url, turned), 200, "both gave it");
+    }
+}

@@ -226,8 +226,11 @@ impl Reader<'_> {
             None => return Some(None),
             Some("value") => Known::Value,
             Some("canary") => Known::Canary,
+            Some("seen") => Known::Seen,
             Some(other) => {
-                self.refuse(format!("`known` is {other:?}; it must be value or canary"));
+                self.refuse(format!(
+                    "`known` is {other:?}; it must be value, canary or seen"
+                ));
                 return None;
             }
         };

@@ -17,6 +17,11 @@ pub(super) fn candidates(value: &[u8]) -> Vec<u16> {
     places
 }
 
+/// The best of them.
+pub(super) fn best(value: &[u8]) -> u16 {
+    candidates(value).first().copied().unwrap_or(0)
+}
+
 /// Order of pairs; smaller is rarer in prose, code and logs.
 fn rank(first: u8, second: u8) -> u32 {
     use Kind::{Blank, Digit, Lower, Odd, Sign, Upper};

@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
+use super::index::SecretIndex;
 use super::key::{self, SecretKey, WINDOW_BYTES};
 use super::store::{Entry, SECRETS_MAX, SecretKind};
 
@@ -125,6 +126,12 @@ fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
         entries.push(entry);
     }
     rest.is_empty().then_some((names, entries))
+}
+
+/// The index of what lies behind the head of a file, whoever wrote it; for the fuzzer, which knows no seal.
+pub(crate) fn index_of(rest: &[u8], key: &SecretKey) -> Option<SecretIndex> {
+    let (names, entries) = parse(rest, key)?;
+    Some(SecretIndex::new(key.clone(), names, &entries))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

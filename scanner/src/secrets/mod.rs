@@ -25,7 +25,8 @@
 //! undone first, where there is enough of them to hide the shortest value (`encoded.rs`).
 //!
 //! A [`Scanner`](crate::Scanner) that was given an index asks every content and view of it, and what is found is a
-//! finding of the rules that say `known:` (`scan.rs`).
+//! finding of the rules that say `known:` (`scan.rs`). Given a key to watch with, it also tells of every secret in a
+//! stream what is needed to know it again ([`SeenValue`], `seen.rs`).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,13 +49,16 @@ mod find;
 mod index;
 mod key;
 mod scan;
+mod seen;
 mod store;
 
 pub use file::SecretFileError;
+pub(crate) use file::index_of;
 pub use find::{FINDINGS_MAX, Found, SecretFinder, SecretFinding, SecretForm};
 pub use index::SecretIndex;
 pub use key::SecretKey;
 pub(crate) use scan::KnownValues;
+pub use seen::SeenValue;
 pub use store::{
     Added, KNOWN_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SECRET_NAME_BYTES_MAX, SECRETS_MAX,
     SecretError, SecretKind, SecretName, SecretStore, WRITTEN_BYTES_MAX,

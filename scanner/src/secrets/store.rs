@@ -193,7 +193,7 @@ impl SecretStore {
         if value.len() > SECRET_BYTES_MAX {
             return Err(SecretError::TooLong(value.len()));
         }
-        if !has_distinct(value) {
+        if !has_distinct(value, DISTINCT_BYTES_MIN) {
             return Err(SecretError::TooPlain);
         }
         let value = known_part(value);
@@ -326,25 +326,23 @@ impl SecretStore {
 }
 
 /// The stretch of a value around its best window.
-fn known_part(value: &[u8]) -> &[u8] {
+pub(super) fn known_part(value: &[u8]) -> &[u8] {
     if value.len() <= KNOWN_BYTES_MAX {
         return value;
     }
-    let best = anchor::candidates(value)
-        .first()
-        .map_or(0, |at| usize::from(*at));
-    let start = best
+    let start = usize::from(anchor::best(value))
         .saturating_sub(KNOWN_BYTES_MAX / 2)
         .min(value.len() - KNOWN_BYTES_MAX);
     &value[start..start + KNOWN_BYTES_MAX]
 }
 
-fn has_distinct(value: &[u8]) -> bool {
+/// Whether so many different bytes are in it.
+pub(super) fn has_distinct(value: &[u8], least: usize) -> bool {
     let mut seen = [false; 256];
     value
         .iter()
         .for_each(|byte| seen[usize::from(*byte)] = true);
-    seen.iter().filter(|seen| **seen).count() >= DISTINCT_BYTES_MIN
+    seen.iter().filter(|seen| **seen).count() >= least
 }
 
 const _: () = assert!(KNOWN_BYTES_MAX <= u16::MAX as usize);

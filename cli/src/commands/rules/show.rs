@@ -82,6 +82,7 @@ pub(super) fn explain(global: &Global, rules: &RuleSet, id: &str) -> Outcome {
             match known {
                 Known::Value => "what `oktsec secrets add` put into the store of known secrets",
                 Known::Canary => "tokens planted with `oktsec secrets plant`",
+                Known::Seen => "secrets that the sender was given lately, by somebody else",
             },
         )?;
         return Ok(Exit::Done);

@@ -115,6 +115,8 @@ section! {
         store: Option<PathBuf> = None;
         /// The key of its hashes.
         key_file: Option<PathBuf> = None;
+        /// A message refused for its secrets alone is answered with what may be sent instead.
+        redact_messages: bool = false;
     }
 }
 

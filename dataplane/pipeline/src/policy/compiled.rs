@@ -244,6 +244,11 @@ impl Policy {
         self.effect(rule).as_str()
     }
 
+    /// Whether senders are offered their content without its secrets.
+    pub(crate) fn redacts_messages(&self) -> bool {
+        self.snapshot.config.secrets.redact_messages
+    }
+
     /// Whether a finding of this rule is a canary token.
     pub fn finds_canaries(&self, rule: u32) -> bool {
         let index = usize::try_from(rule).unwrap_or(usize::MAX);

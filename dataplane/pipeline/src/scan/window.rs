@@ -94,9 +94,10 @@ impl Spanning<'_, '_> {
                 continue;
             }
             self.hits.push(finding.rule);
-            if self.weigh.keeps(finding) {
+            if let Some(verdict) = self.weigh.keeps(finding) {
                 let policy = self.weigh.policy;
-                let mut one = Found::new(scanned, joined, finding, VIEW_WINDOW, policy);
+                let view = VIEW_WINDOW;
+                let mut one = Found::new(scanned, joined, finding, view, verdict, policy);
                 one.start = 0;
                 one.end = u32::try_from(end - behind).unwrap_or(u32::MAX);
                 self.found.push(one);

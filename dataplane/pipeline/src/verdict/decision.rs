@@ -37,6 +37,8 @@ pub struct Decision<'a> {
     pub hits: &'a [u32],
     /// Remediation of the worst finding; empty if none.
     pub remediation: &'a str,
+    /// What may be sent instead, if secrets alone refuse it and the operator wants it offered.
+    pub redacted_content: Option<&'a str>,
     /// Until when it is held, if it is.
     pub held_until: Option<Timestamp>,
     /// When it was received.

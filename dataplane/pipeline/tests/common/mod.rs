@@ -33,6 +33,10 @@ const RULES: &str = "
 ---
 {id: EXS-001, name: Known secret, severity: critical, category: credential-leak, sensitive: true, known: value}
 ---
+{id: EXS-003, name: Sent elsewhere, severity: high, category: credential-leak, sensitive: true, known: seen}
+---
+{id: T-SECRET, name: Token, severity: medium, category: test, sensitive: true, patterns: [{regex: 'token=[a-z0-9]{12}'}]}
+---
 {id: EXS-002, name: Canary, severity: critical, category: credential-leak, sensitive: true, known: canary}
 ---
 {id: T-SHADOW, name: Shadow, severity: critical, lane: shadow, category: test, patterns: [{contains: attack-shadow}]}
@@ -81,6 +85,7 @@ pub(crate) struct Said {
     pub(crate) verdict: Verdict,
     pub(crate) rules: Vec<String>,
     pub(crate) excerpts: Vec<String>,
+    pub(crate) offered: Option<String>,
     /// The record as bytes: nothing else of a message is kept.
     pub(crate) record: Vec<u8>,
     /// Every finding's rule and lane, as metrics count them.
@@ -165,6 +170,7 @@ impl Plane {
                     .iter()
                     .map(|f| f.rule_id.to_owned())
                     .collect(),
+                offered: decision.redacted_content.map(str::to_owned),
                 excerpts: decision
                     .findings
                     .iter()

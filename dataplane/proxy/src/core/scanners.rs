@@ -33,6 +33,7 @@ impl Scanners {
         };
         let scanner = &mut self.0[at];
         scanner.set_secrets(policy.secrets());
+        scanner.set_seen(None, "");
         Ok(scanner)
     }
 

@@ -352,7 +352,7 @@ impl Gateway {
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
         let named = core::with(|core| {
             let scanner = core
-                .scanner(&live.policy)
+                .scanner_up(&live.policy, trail.agent(), || trail.home())
                 .map_err(|_| plain(Reason::ScanFailed))?;
             permitted.scan_name(&live.policy, scanner)
         });

@@ -11,6 +11,7 @@ use crate::plane::Live;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use oktsec_contract::Surface;
+use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Redact;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
@@ -185,11 +186,15 @@ impl Sieve {
         if observes && let Step::Push(bytes) = &step {
             out.push(bytes.clone());
         }
-        let redacts = self.redacts;
+        let (way, redacts) = (self.way, self.redacts);
         let policy = &self.live.policy;
         let stepped = core::with(|core| {
             let counters = Arc::clone(&core.counters);
-            let scanner = core.scanner(policy)?;
+            let shared = Arc::clone(core.shared());
+            let scanner = match way {
+                Way::Up => core.scanner_up(policy, trail.agent(), || trail.home())?,
+                Way::Down => core.scanner_down(policy)?,
+            };
             let seen = match step {
                 Step::Push(bytes) => body.push(scanner, bytes),
                 Step::Pause => body.pause(scanner),
@@ -226,7 +231,14 @@ impl Sieve {
                     view: finding.view as u8,
                     excerpt: finding.excerpt.clone(),
                 };
-                if redacts && rule.sensitive && policy.egress().stops(raised) {
+                let stops = policy.egress().stops(raised) && !observes;
+                if let (Way::Down, false, Some(seen), Some(agent)) =
+                    (way, stops, finding.seen, trail.agent())
+                {
+                    let given = shared.seen();
+                    given.note(agent, seen, &trail.home(), Timestamp::now());
+                }
+                if redacts && rule.sensitive && stops {
                     secrets.push((raised, found));
                 } else {
                     verdict = verdict.max(raised);
@@ -411,7 +423,10 @@ pub(crate) fn scan_head(
     let mut in_line = Vec::new();
     let scanned = core::with(|core| {
         let counters = Arc::clone(&core.counters);
-        let scanner = core.scanner(policy)?;
+        let scanner = match way {
+            Way::Up => core.scanner_up(policy, trail.agent(), || trail.home())?,
+            Way::Down => core.scanner_down(policy)?,
+        };
         let mut verdict = Verdict::Allow;
         for (text, canaries_only) in [(&text, false), (&credentials, true)] {
             if text.is_empty() {

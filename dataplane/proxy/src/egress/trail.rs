@@ -145,6 +145,21 @@ impl Trail {
         }
     }
 
+    /// The site it goes to, or the answer comes from: the last two labels of a name, or an address.
+    pub(crate) fn home(&self) -> String {
+        let Some(host) = self.target.as_ref().map(Target::host) else {
+            return String::new();
+        };
+        let name = host.to_string();
+        match host.address() {
+            Some(_) => name,
+            None => {
+                let at = name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+                name[at..].to_owned()
+            }
+        }
+    }
+
     /// The agent, if it is known.
     pub(crate) fn agent(&self) -> Option<&str> {
         self.principal.as_ref().and_then(Principal::agent)
