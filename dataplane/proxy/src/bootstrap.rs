@@ -5,12 +5,14 @@ use crate::error::RunError;
 use crate::link;
 use crate::plane::{Plane, PlaneParts};
 use crate::run::DataplaneOptions;
+use crate::tidy;
 use oktsec_audit::{Log, ReadError, WriterOptions, WriterThread};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::files::FileError;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::keys;
 use oktsec_contract::limits::{HISTORY_SECS_MAX, REPLAY_WINDOW_SECS};
+use oktsec_contract::paths::StatePaths;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use oktsec_contract::snapshot::{Snapshot, SnapshotError};
@@ -58,21 +60,26 @@ impl Bootstrap {
         }));
         restore(&plane, Timestamp::now());
         note(&log, Reason::Started, 0, &started_detail(cores));
-        match Snapshot::load(&paths.snapshot) {
-            Ok(snapshot) => {
-                if let Err(cause) = link::apply(&plane, paths, snapshot, link::Origin::Disk) {
-                    tracing::error!(
-                        cause,
-                        "the last good snapshot cannot be used; waiting for a new one"
-                    );
-                }
-            }
-            Err(SnapshotError::File(FileError::Missing)) => {
-                tracing::info!("no snapshot yet; waiting for one");
-            }
-            Err(error) => tracing::error!(%error, "the last good snapshot cannot be read"),
-        }
+        tidy::aside(|| begin_with_last(&plane, paths));
         Ok(Self { plane, writer })
+    }
+}
+
+/// Puts the last good snapshot in force, if there is one.
+fn begin_with_last(plane: &Plane, paths: &StatePaths) {
+    match Snapshot::load(&paths.snapshot) {
+        Ok(snapshot) => {
+            if let Err(cause) = link::apply(plane, paths, snapshot, link::Origin::Disk) {
+                tracing::error!(
+                    cause,
+                    "the last good snapshot cannot be used; waiting for a new one"
+                );
+            }
+        }
+        Err(SnapshotError::File(FileError::Missing)) => {
+            tracing::info!("no snapshot yet; waiting for one");
+        }
+        Err(error) => tracing::error!(%error, "the last good snapshot cannot be read"),
     }
 }
 

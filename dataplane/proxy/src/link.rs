@@ -148,7 +148,7 @@ impl Keeper {
 
     fn handle(&self, stream: &mut UnixStream, message: ToDataplane) -> io::Result<()> {
         match message {
-            ToDataplane::Snapshot(bytes) => send(stream, &self.take(&bytes)),
+            ToDataplane::Snapshot(bytes) => send(stream, &tidy::aside(|| self.take(&bytes))),
             ToDataplane::Request { id, body } => {
                 let body = match body {
                     LinkRequest::Resolve {
