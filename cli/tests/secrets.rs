@@ -121,10 +121,15 @@ fn values_come_from_files_variables_commands_and_pipes() {
     let text = place.path("text").display().to_string();
     let found = place.json(&["secrets", "check", &text], 1);
     assert_eq!(found["findings"][0]["name"], "variable");
+    assert_eq!(place.json(&["verify"], 0)["known_secrets"], 6);
     place.run(&["secrets", "remove", "variable"]).expect(0);
     place.run(&["secrets", "check", &text]).expect(0);
     let gone = place.run(&["secrets", "remove", "variable"]).expect(2);
     assert!(gone.stderr.contains("secrets list"), "{gone:?}");
+
+    std::fs::write(state.join("secrets/store"), b"damaged").unwrap();
+    let damaged = place.run(&["verify"]).expect(2);
+    assert!(damaged.stderr.contains("damaged"), "{damaged:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `oktsec verify`: is this configuration right? Everything that is wrong, at once.
 
-use super::Global;
+use super::{Global, secrets};
 use crate::exit::{Exit, Outcome};
 use crate::out;
 use crate::place::{Place, WithRules};
@@ -29,6 +29,7 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         revocations::load(dir).map_err(crate::exit::Failure::new)?;
     }
     warnings.extend(found.problems.iter().map(ToString::to_string));
+    let secrets = secrets::count(place)?;
     if global.json {
         out::json(&json!({
             "valid": true,
@@ -37,6 +38,7 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
             "agents": config.agents.len(),
             "keys": keys_found,
             "rules": rules.rules.len(),
+            "known_secrets": secrets.unwrap_or(0),
         }))?;
     } else {
         for warning in &warnings {
@@ -67,6 +69,9 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
             rules.rules.len(),
             config.rules.len()
         ))?;
+        if let Some(secrets) = secrets {
+            out::line(format_args!("  Known secrets:     {secrets}"))?;
+        }
         out::line(format_args!(
             "  Webhooks:          {}",
             config.webhooks.len()

@@ -102,7 +102,8 @@ impl SecretIndex {
 
     /// Memory it takes.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.entries.as_slice())
+        2 * size_of_val(&*self.pairs.0)
+            + size_of_val(self.entries.as_slice())
             + size_of_val(self.starts.as_slice())
             + size_of_val(self.filter.as_slice())
             + self

@@ -273,6 +273,21 @@ fn check(global: &Global, place: &Place, args: &Check) -> Outcome {
     })
 }
 
+/// How many values the store of this configuration knows, `None` if there is no store.
+///
+/// # Errors
+/// A store that a server would refuse.
+pub(super) fn count(place: &Place) -> Result<Option<usize>, Failure> {
+    let store = open(&place.paths)?;
+    if store.is_none() && place.config.secrets.store.is_some() {
+        let path = place.paths.secrets_store.display();
+        return Err(Failure::new(format_args!(
+            "secrets.store: {path} is not there; `oktsec secrets add` makes it"
+        )));
+    }
+    Ok(store.map(|store| store.len()))
+}
+
 /// The store, if there is one.
 fn open(paths: &StatePaths) -> Result<Option<SecretStore>, Failure> {
     let path = &paths.secrets_store;
