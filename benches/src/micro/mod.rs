@@ -6,6 +6,7 @@ mod pipeline;
 mod scan;
 mod signatures;
 mod stream;
+mod worst;
 
 use std::fmt;
 
@@ -68,6 +69,11 @@ pub const PARTS: &[Part] = &[
         name: "scan",
         shows: "scanning content of several kinds and sizes, beside memchr and a naive set of expressions",
         measure: scan::measure,
+    },
+    Part {
+        name: "worst",
+        shows: "the slowest text that a search finds",
+        measure: worst::measure,
     },
     Part {
         name: "stream",

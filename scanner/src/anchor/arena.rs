@@ -88,11 +88,15 @@ impl Arena {
         }
         let merge = |places: &[usize]| Minimal::of(places.iter().map(|at| automata[*at]));
         let whole = merged.or_else(|| merge(places));
-        let (left, right) = places.split_at(places.len() / 2);
         if places.len() == 1 {
             let whole = whole.expect("the table of one automaton becomes no larger");
             return self.add_table(automata, places, &whole, added);
         }
+        let apart: usize = places.iter().map(|at| automata[*at].table.len()).sum();
+        if let Some(whole) = whole.as_ref().filter(|whole| whole.bytes() <= apart / 2) {
+            return self.add_table(automata, places, whole, added);
+        }
+        let (left, right) = places.split_at(places.len() / 2);
         let (one, two) = (merge(left), merge(right));
         let bytes = |one: &Option<Minimal>| one.as_ref().map(Minimal::bytes);
         let parts = bytes(&one).zip(bytes(&two)).map(|(one, two)| one + two);

@@ -3,8 +3,9 @@
 //! A pattern is found by dozens of windows, and what follows them is much the same. Tables of their
 //! own took 16 MB for a thousand rules.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 use super::automaton::{Automaton, DEAD, START};
 
@@ -103,14 +104,14 @@ fn common_classes(automata: &[&Automaton]) -> (Vec<u8>, Vec<Vec<u8>>) {
 /// Numbers things in the order in which they are first seen.
 struct Numbers<T> {
     list: Vec<T>,
-    known: HashMap<T, u32>,
+    known: FxHashMap<T, u32>,
 }
 
 impl<T> Default for Numbers<T> {
     fn default() -> Self {
         Self {
             list: Vec::new(),
-            known: HashMap::new(),
+            known: FxHashMap::default(),
         }
     }
 }
@@ -132,7 +133,7 @@ fn refine(rows: &[u32], classes: usize, accepting: &[bool]) -> Vec<u32> {
         .collect();
     let mut count = 0;
     loop {
-        let mut numbers: HashMap<Vec<u32>, u32> = HashMap::new();
+        let mut numbers: FxHashMap<Vec<u32>, u32> = FxHashMap::default();
         let next: Vec<u32> = blocks
             .iter()
             .zip(rows.chunks_exact(classes))

@@ -1,0 +1,184 @@
+//! The slowest text there is, as far as a search finds it: what an attacker would send.
+//!
+//! A text is a row of pieces, repeated to its length. Pieces come from what rules look for and from what asks for
+//! views; a text that costs more time for each byte replaces the one before. The same seed searches the same way,
+//! but what is measured decides, so two runs end with different texts.
+
+use super::Context;
+use crate::content::Random;
+use oktsec_contract::Surface;
+use oktsec_rules::RuleSet;
+use oktsec_scanner::{Database, LimitsReached, Scanner};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes of a text.
+const TEXT_BYTES: usize = 16 << 10;
+
+/// Pieces of a text.
+const PIECES_MAX: usize = 24;
+
+/// Longest piece taken from an example.
+const PIECE_BYTES_MAX: usize = 120;
+
+/// Texts tried, and those of a short run.
+const TRIES: u32 = 3_000;
+const TRIES_SMOKE: u32 = 10;
+
+/// The last text is scanned so often and the least time counts: others only ever make it slower.
+const ROUNDS: usize = 9;
+
+/// Bytes a second a core must manage whatever the text says.
+const BYTES_PER_SECOND_MIN: f64 = 15e6;
+
+/// What asks for views, and what automata run on for long.
+const SIGNS: &[&str] = &[
+    "a",
+    " ",
+    "\n",
+    "\"",
+    "\\u0061",
+    "&#x61;",
+    "%61",
+    "<b>",
+    "**",
+    "`",
+    "~~",
+    "4",
+    "1gn0r3",
+    "\u{200b}",
+    "\u{430}",
+    "\u{ff41}",
+    "aGVsbG8gd29ybGQgaGVsbG8=",
+    "68656c6c6f20776f726c64",
+    "i g n o r e",
+    "{\"a\":\"",
+    "https://a.b/?c=",
+    "tion",
+    "$(",
+    "../",
+    "=",
+    "0x41,",
+    "+1 555 0100 ",
+];
+
+struct Search {
+    scanner: Scanner,
+    random: Random,
+    examples: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Candidate {
+    pieces: Vec<String>,
+    nanos_per_byte: f64,
+}
+
+pub(super) fn measure(context: &mut Context<'_>) {
+    let rules = RuleSet::builtin();
+    let database =
+        Arc::new(Database::compile(&rules).expect("the built-in rules compile: a test says so"));
+    let examples = rules.rules.iter().flat_map(|rule| &rule.examples.matching);
+    let mut search = Search {
+        scanner: Scanner::new(database).expect("there is memory for one scratch space"),
+        random: Random::new(7),
+        examples: examples.cloned().collect(),
+    };
+    let tries = if context.smoke { TRIES_SMOKE } else { TRIES };
+    let mut worst = search.measured(vec![String::from(SIGNS[0])]);
+    for _ in 0..tries {
+        let next = search.changed(&worst.pieces);
+        let next = search.measured(next);
+        // A disturbed measurement must not win: it has to win again.
+        if next.nanos_per_byte > worst.nanos_per_byte {
+            let again = search.measured(next.pieces);
+            if again.nanos_per_byte > worst.nanos_per_byte {
+                worst = again;
+            }
+        }
+    }
+    let text = filled(&worst.pieces);
+    let least = (0..ROUNDS).map(|_| search.nanos(&text)).min().unwrap_or(0);
+    let limits = search.limits(&text);
+    let per_second = text.len() as f64 * 1e9 / least as f64;
+    context.say(format_args!(
+        "worst of {tries} texts of {TEXT_BYTES} bytes: {:.0} ns for each byte, limits reached: [{limits}]",
+        least as f64 / text.len() as f64,
+    ));
+    context.say(format_args!("it repeats {:?}", worst.pieces.concat()));
+    context.claim(
+        per_second >= BYTES_PER_SECOND_MIN,
+        format_args!(
+            "the worst text is scanned with {:.1} MB/s, at least {:.0}",
+            per_second / 1e6,
+            BYTES_PER_SECOND_MIN / 1e6
+        ),
+    );
+}
+
+impl Search {
+    fn measured(&mut self, pieces: Vec<String>) -> Candidate {
+        let text = filled(&pieces);
+        let nanos = self.nanos(&text).min(self.nanos(&text));
+        Candidate {
+            nanos_per_byte: nanos as f64 / text.len() as f64,
+            pieces,
+        }
+    }
+
+    /// Time of one scan.
+    fn nanos(&mut self, text: &[u8]) -> u128 {
+        let begun = Instant::now();
+        self.limits(text);
+        begun.elapsed().as_nanos()
+    }
+
+    fn limits(&mut self, text: &[u8]) -> LimitsReached {
+        let scanned = self.scanner.scan(text, Surface::Message);
+        scanned.expect("the content is short enough").limits
+    }
+
+    /// The pieces with one of them changed.
+    fn changed(&mut self, pieces: &[String]) -> Vec<String> {
+        let mut pieces = pieces.to_vec();
+        let at = self.below(pieces.len());
+        match self.below(5) {
+            0 if pieces.len() > 1 => {
+                pieces.remove(at);
+            }
+            1 => {
+                let other = self.below(pieces.len());
+                pieces.swap(at, other);
+            }
+            2 => pieces[at] = self.piece(),
+            _ if pieces.len() < PIECES_MAX => {
+                let piece = self.piece();
+                pieces.insert(at, piece);
+            }
+            _ => pieces[at] = self.piece(),
+        }
+        pieces
+    }
+
+    /// A sign, or some of what a rule matches.
+    fn piece(&mut self) -> String {
+        if self.below(3) == 0 {
+            return SIGNS[self.below(SIGNS.len())].to_owned();
+        }
+        let example = self.below(self.examples.len());
+        let chars: Vec<char> = self.examples[example].chars().collect();
+        let start = self.below(chars.len().max(1));
+        let len = 1 + self.below(PIECE_BYTES_MAX);
+        chars.iter().skip(start).take(len).collect()
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.random.below(end as u64) as usize
+    }
+}
+
+/// The pieces again and again, to the length of a text.
+fn filled(pieces: &[String]) -> Vec<u8> {
+    let row = pieces.concat();
+    row.bytes().cycle().take(TEXT_BYTES).collect()
+}
