@@ -1,9 +1,13 @@
-//! Measures forward proxies: `egress_bench requests|bulk|idle PROXY PID [options]`, with an origin of its own.
+//! Measures forward proxies: `egress_bench requests|bulk|idle|transfer|events PROXY PID [options]`, with an origin of
+//! its own.
 //!
 //! * `requests`: keep-alive POSTs with `--up` bytes of JSON, answered with `--down` bytes, over `--connections`, for
 //!   `--secs`; prints requests a second and the proxy's CPU time for each.
 //! * `bulk`: `--gib` through one CONNECT tunnel; prints Gbit/s and CPU time for each GiB.
 //! * `idle`: opens `--tunnels` and prints how much the proxy's memory grew.
+//! * `transfer`: one response of `--gib` of JSON; prints how much the proxy's memory grew, at most.
+//! * `events`: `--streams` of server-sent events of `--bytes`, one each second and stream for `--secs`; prints how long events
+//!   take from host to agent, through the proxy and beside it (`--direct 1`).
 //!
 //! CPU time is that of the process PID, so the numbers hold on a machine that does other things as well.
 
@@ -23,7 +27,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [what, proxy, pid, rest @ ..] = &args[..] else {
-        return Err("egress_bench requests|bulk|idle PROXY PID [--name value]…".into());
+        return Err(
+            "egress_bench requests|bulk|idle|transfer|events PROXY PID [--name value]…".into(),
+        );
     };
     let proxy: SocketAddr = proxy.parse()?;
     let options: HashMap<&str, u64> = rest
@@ -43,6 +49,16 @@ fn main() -> Outcome {
                 let origin = origin(down).await?;
                 let for_ = Duration::from_secs(option("secs", 5));
                 requests(proxy, origin, &up, option("connections", 32), for_, process).await
+            }
+            "transfer" => transfer(proxy, option("gib", 10) << 30, process).await,
+            "events" => {
+                let shape = Events {
+                    streams: option("streams", 1_000),
+                    bytes: usize::try_from(option("bytes", 256))?,
+                    for_: Duration::from_secs(option("secs", 10)),
+                    direct: option("direct", 0) == 1,
+                };
+                events(proxy, shape, process).await
             }
             "bulk" => bulk(proxy, option("gib", 8) << 30, process).await,
             _ => idle(proxy, option("tunnels", 10_000), process).await,
@@ -207,6 +223,151 @@ async fn bulk(proxy: SocketAddr, bytes: u64, process: Process) -> Outcome {
         "{:.1} Gbit/s, {:.0} ms CPU each GiB",
         came as f64 * 8.0 / took / 1e9,
         cpu * 1e3 / gib
+    );
+    Ok(())
+}
+
+async fn transfer(proxy: SocketAddr, bytes: u64, process: Process) -> Outcome {
+    let piece = json(256 << 10);
+    let count = bytes / piece.len() as u64;
+    let length = count * piece.len() as u64;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let host = listener.local_addr()?;
+    std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        std::io::Write::write_all(&mut stream, head.as_bytes())?;
+        (0..count).try_for_each(|_| std::io::Write::write_all(&mut stream, &piece))
+    });
+    let mut stream = TcpStream::connect(proxy).await?;
+    let ask = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let (before, cpu, begun) = (process.resident_kib()?, process.cpu()?, Instant::now());
+    stream.write_all(ask.as_bytes()).await?;
+    let mut buffer = vec![0; 256 << 10];
+    let (mut came, mut most, mut next) = (0, before, Instant::now());
+    while came < length {
+        match stream.read(&mut buffer).await? {
+            0 => return Err(format!("closed after {came} bytes").into()),
+            read => came += read as u64,
+        }
+        if Instant::now() >= next {
+            most = most.max(process.resident_kib()?);
+            next = Instant::now() + Duration::from_millis(200);
+        }
+    }
+    let (cpu, took) = (process.cpu()? - cpu, begun.elapsed().as_secs_f64());
+    println!(
+        "{:.1} GiB in {took:.0} s, {:.0} ms CPU each GiB; memory {} MB before, {} MB at most",
+        came as f64 / f64::from(1 << 30),
+        cpu * 1e3 / (came as f64 / f64::from(1 << 30)),
+        before >> 10,
+        most >> 10
+    );
+    Ok(())
+}
+
+/// What is streamed.
+#[derive(Clone, Copy)]
+struct Events {
+    streams: u64,
+    bytes: usize,
+    for_: Duration,
+    direct: bool,
+}
+
+async fn events(proxy: SocketAddr, shape: Events, process: Process) -> Outcome {
+    let begun = Instant::now();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let host = listener.local_addr()?;
+    // What is said does not repeat within reach of a scan.
+    let text: Arc<Vec<u8>> = Arc::new(json(64 << 10));
+    tokio::spawn(async move {
+        let mut at = 0_u64;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            at += 1;
+            let (text, offset) = (Arc::clone(&text), at);
+            let _ = stream.set_nodelay(true);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+                // Streams speak one after the other, not all at once.
+                let first = Duration::from_micros(1_000_000 * (offset % 1_000) / 1_000);
+                let mut tick = tokio::time::interval_at(
+                    tokio::time::Instant::now() + first,
+                    Duration::from_secs(1),
+                );
+                let mut said = usize::try_from(offset).unwrap_or(0) * 37;
+                loop {
+                    tick.tick().await;
+                    said = (said + shape.bytes) % (text.len() - shape.bytes);
+                    let words = String::from_utf8_lossy(&text[said..said + shape.bytes - 30]);
+                    let event = format!("data: {:020} {words}\n\n", begun.elapsed().as_nanos());
+                    let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+                    if stream.write_all(chunk.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let latencies = Arc::new(std::sync::Mutex::new(Vec::new()));
+    for _ in 0..shape.streams {
+        let mut stream = TcpStream::connect(if shape.direct { host } else { proxy }).await?;
+        stream.set_nodelay(true)?;
+        let ask = format!(
+            "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+        );
+        stream.write_all(ask.as_bytes()).await?;
+        let latencies = Arc::clone(&latencies);
+        tokio::spawn(async move {
+            let mut buffer = Vec::new();
+            while stream.read_buf(&mut buffer).await.unwrap_or(0) > 0 {
+                let now = begun.elapsed().as_nanos();
+                while let Some(at) = buffer.windows(6).position(|six| six == b"data: ") {
+                    let Some(stamp) = buffer.get(at + 6..at + 26) else {
+                        break;
+                    };
+                    let sent: u128 = String::from_utf8_lossy(stamp).parse().unwrap_or(now);
+                    if let Ok(mut all) = latencies.lock() {
+                        all.push(u64::try_from(now.saturating_sub(sent)).unwrap_or(u64::MAX));
+                    }
+                    buffer.drain(..at + 26);
+                }
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    if let Ok(mut all) = latencies.lock() {
+        all.clear();
+    }
+    let (cpu, begun) = (process.cpu()?, Instant::now());
+    tokio::time::sleep(shape.for_).await;
+    let (cpu, took) = (process.cpu()? - cpu, begun.elapsed().as_secs_f64());
+    let mut all = latencies.lock().map_err(|_| "a reader panicked")?.clone();
+    all.sort_unstable();
+    let of = |part: f64| {
+        all.get((all.len() as f64 * part) as usize)
+            .copied()
+            .unwrap_or(0)
+            / 1_000
+    };
+    println!(
+        "{} streams, {:.0} events/s: p50 {} us, p90 {} us, p99 {} us; {:.0} us CPU each event; {} MB",
+        shape.streams,
+        all.len() as f64 / took,
+        of(0.5),
+        of(0.9),
+        of(0.99),
+        cpu * 1e6 / all.len().max(1) as f64,
+        process.resident_kib()? >> 10
     );
     Ok(())
 }

@@ -84,6 +84,33 @@ fn bytes_sent_right_behind_the_head_reach_the_host_first() {
 }
 
 #[test]
+fn a_tunnel_opens_whatever_is_said_about_the_connection() {
+    let host = Host::echo();
+    let site = site(&yaml(""));
+    let authority = host.address;
+    for (version, header) in [
+        ("1.1", "Connection: close\r\n"),
+        (
+            "1.1",
+            "Connection: keep-alive\r\nProxy-Connection: close\r\n",
+        ),
+        ("1.0", ""),
+    ] {
+        let mut client = client(&site);
+        let head =
+            format!("CONNECT {authority} HTTP/{version}\r\nHost: {authority}\r\n{header}\r\n");
+        client.send(head.as_bytes());
+        assert_eq!(
+            client.receive_head().unwrap().status,
+            200,
+            "{version} {header}"
+        );
+        client.send(b"bytes");
+        assert_eq!(client.bytes(5), b"bytes", "{version} {header}");
+    }
+}
+
+#[test]
 fn a_host_that_speaks_first_is_heard() {
     let host = Host::serve(|mut visitor| {
         visitor.send(b"220 ready\r\n");

@@ -165,20 +165,29 @@ impl TrailerReader {
     }
 
     fn head(&mut self, bytes: &[u8], mut matched: usize) -> usize {
-        for (at, byte) in bytes.iter().enumerate() {
-            matched = match byte {
-                byte if *byte == HEAD_END[matched] => matched + 1,
+        let mut at = 0;
+        while at < bytes.len() {
+            if matched == 0 {
+                // Most bytes end no line.
+                match memchr::memchr(b'\r', &bytes[at..]) {
+                    None => break,
+                    Some(before) => at += before,
+                }
+            }
+            matched = match bytes[at] {
+                byte if byte == HEAD_END[matched] => matched + 1,
                 b'\r' => 1,
                 _ => 0,
             };
+            at += 1;
             if matched == HEAD_END.len() {
-                let head = self.head + at as u64 + 1;
+                let head = self.head + at as u64;
                 self.first_head.get_or_insert(head);
                 self.state = State::Size {
                     value: 0,
                     digits: 0,
                 };
-                return at + 1;
+                return at;
             }
         }
         self.head += bytes.len() as u64;

@@ -51,7 +51,8 @@ pub(crate) struct Opened {
 pub(crate) async fn establish(session: ServerSession, said: Vec<u8>) -> Option<Opened> {
     match session {
         ServerSession::H1(mut h1) => {
-            // Whatever the head says about the connection, it goes on.
+            // Whatever the head says about the connection, it goes on: programs on Node ask for a tunnel with `close`.
+            h1.req_header_mut().remove_header(&http::header::CONNECTION);
             h1.set_server_keepalive(Some(60));
             // A tunnel's head has no body, so this reads nothing; it sorts what is behind the head.
             if h1.read_body_bytes().await.ok()?.is_some() {
