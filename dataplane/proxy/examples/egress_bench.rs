@@ -235,6 +235,13 @@ async fn transfer(proxy: SocketAddr, bytes: u64, process: Process) -> Outcome {
     let host = listener.local_addr()?;
     std::thread::spawn(move || -> std::io::Result<()> {
         let (mut stream, _) = listener.accept()?;
+        // A socket that is closed before it was read resets what it still sends.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut piece = [0; 4 << 10];
+            let read = std::io::Read::read(&mut stream, &mut piece)?;
+            request.extend_from_slice(&piece[..read]);
+        }
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
