@@ -49,6 +49,22 @@ pub(super) struct Batch {
     kinds: Kinds,
 }
 
+impl Batch {
+    /// Calls `each` with the pieces of a part of a text, one after the other.
+    pub(super) fn pieces(
+        &mut self,
+        text: &[u8],
+        part: Range<usize>,
+        mut each: impl FnMut(Range<usize>, &mut Self),
+    ) {
+        for start in part.clone().step_by(PIECE_BYTES) {
+            let piece = start..part.end.min(start + PIECE_BYTES);
+            self.kinds.translate(text, piece.start, piece.end);
+            each(piece, self);
+        }
+    }
+}
+
 impl Default for Batch {
     fn default() -> Self {
         Self {
@@ -159,24 +175,18 @@ impl<const WIDTH: usize> Index<WIDTH> {
         size_of_val(&*self.table) + size_of_val(&*self.lists) + size_of_val(&*self.spellings)
     }
 
-    /// Calls `found` with windows that may begin in this part of the text and their places, in the
-    /// order of their places; perhaps with some that begin right behind it. A text is continued
-    /// with zeros.
+    /// Calls `found` with windows that may begin in a piece of a text and their places, in the
+    /// order of their places. A text is continued with zeros. The piece is one of
+    /// [`Batch::pieces`].
     pub(super) fn scan(
         &self,
         text: &[u8],
-        part: Range<usize>,
+        piece: Range<usize>,
         batch: &mut Batch,
-        mut found: impl FnMut(&[Found]),
+        found: &mut impl FnMut(&[Found]),
     ) {
-        let mut at = part.start;
-        while at < part.end {
-            let end = part.end.min(at + PIECE_BYTES);
-            batch.kinds.translate(text, at, end);
-            self.candidates(text, at..end, batch);
-            self.look_up(batch, &mut found);
-            at = end;
-        }
+        self.candidates(text, piece, batch);
+        self.look_up(batch, found);
     }
 
     /// The windows of a piece whose bit is set.
@@ -296,8 +306,10 @@ mod tests {
 
     fn all<const WIDTH: usize>(index: &Index<WIDTH>, text: &[u8]) -> Vec<(u32, usize)> {
         let mut all = Vec::new();
-        index.scan(text, 0..text.len(), &mut Batch::default(), |found| {
-            all.extend(found.iter().map(|one| (one.anchor, one.at as usize)));
+        Batch::default().pieces(text, 0..text.len(), |piece, batch| {
+            index.scan(text, piece, batch, &mut |found| {
+                all.extend(found.iter().map(|one| (one.anchor, one.at as usize)));
+            });
         });
         all
     }

@@ -396,8 +396,10 @@ impl Anchors {
                 }
             }
         };
-        self.index.scan(text, part.clone(), batch, &mut look);
-        self.pairs.scan(text, part, batch, &mut look);
+        batch.pieces(text, part, |piece, batch| {
+            self.index.scan(text, piece.clone(), batch, &mut look);
+            self.pairs.scan(text, piece, batch, &mut look);
+        });
         marks.finish(text.len());
     }
 

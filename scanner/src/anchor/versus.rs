@@ -97,10 +97,11 @@ fn the_table_beside_one_database_of_the_same_rows() {
 
 fn table(anchors: &Anchors, text: &[u8]) -> usize {
     let mut hits = 0;
-    let batch = &mut Batch::default();
-    anchors.index.scan(text, 0..text.len(), batch, |found| {
-        black_box(found);
-        hits += found.len();
+    Batch::default().pieces(text, 0..text.len(), |piece, batch| {
+        anchors.index.scan(text, piece, batch, &mut |found| {
+            black_box(found);
+            hits += found.len();
+        });
     });
     hits
 }

@@ -32,12 +32,45 @@ pub(super) struct Found {
     pub(super) too_large: bool,
 }
 
-/// Finds the next encoded stretch at or after `at` that reads as text; its text is in `out`.
-pub(super) fn next(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
+/// Finds the next encoded stretch at or after `at` that reads as text; its text is in `out`. Lists
+/// of codes and base85 are looked for if the text may have them.
+pub(super) fn next(text: &[u8], mut at: usize, codes: bool, out: &mut Vec<u8>) -> Option<Found> {
     // Not in the middle of a run.
     if at > 0 && is_token(text[at - 1]) {
         at = NO_TOKEN.next(text, at)?;
     }
+    if codes {
+        return next_of_all(text, at, out);
+    }
+    while let Some(start) = next_run(text, at) {
+        if let Some(found) = open_run(text, run(text, start), out) {
+            return Some(found);
+        }
+        at = NO_TOKEN.next(text, start)?;
+    }
+    None
+}
+
+/// Where the next run begins that may be long enough. Looks at one byte in fourteen where there
+/// is none.
+fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let probe = at + SHORT_RUN_BYTES - 1;
+        if !is_token(*text.get(probe)?) {
+            at = probe + 1;
+            continue;
+        }
+        let before = text[at..probe].iter().rev();
+        let start = probe - before.take_while(|byte| is_token(**byte)).count();
+        let end = NO_TOKEN.next(text, probe).unwrap_or(text.len());
+        if end - start >= SHORT_RUN_BYTES {
+            return Some(start);
+        }
+        at = end;
+    }
+}
+
+fn next_of_all(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
     while let Some(start) = BEGINNINGS.next(text, at) {
         at = start;
         if text[at] == b'<' {
@@ -431,7 +464,22 @@ mod tests {
 
     fn decoded(text: &str) -> Option<String> {
         let mut out = Vec::new();
-        next(text.as_bytes(), 0, &mut out).map(|_| String::from_utf8_lossy(&out).into_owned())
+        next(text.as_bytes(), 0, true, &mut out).map(|_| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn a_long_run_is_found_wherever_it_begins() {
+        let run = encode64(PLAIN.as_bytes());
+        for before in 0..40 {
+            for word in ["a ", "abcdefghijklm ", ". "] {
+                let text = format!("{}{run} and more", word.repeat(before));
+                let mut out = Vec::new();
+                let found = next(text.as_bytes(), 0, false, &mut out).unwrap();
+                assert_eq!(out, PLAIN.as_bytes());
+                assert_eq!(&text[found.range.clone()], run);
+                assert!(next(text.as_bytes(), found.range.end, false, &mut out).is_none());
+            }
+        }
     }
 
     #[test]
@@ -495,7 +543,7 @@ mod tests {
         bomb.write_all(&vec![b'a'; 5 << 20]).unwrap();
         let text = encode64(&bomb.finish().unwrap());
         let mut out = Vec::new();
-        let found = next(text.as_bytes(), 0, &mut out).unwrap();
+        let found = next(text.as_bytes(), 0, true, &mut out).unwrap();
         assert!(found.too_large && out.len() as u64 <= INFLATED_BYTES_MAX + 1);
     }
 

@@ -11,6 +11,8 @@ pub(super) struct Evidence {
     pub(super) marks: bool,
     /// Twelve characters of an encoding's alphabet in a row, digits in groups, or `<~`.
     pub(super) encoded: bool,
+    /// Among it perhaps lists of character codes or base85, not only long runs.
+    pub(super) codes: bool,
     /// Single characters with separators between them.
     pub(super) spaced: bool,
     /// Digits or signs beside letters that could be letters too.
@@ -71,6 +73,10 @@ const CLASSES: [u16; 256] = {
 
 const GROUP: usize = 4;
 
+/// Groups with a digit and a sign before numbers may be character codes; beside other encodings
+/// half of them, which is less than the shortest list has.
+const DIGIT_GROUPS_MIN: u32 = 8;
+
 /// Letters beside digits or signs before a text is looked at that way.
 const LEET_PAIRS_MIN: u32 = 2;
 
@@ -115,13 +121,13 @@ pub(super) fn gather(text: &[u8]) -> Evidence {
         leet_pairs += u32::from(leet_pair(last, class) / LEET);
         last = class;
     }
+    let base85 = seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some();
     Evidence {
         high: seen & HIGH != 0,
         escapes: seen & ESCAPE != 0,
         marks: seen & MARK != 0,
-        encoded: tokens
-            || digit_groups >= 8
-            || (seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some()),
+        encoded: tokens || digit_groups >= DIGIT_GROUPS_MIN || base85,
+        codes: digit_groups >= DIGIT_GROUPS_MIN / 2 || base85,
         spaced,
         leet: leet_pairs >= LEET_PAIRS_MIN,
     }

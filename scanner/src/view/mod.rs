@@ -221,7 +221,7 @@ impl Views {
             }
         }
         if evidence.encoded {
-            self.decode(content, last, depth, limits);
+            self.decode(content, last, depth, evidence.codes, limits);
         }
         if evidence.marks {
             last = self
@@ -244,10 +244,17 @@ impl Views {
     }
 
     /// Opens every encoding in one text.
-    fn decode(&mut self, content: &[u8], of: Option<usize>, depth: u8, limits: &mut LimitsReached) {
+    fn decode(
+        &mut self,
+        content: &[u8],
+        of: Option<usize>,
+        depth: u8,
+        codes: bool,
+        limits: &mut LimitsReached,
+    ) {
         let mut at = 0;
         let mut decoded = std::mem::take(&mut self.decoded);
-        while let Some(found) = decode::next(self.source(content, of), at, &mut decoded) {
+        while let Some(found) = decode::next(self.source(content, of), at, codes, &mut decoded) {
             at = found.range.end;
             if depth == DEPTH_MAX {
                 limits.insert(Limit::Depth);
