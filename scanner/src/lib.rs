@@ -1,7 +1,7 @@
-//! How we look: one Vectorscan database, few views of the content, a bounded confirm.
+//! How we look: anchors of all patterns in one pass, few views of the content, a bounded confirm.
 //!
 //! ```text
-//! content ─► views ─► which patterns (Vectorscan) ─► where, and really (confirm) ─► findings
+//! content ─► views ─► which patterns (anchors; Vectorscan) ─► where, and really (confirm) ─► findings
 //! ```
 //!
 //! A [`Database`] is every active rule compiled; immutable and shared by `Arc`. A [`Scanner`]

@@ -1,7 +1,7 @@
-//! Finds most patterns without the pattern engine: by four bytes that every match contains.
+//! Finds patterns without the pattern engine: by four bytes that every match contains, or two.
 //!
 //! ```text
-//! text ─► four bytes in a table? ─► kinds of bytes around? ─► automata ─► place of a match, maybe
+//! text ─► bytes in a table? ─► kinds of bytes around? ─► automata ─► place of a match, maybe
 //! ```
 //! Each of these costs little and lets little through; what comes out is searched exactly
 //! ([`crate::confirm`]). A pattern has one or more [`Anchor`]s, such that every match contains the
