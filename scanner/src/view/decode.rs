@@ -32,23 +32,98 @@ pub(super) struct Found {
     pub(super) too_large: bool,
 }
 
-/// Finds the next encoded stretch at or after `at` that reads as text; its text is in `out`. Lists
-/// of codes and base85 are looked for if the text may have them.
-pub(super) fn next(text: &[u8], mut at: usize, codes: bool, out: &mut Vec<u8>) -> Option<Found> {
-    // Not in the middle of a run.
-    if at > 0 && is_token(text[at - 1]) {
-        at = NO_TOKEN.next(text, at)?;
-    }
-    if codes {
-        return next_of_all(text, at, out);
-    }
-    while let Some(start) = next_run(text, at) {
-        if let Some(found) = open_run(text, run(text, start), out) {
-            return Some(found);
+/// A walk through one text, from one encoded stretch to the next.
+#[derive(Default)]
+pub(super) struct Search {
+    at: usize,
+    /// Lists of codes and base85 are looked for as well.
+    codes: bool,
+    /// Where the last run of several lines ends, and how often one was begun inside of it.
+    wrapped_end: usize,
+    restarts: u32,
+}
+
+/// Lines of a run that is no text from which it is read once more; then each line is read alone.
+/// A text of lines of one length, as lists of hashes are, would take the square of its length.
+const RESTARTS_MAX: u32 = 4;
+
+impl Search {
+    /// Begins at the start of a text. `codes`: it may hold lists of codes or base85.
+    pub(super) fn new(codes: bool) -> Self {
+        Self {
+            codes,
+            ..Self::default()
         }
-        at = NO_TOKEN.next(text, start)?;
     }
-    None
+
+    /// The next stretch that reads as text; its text is in `out`.
+    pub(super) fn next(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
+        // Not in the middle of a run.
+        if self.at > 0 && is_token(text[self.at - 1]) {
+            self.at = NO_TOKEN.next(text, self.at)?;
+        }
+        let found = if self.codes {
+            self.next_of_all(text, out)
+        } else {
+            self.next_run(text, out)
+        }?;
+        self.at = found.range.end;
+        Some(found)
+    }
+
+    fn next_run(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
+        while let Some(start) = next_run(text, self.at) {
+            let end = NO_TOKEN.next(text, start).unwrap_or(text.len());
+            if let Some(found) = self.open(text, start..end, out) {
+                return Some(found);
+            }
+            self.at = end;
+        }
+        None
+    }
+
+    fn next_of_all(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
+        while let Some(start) = BEGINNINGS.next(text, self.at) {
+            if text[start] == b'<' {
+                if text.get(start + 1) == Some(&b'~')
+                    && let Some(found) = ascii85(text, start, out)
+                {
+                    return Some(found);
+                }
+                self.at = start + 1;
+                continue;
+            }
+            let end = NO_TOKEN.next(text, start).unwrap_or(text.len());
+            if text[start].is_ascii_hexdigit()
+                && let Some(found) = codes(text, start, out)
+            {
+                return Some(found);
+            }
+            if end - start >= SHORT_RUN_BYTES
+                && let Some(found) = self.open(text, start..end, out)
+            {
+                return Some(found);
+            }
+            self.at = end;
+        }
+        None
+    }
+
+    /// Opens the run whose first line this is.
+    fn open(&mut self, text: &[u8], line: Range<usize>, out: &mut Vec<u8>) -> Option<Found> {
+        let inside = line.start < self.wrapped_end;
+        if inside && self.restarts == RESTARTS_MAX {
+            return open_run(text, with_padding(text, line), out);
+        }
+        let range = run(text, line.start);
+        if range.end > self.wrapped_end {
+            self.restarts = 0;
+            self.wrapped_end = range.end;
+        } else if inside {
+            self.restarts += 1;
+        }
+        open_run(text, range, out)
+    }
 }
 
 /// Where the next run begins that may be long enough. Looks at one byte in fourteen where there
@@ -68,34 +143,6 @@ fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
         }
         at = end;
     }
-}
-
-fn next_of_all(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
-    while let Some(start) = BEGINNINGS.next(text, at) {
-        at = start;
-        if text[at] == b'<' {
-            if text.get(at + 1) == Some(&b'~')
-                && let Some(found) = ascii85(text, at, out)
-            {
-                return Some(found);
-            }
-            at += 1;
-            continue;
-        }
-        let end = NO_TOKEN.next(text, at).unwrap_or(text.len());
-        if text[at].is_ascii_hexdigit()
-            && let Some(found) = codes(text, at, out)
-        {
-            return Some(found);
-        }
-        if end - at >= SHORT_RUN_BYTES
-            && let Some(found) = open_run(text, run(text, at), out)
-        {
-            return Some(found);
-        }
-        at = end;
-    }
-    None
 }
 
 /// No run whose first line is shorter is opened: it may end with two signs more.
@@ -130,7 +177,7 @@ fn run(text: &[u8], start: usize) -> Range<usize> {
         let blanks = text[end..]
             .iter()
             .take(8)
-            .take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t' | b'>'))
+            .take_while(|byte| is_blank(**byte))
             .count();
         let broken = text[end..end + blanks].contains(&b'\n');
         if !broken || !text.get(end + blanks).is_some_and(|byte| is_token(*byte)) {
@@ -138,12 +185,19 @@ fn run(text: &[u8], start: usize) -> Range<usize> {
         }
         end += blanks;
     }
-    end += text[end..]
-        .iter()
-        .take(2)
-        .take_while(|byte| **byte == b'=')
-        .count();
-    start..end
+    with_padding(text, start..end)
+}
+
+/// What may stand between the lines of wrapped text, in mail as well.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | b' ' | b'\t' | b'>')
+}
+
+/// With the signs that fill up base64.
+fn with_padding(text: &[u8], run: Range<usize>) -> Range<usize> {
+    let signs = text[run.end..].iter().take(2);
+    let padding = signs.take_while(|byte| **byte == b'=').count();
+    run.start..run.end + padding
 }
 
 fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found> {
@@ -151,17 +205,18 @@ fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found
     if body.len() < BASE64_BYTES_MIN {
         return None;
     }
-    let (mut upper, mut lower, mut digit, mut other) = (0, 0, 0, 0);
+    let (mut upper, mut lower, mut digit, mut blank, mut other) = (0, 0, 0, 0, 0);
     for byte in body {
         match byte {
             b'A'..=b'Z' => upper += 1,
             b'a'..=b'z' => lower += 1,
             b'0'..=b'9' => digit += 1,
+            byte if is_blank(*byte) => blank += 1,
             _ => other += 1,
         }
     }
-    let is_hex =
-        other == 0 && body.len() >= HEX_BYTES_MIN && body.iter().all(u8::is_ascii_hexdigit);
+    let hex_digits = body.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+    let is_hex = other == 0 && hex_digits >= HEX_BYTES_MIN && hex_digits + blank == body.len();
     if is_hex {
         return open(range, out, |out| hex(body, out));
     }
@@ -223,8 +278,7 @@ fn base64(body: &[u8], out: &mut Vec<u8>) -> bool {
         if count >= 8 {
             count -= 8;
             out.push((bits >> count) as u8);
-            // Noise shows at once: no need to decode the rest of an image.
-            if out.len() == 24 && !is_compressed(out) && !reads_as_text(out) {
+            if is_noise(out) {
                 return false;
             }
         }
@@ -252,11 +306,15 @@ fn base32(body: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn hex(body: &[u8], out: &mut Vec<u8>) -> bool {
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
-    out.extend(
-        body.chunks_exact(2)
-            .map(|pair| digit(pair[0]) << 4 | digit(pair[1])),
-    );
+    let mut digits = body
+        .iter()
+        .filter_map(|byte| char::from(*byte).to_digit(16));
+    while let (Some(high), Some(low)) = (digits.next(), digits.next()) {
+        out.push((high << 4 | low) as u8);
+        if is_noise(out) {
+            return false;
+        }
+    }
     true
 }
 
@@ -388,6 +446,11 @@ fn code_at(text: &[u8], at: usize) -> Option<Code<'_>> {
     })
 }
 
+/// Noise shows at once: no need to decode the rest of an image.
+fn is_noise(begun: &[u8]) -> bool {
+    begun.len() == 24 && !is_compressed(begun) && !reads_as_text(begun)
+}
+
 fn is_compressed(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1F, 0x8B]) || matches!(bytes, [0x78, 0x01 | 0x5E | 0x9C | 0xDA, ..])
 }
@@ -464,7 +527,9 @@ mod tests {
 
     fn decoded(text: &str) -> Option<String> {
         let mut out = Vec::new();
-        next(text.as_bytes(), 0, true, &mut out).map(|_| String::from_utf8_lossy(&out).into_owned())
+        Search::new(true)
+            .next(text.as_bytes(), &mut out)
+            .map(|_| String::from_utf8_lossy(&out).into_owned())
     }
 
     #[test]
@@ -474,10 +539,11 @@ mod tests {
             for word in ["a ", "abcdefghijklm ", ". "] {
                 let text = format!("{}{run} and more", word.repeat(before));
                 let mut out = Vec::new();
-                let found = next(text.as_bytes(), 0, false, &mut out).unwrap();
+                let mut search = Search::new(false);
+                let found = search.next(text.as_bytes(), &mut out).unwrap();
                 assert_eq!(out, PLAIN.as_bytes());
                 assert_eq!(&text[found.range.clone()], run);
-                assert!(next(text.as_bytes(), found.range.end, false, &mut out).is_none());
+                assert!(search.next(text.as_bytes(), &mut out).is_none());
             }
         }
     }
@@ -501,6 +567,24 @@ mod tests {
         ] {
             assert_eq!(decoded(&text).as_deref(), Some(PLAIN), "{text}");
         }
+    }
+
+    #[test]
+    fn lists_of_hashes_take_no_square_of_their_length() {
+        let line = "0f1e2d3c4b5a69788796a5b4c3d2e1f0\n";
+        let text = line.repeat(1 << 16);
+        let mut out = Vec::new();
+        assert!(Search::new(false).next(text.as_bytes(), &mut out).is_none());
+        // One line of a list is read by itself, and a wrapped text behind a line of noise as well.
+        let hex: String = PLAIN.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let wrapped = hex.as_bytes().chunks(32).map(String::from_utf8_lossy);
+        let wrapped: Vec<_> = wrapped.collect();
+        let text = format!("{}{}", line.repeat(3), wrapped.join("\n"));
+        assert!(Search::new(false).next(text.as_bytes(), &mut out).is_some());
+        assert_eq!(out, PLAIN.as_bytes());
+        let text = format!("{}{}\n{}", line.repeat(99), wrapped[0], line.repeat(99));
+        assert!(Search::new(false).next(text.as_bytes(), &mut out).is_some());
+        assert_eq!(out, &PLAIN.as_bytes()[..16]);
     }
 
     #[test]
@@ -543,7 +627,7 @@ mod tests {
         bomb.write_all(&vec![b'a'; 5 << 20]).unwrap();
         let text = encode64(&bomb.finish().unwrap());
         let mut out = Vec::new();
-        let found = next(text.as_bytes(), 0, true, &mut out).unwrap();
+        let found = Search::new(true).next(text.as_bytes(), &mut out).unwrap();
         assert!(found.too_large && out.len() as u64 <= INFLATED_BYTES_MAX + 1);
     }
 

@@ -252,10 +252,9 @@ impl Views {
         codes: bool,
         limits: &mut LimitsReached,
     ) {
-        let mut at = 0;
+        let mut search = decode::Search::new(codes);
         let mut decoded = std::mem::take(&mut self.decoded);
-        while let Some(found) = decode::next(self.source(content, of), at, codes, &mut decoded) {
-            at = found.range.end;
+        while let Some(found) = search.next(self.source(content, of), &mut decoded) {
             if depth == DEPTH_MAX {
                 limits.insert(Limit::Depth);
                 break;
