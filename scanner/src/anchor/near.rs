@@ -60,9 +60,7 @@ impl Near {
             after: u64::from_le_bytes(after),
         })
     }
-}
 
-impl Near {
     /// What a text may begin with to pass an automaton.
     pub(super) fn of_head(forward: &Automaton) -> Self {
         let after = walk(forward, std::iter::empty()).unwrap_or_default();
