@@ -2,7 +2,6 @@
 //!
 //! All of them share a few buffers, which the writer gives back, so a steady state allocates nothing.
 
-use crate::layout::Tag;
 use crate::limits::SPARE_BYTES_MAX;
 use crate::lookup::{id_prefix, signature_prefix};
 use crate::postings::Postings;
@@ -118,10 +117,8 @@ impl Batch {
             signature: first_use(record).map(signature_prefix),
             status: record.status.code(),
         });
-        self.index(
-            record,
-            u32::try_from(index).expect("a batch holds far fewer records"),
-        );
+        let number = u32::try_from(index).expect("a batch holds far fewer records");
+        self.postings.add_record(record, number);
         if let Some(held) = held {
             let start = self.contents.len();
             self.contents.extend_from_slice(held.content);
@@ -165,18 +162,6 @@ impl Batch {
         self.held.clear();
         self.contents.clear();
         Some(self)
-    }
-
-    fn index(&mut self, record: &RecordRef<'_>, index: u32) {
-        let postings = &mut self.postings;
-        postings.add(Tag::From, record.from.as_bytes(), index);
-        postings.add(Tag::To, record.to.as_bytes(), index);
-        postings.add(Tag::Session, record.session.as_bytes(), index);
-        postings.add(Tag::Status, record.status.as_str().as_bytes(), index);
-        postings.add(Tag::Decision, record.reason.decision().as_bytes(), index);
-        for finding in record.findings {
-            postings.add(Tag::Rule, finding.rule_id.as_bytes(), index);
-        }
     }
 }
 

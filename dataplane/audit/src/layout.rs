@@ -13,8 +13,8 @@
 //! default      "node", "head", "checkpoint"
 //! ```
 //!
-//! All numbers in keys are big endian, so that keys sort like numbers. A posting list is cut where a turn of
-//! the writer ends: thousands of records of one agent under load cost one key, a lone record costs one too.
+//! All numbers in keys are big endian, so that keys sort like numbers. A posting list names those of some hundred
+//! records, see writer/index.rs; what lies behind `Head::indexed` is in none yet.
 
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
@@ -135,10 +135,14 @@ pub(crate) struct Head {
     pub(crate) statuses: [u64; 8],
     /// Held messages by the code of their status.
     pub(crate) held: [u64; 4],
+    /// Number of the last record that posting lists cover.
+    pub(crate) indexed: u64,
 }
 
 impl Head {
-    pub(crate) const BYTES: usize = 8 + 32 + 8 * (4 + 8 + 4);
+    pub(crate) const BYTES: usize = Self::UNINDEXED_BYTES + 8;
+    /// Of a head from when every turn wrote its posting lists.
+    const UNINDEXED_BYTES: usize = 8 + 32 + 8 * (4 + 8 + 4);
 
     pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
         let mut out = [0; Self::BYTES];
@@ -151,13 +155,16 @@ impl Head {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        if ![Self::BYTES, Self::UNINDEXED_BYTES].contains(&bytes.len()) {
+            return None;
+        }
+        let sequence = u64::from_be_bytes(bytes[..8].try_into().ok()?);
         let mut numbers = bytes[40..]
             .chunks_exact(8)
             .map(|chunk| u64::from_be_bytes(chunk.try_into().expect("chunks are exactly 8 long")));
-        let mut next = || numbers.next().unwrap_or_default();
+        let mut next = || numbers.next().unwrap_or(sequence);
         Some(Self {
-            sequence: u64::from_be_bytes(bytes[..8].try_into().ok()?),
+            sequence,
             hash: bytes[8..40].try_into().ok()?,
             time_high: next(),
             time_mark: next(),
@@ -165,6 +172,7 @@ impl Head {
             sealed: next(),
             statuses: std::array::from_fn(|_| next()),
             held: std::array::from_fn(|_| next()),
+            indexed: next(),
         })
     }
 
@@ -173,6 +181,7 @@ impl Head {
             .into_iter()
             .chain(self.statuses)
             .chain(self.held)
+            .chain([self.indexed])
     }
 }
 
@@ -235,9 +244,13 @@ mod tests {
             sealed: 4,
             statuses: [1, 2, 3, 4, 5, 6, 7, 8],
             held: [9, 10, 11, 12],
+            indexed: 5,
         };
         assert_eq!(Head::decode(&head.encode()), Some(head.clone()));
         assert_eq!(Head::decode(&head.encode()[1..]), None);
+        let old = Head::decode(&head.encode()[..Head::UNINDEXED_BYTES]);
+        let all_indexed = Head { indexed: 7, ..head };
+        assert_eq!(old, Some(all_indexed), "every turn wrote its lists");
 
         let meta = HeldMeta {
             sequence: 7,

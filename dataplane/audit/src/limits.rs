@@ -15,6 +15,9 @@ pub(crate) const CHUNK_BYTES: usize = 8 << 10;
 pub(crate) const CHUNK_RECORDS_MAX: u64 = 64;
 /// Bytes of the shortest record in a chunk, its length and hash included.
 pub(crate) const ENTRY_BYTES_MIN: usize = 150;
+/// Records after which their posting lists are written: as many as a reader looks at one by one without being
+/// noticed.
+pub(crate) const INDEX_RECORDS: u64 = 512;
 /// Records after which their ids and signatures are written as a sorted run.
 pub(crate) const RUN_RECORDS: usize = 16_384;
 /// Records that are worth a run of their own when the log is closed; fewer are read back in a moment.
@@ -24,7 +27,7 @@ pub(crate) const LOOKUP_BLOCK_ENTRIES: usize = 340;
 /// Records after which a checkpoint is kept for good. In between only the newest is kept.
 pub(crate) const CHECKPOINT_RECORDS: u64 = 1_024;
 /// Records before the end that are checked when a store is opened that RocksDB found damaged: as many as can
-/// lie in its log files.
+/// lie in its log files. No more are read back to be indexed.
 pub(crate) const DAMAGE_RECORDS: u64 = 1 << 19;
 /// Microseconds between two time marks.
 pub(crate) const TIME_MARK_MICROS: u64 = 1_000_000;

@@ -1,4 +1,4 @@
-//! Which records a value occurs in: collected while records are pushed, written once per value and turn.
+//! Which records a value occurs in: collected while records are pushed, written once per value.
 //!
 //! A key per record and value would cost more than the record itself, since such keys do not come in order.
 //! So values are interned here, and their records linked, without allocating once the buffers have grown.
@@ -7,6 +7,7 @@ use crate::layout::Tag;
 use crate::limits::TERM_BYTES_MAX;
 use ahash::RandomState;
 use hashbrown::HashTable;
+use oktsec_contract::record::RecordRef;
 use std::sync::LazyLock;
 
 /// Values and the records they occur in.
@@ -42,8 +43,20 @@ const NONE: u32 = u32::MAX;
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Postings {
-    /// Notes that the value occurs in this record. Records come in order.
-    pub(crate) fn add(&mut self, tag: Tag, value: &[u8], record: u32) {
+    /// Notes everything that this record is found by. Records come in order.
+    pub(crate) fn add_record(&mut self, record: &RecordRef<'_>, index: u32) {
+        self.add(Tag::From, record.from.as_bytes(), index);
+        self.add(Tag::To, record.to.as_bytes(), index);
+        self.add(Tag::Session, record.session.as_bytes(), index);
+        self.add(Tag::Status, record.status.as_str().as_bytes(), index);
+        self.add(Tag::Decision, record.reason.decision().as_bytes(), index);
+        for finding in record.findings {
+            self.add(Tag::Rule, finding.rule_id.as_bytes(), index);
+        }
+    }
+
+    /// Notes that the value occurs in this record.
+    fn add(&mut self, tag: Tag, value: &[u8], record: u32) {
         if value.is_empty() {
             return;
         }

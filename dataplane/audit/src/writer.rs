@@ -13,6 +13,7 @@
 
 mod anchor;
 mod held;
+mod index;
 mod recovery;
 mod sync;
 mod turn;

@@ -185,12 +185,22 @@ fn oracle(rows: &[Row], f: &Filter) -> Vec<u64> {
 #[test]
 fn queries_find_what_the_obvious_loop_finds() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, writer) = start(dir.path());
+    let (mut log, mut writer) = start(dir.path());
     let mut numbers = Numbers(0x5eed);
     let mut rows = Vec::new();
     let mut number = 0;
-    let mut tickets = Vec::new();
+    let (mut tickets, mut restarts) = (Vec::new(), 0);
     while number < 20_000 {
+        if number > 9_000 && tickets.len() > 60 {
+            // What was in no list yet when the writer ended gets into one of the next.
+            for ticket in tickets.drain(..) {
+                let ticket: oktsec_audit::Ticket = ticket;
+                ticket.wait().unwrap();
+            }
+            writer.shutdown();
+            (log, writer) = start(dir.path());
+            restarts += 1;
+        }
         let mut batch = log.batch();
         for _ in 0..=numbers.below(200) {
             let record = random_record(number, &mut numbers);
@@ -206,6 +216,7 @@ fn queries_find_what_the_obvious_loop_finds() {
     for ticket in tickets {
         ticket.wait().unwrap();
     }
+    assert!(restarts > 0, "it ended somewhere between two lists");
     let reader = reader(dir.path());
     let counts = reader.status_counts().unwrap();
     for (status, count) in counts {

@@ -1,4 +1,5 @@
-//! Queries: candidates from the postings, then the record itself has the last word.
+//! Queries: candidates from the postings, then the record itself has the last word. The newest records are in no
+//! posting list yet; they are looked at one by one.
 
 use super::Filter;
 use super::stream::{Direction, Union, intersect};
@@ -19,7 +20,7 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
     };
     let mut streams = streams(store, filter.filter);
     if !streams.is_empty() {
-        match leap(store, &filter, &range, &mut streams, &mut found) {
+        match indexed(store, &filter, &range, &mut streams, &mut found) {
             // Without its index a record is still found by looking at all of them.
             Err(error) if error.is_damage() => found.clear(),
             other => return other.map(|()| found),
@@ -27,6 +28,27 @@ pub(super) fn run(store: &Store, filter: &Filter) -> Result<Vec<StoredRecord>, R
     }
     scan(store, &filter, &range, &mut found)?;
     Ok(found)
+}
+
+/// By the lists as far as they go, and without them behind that.
+fn indexed(
+    store: &Store,
+    filter: &Checked<'_>,
+    range: &Range,
+    streams: &mut [Union<'_>],
+    found: &mut Vec<StoredRecord>,
+) -> Result<(), ReadError> {
+    let (listed, unlisted) = range.split();
+    match range.direction {
+        Direction::NewestFirst => {
+            scan(store, filter, &unlisted, found)?;
+            leap(store, filter, &listed, streams, found)
+        }
+        Direction::OldestFirst => {
+            leap(store, filter, &listed, streams, found)?;
+            scan(store, filter, &unlisted, found)
+        }
+    }
 }
 
 /// From one record that every index names to the next.
@@ -59,10 +81,13 @@ fn leap(
     Ok(())
 }
 
-/// The numbers that can fit at all.
+/// The numbers that can fit at all; none, if `last < first`.
+#[derive(Clone, Copy)]
 struct Range {
     first: u64,
     last: u64,
+    /// Up to here records are in posting lists.
+    indexed: u64,
     direction: Direction,
 }
 
@@ -72,6 +97,7 @@ impl Range {
         let mut range = Self {
             first: 1,
             last: head.sequence,
+            indexed: head.indexed,
             direction: Direction::NewestFirst,
         };
         if let Some(since) = filter.since {
@@ -88,6 +114,19 @@ impl Range {
             range.direction = Direction::OldestFirst;
         }
         Ok((range.first <= range.last && filter.limit > 0).then_some(range))
+    }
+
+    /// The part that lists cover, and the part behind.
+    fn split(self) -> (Self, Self) {
+        let listed = Self {
+            last: self.last.min(self.indexed),
+            ..self
+        };
+        let unlisted = Self {
+            first: self.first.max(self.indexed.saturating_add(1)),
+            ..self
+        };
+        (listed, unlisted)
     }
 
     fn start(&self) -> u64 {

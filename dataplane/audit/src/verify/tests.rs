@@ -7,7 +7,7 @@ use crate::chunk::{Builder, Entry};
 use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, RECORDS};
 use crate::store::{Care, Store};
 use crate::writer::Anchor;
-use crate::{Checkpoint, Log, WriterOptions, WriterThread, open};
+use crate::{Checkpoint, Filter, Log, Reader, WriterOptions, WriterThread, open};
 use oktsec_contract::Severity;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
@@ -15,6 +15,7 @@ use oktsec_contract::id::MessageId;
 use oktsec_contract::keys::{KeyPair, PublicKey};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::{FindingRef, RecordRef, SignatureState};
+use oktsec_contract::verdict::Status;
 use std::path::Path;
 use std::time::Duration;
 
@@ -360,4 +361,32 @@ fn the_head_and_the_checkpoints_are_protected_too() {
     std::fs::remove_file(dir.path().join("anchor")).unwrap();
     let report = check(&store, dir.path(), true);
     assert_eq!(report.reason.as_deref(), Some("no checkpoint is signed"));
+}
+
+#[test]
+fn a_lost_head_is_counted_again_and_what_no_list_named_is_found_by_its_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of_lone(dir.path(), 7);
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
+    assert_eq!(
+        store.head().unwrap().unwrap().indexed,
+        0,
+        "too few for a list"
+    );
+    store.db.delete_cf(store.cf(META), META_HEAD).unwrap();
+    drop(store);
+    let (_log, writer) = start(dir.path());
+    writer.shutdown();
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
+    let head = store.head().unwrap().unwrap();
+    let blocked = head.statuses[usize::from(Status::Blocked.code())];
+    assert_eq!((blocked, head.indexed), (7, 7), "the break is behind them");
+    drop(store);
+    let reader = Reader::open(dir.path(), &dir.path().join("readers")).unwrap();
+    let filter = Filter {
+        agent: Some(String::from("from")),
+        limit: 50,
+        ..Filter::default()
+    };
+    assert_eq!(reader.query(&filter).unwrap().len(), 7);
 }

@@ -1,5 +1,6 @@
 //! Opening the log, letting go of it when the disk fails, and opening it again.
 
+use super::index::Index;
 use super::{Anchor, Opened, State, Syncer, Writer, random_id};
 use crate::chain::Chain;
 use crate::limits::{REOPEN_WAIT, REOPEN_WAIT_MAX};
@@ -39,6 +40,8 @@ impl Writer {
         let anchor = Anchor::open(&self.options.dir).map_err(|error| error.to_string())?;
         let tail = Tail::load(&store, &head).map_err(|error| error.to_string())?;
         *self.shared.tail.lock() = tail;
+        let index = Index::load(&store, &head).map_err(|error| error.to_string())?;
+        self.turn.set_index(index);
         let signed = checkpoint.map_or(0, |c| c.sequence);
         let mut opened = Opened {
             chain: Chain::new(&store.node),

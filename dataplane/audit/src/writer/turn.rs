@@ -1,6 +1,7 @@
 //! One turn: everything that goes into one write, from batches to the new head.
 
 use super::Opened;
+use super::index::Index;
 use crate::Checkpoint;
 use crate::answer::Promise;
 use crate::batch::Batch;
@@ -11,7 +12,6 @@ use crate::layout::{
 };
 use crate::limits::{CHECKPOINT_RECORDS, CHUNK_BYTES, LATE_MICROS, TIME_MARK_MICROS};
 use crate::log::{AppendError, Appended, Shared, WriterOptions};
-use crate::postings::{Postings, Scratch};
 use crate::store::Store;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
@@ -32,8 +32,7 @@ pub(super) struct Turn {
     /// Bytes of the largest write so far; RocksDB takes the buffer away with each write.
     write_bytes: usize,
     chunk: Builder,
-    postings: Postings,
-    scratch: Scratch,
+    index: Index,
 }
 
 struct Append {
@@ -60,6 +59,11 @@ impl Turn {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What this turn and those after it are indexed behind.
+    pub(super) fn set_index(&mut self, index: Index) {
+        self.index = index;
     }
 
     /// Takes a batch off the queue.
@@ -99,7 +103,8 @@ impl Turn {
     }
 
     /// Numbers, chains, indexes and writes everything. On success the log ends at the new head; on an error
-    /// nothing is known, and the store has to be opened again. `sign` puts a checkpoint into the same write.
+    /// nothing is known, and the store has to be opened again. `sign` puts a checkpoint into the same write;
+    /// only a new segment does, whose numbers can lie far ahead, so lists and lookup run end before it.
     pub(super) fn commit(
         &mut self,
         opened: &mut Opened,
@@ -108,17 +113,16 @@ impl Turn {
         sign: bool,
     ) -> Result<Option<Checkpoint>, String> {
         self.write = WriteBatch::with_capacity_bytes(self.write_bytes.min(self.bytes * 2));
-        self.postings.clear();
         let mut head = opened.head.clone();
         self.mark_time(&opened.store, &mut head);
         let seal = self.seal(opened, shared, &mut head, sign);
+        if sign {
+            self.index(&opened.store, &mut head);
+        }
         self.stage_records(opened, &mut head);
-        let postings = opened.store.cf(POSTINGS);
-        let write = &mut self.write;
-        self.postings
-            .write(opened.head.sequence + 1, &mut self.scratch, |key, gaps| {
-                write.put_cf(postings, key, gaps);
-            });
+        if self.index.is_due(head.sequence) {
+            self.index(&opened.store, &mut head);
+        }
         self.stage_reviews(&opened.store, &mut head);
         self.write
             .put_cf(opened.store.cf(META), META_HEAD, head.encode());
@@ -200,13 +204,10 @@ impl Turn {
     fn stage_records(&mut self, opened: &Opened, head: &mut Head) {
         let store = &opened.store;
         let (records, held) = (store.cf(RECORDS), store.cf(HELD));
-        let turn_start = head.sequence;
         for append in &mut self.jobs {
             let batch = &append.batch;
             append.first_sequence = head.sequence + 1;
-            let offset = u32::try_from(head.sequence - turn_start)
-                .expect("a turn holds far fewer records than 4 Gi");
-            self.postings.merge(&batch.postings, offset);
+            self.index.take(&batch.postings, append.first_sequence);
             for entry in &batch.entries {
                 head.sequence += 1;
                 let prev_hash = head.hash;
@@ -254,8 +255,13 @@ impl Turn {
             .finish(|key, value| self.write.put_cf(records, key, value));
     }
 
-    /// Writes the lookup run of what came before this turn, if it is time for one; a new segment always
-    /// begins behind one, since its numbers can lie far ahead.
+    /// Writes the posting lists of everything up to here.
+    fn index(&mut self, store: &Store, head: &mut Head) {
+        self.index.write(store, &mut self.write, head.sequence);
+        head.indexed = head.sequence;
+    }
+
+    /// Writes the lookup run of what came before this turn, if it is time for one.
     fn seal(&mut self, opened: &Opened, shared: &Shared, head: &mut Head, force: bool) -> bool {
         let mut tail = shared.tail.lock();
         let seal = force || tail.is_full();
