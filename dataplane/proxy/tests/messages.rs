@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Site, Wish, eventually, signed, unsigned};
+use common::{Client, PLAIN, Site, Wish, eventually, signed, unsigned};
 use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;
@@ -95,7 +95,8 @@ fn a_line_is_answered_as_soon_as_it_is_there() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read() {
+fn a_client_that_does_not_read_is_not_read_and_loses_nothing() {
+    const LINES: usize = 200;
     let site = Site::plain();
     let client = site.client();
     let mut stream = client.stream.try_clone().unwrap();
@@ -103,24 +104,97 @@ fn a_client_that_does_not_read_is_not_read() {
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     stream.write_all(HEAD).unwrap();
-    // Short lines with long answers; nobody reads them, so sooner or later nothing is taken any more.
-    let block = chunk("{}\n".repeat(8_000).as_bytes());
-    let mut sent = 0usize;
-    let stuck = loop {
-        match stream.write(&block) {
-            Ok(n) => sent += n,
-            Err(_) => break true,
+    // Nobody reads the answers, so sooner or later nothing is taken any more.
+    let line = format!("{{\"intent\":\"{}\"}}\n", "x".repeat(80));
+    let block = chunk(line.repeat(LINES).as_bytes());
+    let (mut sent, mut blocks) = (0usize, 0usize);
+    let left = loop {
+        let mut rest = &block[..];
+        blocks += 1;
+        while let Ok(n) = stream.write(rest)
+            && n > 0
+        {
+            (sent, rest) = (sent + n, &rest[n..]);
         }
-        if sent > 200 << 20 {
-            break false;
+        if !rest.is_empty() {
+            break rest;
         }
+        assert!(
+            sent < 200 << 20,
+            "{sent} bytes were taken without one answer being read"
+        );
     };
-    assert!(
-        stuck,
-        "{sent} bytes were taken without one answer being read"
-    );
     // Nobody else waits for it.
     assert_eq!(site.post(&signed("alice", "bob", "meanwhile")).status, 200);
+    // Once it reads, it gets an answer to every line.
+    let answers = std::thread::spawn(move || {
+        let mut client = client;
+        while client.line() != "\r\n" {}
+        std::iter::from_fn(|| client.chunk())
+            .map(|answers| answers.iter().filter(|&&byte| byte == b'\n').count())
+            .sum::<usize>()
+    });
+    stream.set_write_timeout(None).unwrap();
+    stream.write_all(left).unwrap();
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    assert_eq!(answers.join().unwrap(), blocks * LINES);
+}
+
+#[test]
+fn lines_wait_for_a_busy_audit_writer_in_their_order_and_are_recorded_as_they_were_answered() {
+    const CLIENTS: usize = 8;
+    const LINES: usize = 240;
+    // Nothing fits beside anything: only an empty queue takes a group of lines.
+    let site = Site::new(Wish {
+        tune: Box::new(|o| o.audit_queue_max = (1, 1)),
+        yaml: &PLAIN.replace("rate_limit", "server: {workers: 2}\nrate_limit"),
+        ..Wish::default()
+    });
+    let address = site.address();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let message = |n: usize| match n % 3 {
+                    0 => signed("alice", "bob", &format!("forbidden-word {number} {n}")),
+                    _ => signed("alice", "bob", &format!("clean {number} {n}")),
+                };
+                let mut client = Client::new(address);
+                client.send(HEAD);
+                for group in 0..LINES / 4 {
+                    let lines = (4 * group..4 * group + 4).map(|n| format!("{}\n", message(n)));
+                    client.send(&chunk(lines.collect::<String>().as_bytes()));
+                }
+                client.send(b"0\r\n\r\n");
+                while client.line() != "\r\n" {}
+                let answers: Vec<u8> = std::iter::from_fn(|| client.chunk()).flatten().collect();
+                let answers = lines(std::str::from_utf8(&answers).unwrap());
+                assert_eq!(answers.len(), LINES);
+                let mut recorded = 0;
+                for (n, answer) in answers.iter().enumerate() {
+                    if answer["reason"] == "audit_overloaded" {
+                        continue;
+                    }
+                    let expected = match n % 3 {
+                        0 => "blocked",
+                        _ => "delivered",
+                    };
+                    assert_eq!(answer["status"], expected, "line {n}: {answer}");
+                    recorded += 1;
+                }
+                recorded
+            })
+        })
+        .collect();
+    let recorded: usize = clients.into_iter().map(|c| c.join().unwrap()).sum();
+    assert!(
+        site.metric("oktsec_audit_waits_total") > 0.5,
+        "the queue was full at times"
+    );
+    assert_eq!(
+        site.message_records().len(),
+        recorded,
+        "exactly what was answered is recorded"
+    );
 }
 
 #[test]
