@@ -3,10 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
-mod common;
-
-use common::egress::{Host, answer, get, records, site, tunnel, yaml};
-use common::eventually;
+use crate::common::egress::{Host, answer, get, records, site, tunnel, yaml};
+use crate::common::eventually;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -203,14 +201,14 @@ fn a_squid_that_asks_for_a_password_gets_it_and_nobody_else_does() {
 
 #[test]
 fn a_proxy_that_misbehaves_is_an_answer_and_never_a_wait() {
-    let endless = |visitor: &mut common::egress::Visitor| {
+    let endless = |visitor: &mut crate::common::egress::Visitor| {
         visitor.send(b"HTTP/1.1 200 OK\r\n");
         while visitor
             .send(b"X-Filler: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
         {
         }
     };
-    let silent = |visitor: &mut common::egress::Visitor| while visitor.fill() {};
+    let silent = |visitor: &mut crate::common::egress::Visitor| while visitor.fill() {};
     let proxies: [(&str, Host); 5] = [
         (
             "refused with 403",

@@ -4,10 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
-mod common;
-
-use common::egress::{proxy_of, records, yaml};
-use common::{Site, Wish, eventually};
+use crate::common::egress::{proxy_of, records, yaml};
+use crate::common::{Site, Wish, eventually};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
+use crate::common::egress::{Host, answer, client, proxy_of, records, site, yaml};
+use crate::common::{Client, eventually, snapshot};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use common::egress::{Host, answer, client, proxy_of, records, site, yaml};
-use common::{Client, eventually, snapshot};
 use h2::client::SendRequest;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sha1::{Digest as _, Sha1};
@@ -71,7 +69,7 @@ async fn requests_over_http2_go_out_and_are_judged_like_any_other() {
 fn a_balancer_says_who_connected_and_nobody_else_may() {
     let host = Host::answering(answer("hi"));
     let site = site(&yaml("  proxy_protocol_from: [127.0.0.0/8]\n"));
-    let ask = common::egress::ask("GET", &host.url("/"), &[], b"");
+    let ask = crate::common::egress::ask("GET", &host.url("/"), &[], b"");
     let mut announced = client(&site);
     announced.send(b"PROXY TCP4 198.51.100.23 10.0.0.1 40000 8083\r\n");
     announced.send(&ask);
@@ -81,7 +79,7 @@ fn a_balancer_says_who_connected_and_nobody_else_may() {
     silent.send(&ask);
     assert!(silent.is_closed());
 
-    let open = common::egress::site(&yaml(""));
+    let open = crate::common::egress::site(&yaml(""));
     let mut forging = Client::new(proxy_of(&open));
     forging.send(b"PROXY TCP4 198.51.100.23 10.0.0.1 40000 8083\r\n");
     forging.send(&ask);
@@ -176,7 +174,7 @@ async fn a_tunnel_over_http2_is_refused_in_words_and_ended_by_a_suspension() {
     assert_eq!(bytes_of(&mut down, 1).await, b"x");
     let mut config = site.config.clone();
     config.agents.get_mut("alice").unwrap().suspended = true;
-    common::control::publish(&site, &snapshot(2, config));
+    crate::common::control::publish(&site, &snapshot(2, config));
     let ended = down.data().await;
     assert!(!matches!(ended, Some(Ok(_))), "{ended:?}");
     eventually("it is recorded", || {
@@ -367,7 +365,7 @@ async fn a_certificate_says_who_asks_over_tls_in_both_versions_of_http() {
     let echo = Host::echo();
     let site = site(&certificates.yaml("  require_auth: true\n"));
     let tcp = || tokio::net::TcpStream::connect(proxy_of(&site));
-    let ask = common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
+    let ask = crate::common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
     for (name, status) in [
         (Some("ci.agents.example"), "HTTP/1.1 200"),
         (Some("somebody.example"), "HTTP/1.1 407"),
@@ -424,7 +422,7 @@ async fn behind_a_balancer_the_handshake_follows_the_announcement() {
         .connect(stream, None, b"http/1.1")
         .await
         .unwrap();
-    let ask = common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
+    let ask = crate::common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
     stream.write_all(&ask).await.unwrap();
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
@@ -448,7 +446,7 @@ async fn a_handshake_that_stalls_is_given_up_and_others_go_on() {
         .connect(stream, None, b"http/1.1")
         .await
         .unwrap();
-    let ask = common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
+    let ask = crate::common::egress::ask("GET", &host.url("/"), &[("Connection", "close")], b"");
     stream.write_all(&ask).await.unwrap();
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::Site;
-use common::egress::{Host, answer, ask, client, get, records, site, yaml};
-use common::eventually;
+use crate::common::Site;
+use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
+use crate::common::eventually;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Everything that comes until the other side closes.
-fn everything(client: &mut common::Client) -> String {
+fn everything(client: &mut crate::common::Client) -> String {
     let mut all = Vec::new();
     let _ = client.stream.read_to_end(&mut all);
     String::from_utf8_lossy(&all).into_owned()
@@ -126,7 +124,7 @@ fn heads_with_two_readings_are_refused_and_reach_nobody() {
 }
 
 /// An answer, or nothing if the connection is closed without one.
-fn everything_or_first(client: &mut common::Client) -> String {
+fn everything_or_first(client: &mut crate::common::Client) -> String {
     let mut piece = vec![0; 16 << 10];
     match client.stream.read(&mut piece) {
         Ok(read) => String::from_utf8_lossy(&piece[..read]).into_owned(),
@@ -374,13 +372,13 @@ fn an_agent_that_does_not_read_holds_no_host_and_nobody_else() {
         }
     });
     let other = Host::answering(answer("hi"));
-    let site = common::Site::new(common::Wish {
+    let site = crate::common::Site::new(crate::common::Wish {
         yaml: &yaml(""),
         tune: Box::new(|options| {
             options.patience.write = Duration::from_millis(500);
             options.egress.as_mut().unwrap().listeners[0].1 = 0;
         }),
-        ..common::Wish::default()
+        ..crate::common::Wish::default()
     });
     let mut lazy = client(&site);
     lazy.send(&ask("GET", &host.url("/"), &[], b""));

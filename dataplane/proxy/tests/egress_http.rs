@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::egress::{Host, answer, ask, client, get, records, site, yaml};
-use common::eventually;
+use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
+use crate::common::eventually;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -435,7 +433,7 @@ fn ambiguous_and_oversized_heads_are_refused() {
 fn a_large_body_goes_up_and_down_unchanged() {
     let host = Host::serve(|mut visitor| {
         let head = visitor.head().unwrap();
-        let body = visitor.body(common::egress::length_of(&head));
+        let body = visitor.body(crate::common::egress::length_of(&head));
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         visitor.send(head.as_bytes());
         visitor.send(&body);
@@ -476,7 +474,7 @@ fn suspending_an_agent_ends_a_response_that_streams() {
     client.chunk().unwrap();
     let mut config = site.config.clone();
     config.agents.get_mut("mallory").unwrap().suspended = true;
-    common::control::publish(&site, &common::snapshot(2, config));
+    crate::common::control::publish(&site, &crate::common::snapshot(2, config));
     let begun = Instant::now();
     assert!(client.is_closed());
     assert!(begun.elapsed() < Duration::from_millis(100));
@@ -517,7 +515,7 @@ fn trailer_host() -> Host {
                 }
                 body.extend(byte);
             }
-            let at = common::find(&body, b"\r\n0\r\n").unwrap();
+            let at = crate::common::find(&body, b"\r\n0\r\n").unwrap();
             let trailers = &body[at + 5..];
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n";
             visitor.send(&[&head[..], trailers].concat());
@@ -570,7 +568,7 @@ fn trailers_pass_both_ways_and_are_scanned() {
     client.send(ask("X-Note: a forbidden-word\r\n").as_bytes());
     assert_eq!(client.receive().unwrap().status, 403);
     assert!(!host.reached.text().contains("forbidden"));
-    let mut other = common::egress::client(&site);
+    let mut other = crate::common::egress::client(&site);
     other.send(ask("no field at all\r\n").as_bytes());
     assert_eq!(other.receive().unwrap().status, 400);
 }

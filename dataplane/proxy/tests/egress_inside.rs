@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::egress::{proxy_of, records, yaml};
-use common::{Site, Wish};
+use crate::common::egress::{proxy_of, records, yaml};
+use crate::common::{Site, Wish};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -192,7 +190,7 @@ fn what_is_said_inside_of_tls_is_scanned_both_ways() {
         let answer = stand.ask(honest.port(), "this is a forbidden-word").await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     });
-    common::eventually("both requests are recorded", || {
+    crate::common::eventually("both requests are recorded", || {
         let all = records(&stand.site);
         let reason = |reason: &str| all.iter().any(|record| record["reason"] == reason);
         reason("egress_forwarded") && reason("egress_request_content")
@@ -220,7 +218,7 @@ fn a_handshake_for_another_host_gets_nowhere() {
             .await;
         assert!(result.is_err());
     });
-    common::eventually("the tunnel is recorded", || {
+    crate::common::eventually("the tunnel is recorded", || {
         records(&stand.site)
             .iter()
             .any(|record| record["reason"] == "egress_name_mismatch")

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
-use common::{Site, eventually, snapshot};
+use crate::common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
+use crate::common::{Site, eventually, snapshot};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -315,7 +313,7 @@ fn ends_within(site: &Site, host: &Host, act: impl FnOnce(&Site)) -> (Duration, 
 fn publish(site: &Site, change: impl FnOnce(&mut oktsec_contract::config::Config)) {
     let mut config = site.config.clone();
     change(&mut config);
-    common::control::publish(site, &snapshot(2, config));
+    crate::common::control::publish(site, &snapshot(2, config));
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::{Client, Site, Wish, request, signed};
+use crate::common::{Client, Site, Wish, request, signed};
 use oktsec_proxy::Patience;
 use std::time::{Duration, Instant};
 
@@ -461,7 +459,7 @@ fn connections_above_the_limit_are_closed_at_once() {
         ..Wish::default()
     });
     let mut kept: Vec<Client> = Vec::new();
-    common::eventually("three connections are served", || {
+    crate::common::eventually("three connections are served", || {
         let mut client = site.client();
         client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
         if client.receive().is_some() {
@@ -471,7 +469,7 @@ fn connections_above_the_limit_are_closed_at_once() {
     });
     assert!(site.client().is_closed());
     kept.pop();
-    common::eventually("a place is free again", || {
+    crate::common::eventually("a place is free again", || {
         let mut client = site.client();
         client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
         client.receive().is_some()

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::control::ControlPlane;
-use common::{Client, PLAIN, Site, Wish, eventually, parse_config, signed, snapshot, unsigned};
+use crate::common::control::ControlPlane;
+use crate::common::{
+    Client, PLAIN, Site, Wish, eventually, parse_config, signed, snapshot, unsigned,
+};
 use oktsec_contract::config::Config;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::link::{LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane};
@@ -97,7 +97,7 @@ fn the_link_is_found_again_after_the_control_plane_restarts() {
         else {
             panic!("not a status")
         };
-        let rules = u32::try_from(common::rules().rules.len()).unwrap();
+        let rules = u32::try_from(crate::common::rules().rules.len()).unwrap();
         assert_eq!(
             (status.revision, status.workers, status.rules),
             (1, 1, rules)

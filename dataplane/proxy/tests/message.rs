@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::{Client, PLAIN, Site, Wish, key_of, signed, signed_at, unsigned};
+use crate::common::{Client, PLAIN, Site, Wish, key_of, signed, signed_at, unsigned};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::keys::RevokedKey;
 use serde_json::json;

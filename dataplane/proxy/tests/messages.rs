@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::{Client, PLAIN, Site, Wish, eventually, signed, unsigned};
+use crate::common::{Client, PLAIN, Site, Wish, eventually, signed, unsigned};
 use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;

@@ -3,16 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::egress::{Fields, Host, answer, ask, client, length_of, records, site, yaml};
-use common::find;
+use crate::common::egress::{Fields, Host, answer, ask, client, length_of, records, site, yaml};
+use crate::common::find;
 use std::io::Write as _;
 
 const SECRET: &str = "tok-abcdef012345";
 const SHOWN: &str = "[REDACTED:SECRET:len=16]";
 
-fn redacting() -> common::Site {
+fn redacting() -> crate::common::Site {
     site(&yaml("  redact: both\n"))
 }
 

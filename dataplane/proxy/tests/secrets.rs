@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::control::ControlPlane;
-use common::egress::{Fields, Host, answer, ask, client, records, yaml};
-use common::{PLAIN, Site, Wish, eventually, parse_config, signed, snapshot};
+use crate::common::control::ControlPlane;
+use crate::common::egress::{Fields, Host, answer, ask, client, records, yaml};
+use crate::common::{PLAIN, Site, Wish, eventually, parse_config, signed, snapshot};
 use oktsec_contract::config::Config;
 use oktsec_contract::link::ToControl;
 use oktsec_contract::snapshot::Snapshot;
@@ -202,7 +200,7 @@ fn answers_are_asked_too() {
 #[test]
 fn a_secret_from_one_host_is_known_on_its_way_to_another() {
     let flags = "rules: [{id: T-SECRET, action: allow-and-flag}]\n";
-    let site = common::egress::site(&format!("{flags}{}", yaml("")));
+    let site = crate::common::egress::site(&format!("{flags}{}", yaml("")));
     let host = Host::answering(answer("here: tok-abcdef012345"));
     let here = host.url("/");
     let other = Host::answering(answer("thanks"));

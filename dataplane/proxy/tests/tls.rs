@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
-use common::{PLAIN, Site, signed};
+use crate::common::{PLAIN, Site, signed};
 use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::Path;
@@ -211,7 +209,7 @@ fn a_certificate_that_cannot_be_used_is_an_error_with_its_path() {
         let text = text
             .replace("/C", &format!("/{cert}"))
             .replace("/K", &format!("/{key}"));
-        let config = common::parse_config(&text, state.path());
+        let config = crate::common::parse_config(&text, state.path());
         let paths = oktsec_contract::paths::StatePaths::for_config(&config);
         let error = Dataplane::start(DataplaneOptions::from_config(&config, paths)).unwrap_err();
         assert!(

@@ -1,0 +1,37 @@
+//! The tests of the data plane, in one program: each program holds RocksDB, Vectorscan and pingora, 130 MB and ten
+//! seconds of building. What sends signals to its own process is a program of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod common;
+mod egress_chain;
+mod egress_clients;
+mod egress_front;
+mod egress_hostile;
+mod egress_http;
+mod egress_inside;
+mod egress_tunnel;
+mod http;
+mod life;
+mod message;
+mod messages;
+mod redact;
+mod secrets;
+mod tls;
+
+#[test]
+fn every_file_here_is_part_of_a_program() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    let programs = [include_str!("all.rs"), include_str!("../Cargo.toml")].concat();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let Some(name) = name.strip_suffix(".rs").filter(|name| *name != "all") else {
+            continue;
+        };
+        let named = [format!("mod {name};"), format!("name = \"{name}\"")];
+        assert!(
+            named.iter().any(|named| programs.contains(named)),
+            "{name}.rs is not run"
+        );
+    }
+}
