@@ -20,7 +20,7 @@ use crate::gate::Gate;
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 9;
+const FORMAT: u32 = 10;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;

@@ -3,7 +3,10 @@
 use std::ffi::CString;
 use std::sync::Arc;
 
-use oktsec_rules::{Expression, ExpressionError, Lane, Pattern, Rule, RuleSet};
+use oktsec_rules::{
+    EXCLUDE_WINDOW_BYTES, Expression, ExpressionError, Lane, NEAR_WINDOW_BYTES, Pattern, Rule,
+    RuleSet,
+};
 
 use crate::anchor::{Anchors, Builder};
 use crate::dialect;
@@ -99,7 +102,7 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
     let mut anchors = Builder::default();
     for (words, id) in SIGNS {
         let hir = one_of(words).to_hir().expect("a list of words");
-        assert!(anchors.add(*id, &hir), "every word has four letters");
+        assert!(anchors.add(*id, &hir, 0), "every word has four letters");
     }
     let (mut asked, mut lookups) = (Vec::new(), Vec::new());
     for (at, (rule, pattern)) in active_patterns(rules).enumerate() {
@@ -111,7 +114,10 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         for other in pattern.near.iter().chain(&rule.exclude) {
             other.to_hir().map_err(refuse)?;
         }
-        if anchors.add(at as u32, &hir) {
+        let near = pattern.near.as_ref().map(|_| NEAR_WINDOW_BYTES);
+        let exclude = rule.exclude.first().map(|_| EXCLUDE_WINDOW_BYTES);
+        let margin = near.max(exclude).unwrap_or_default();
+        if anchors.add(at as u32, &hir, margin) {
             lookups.push(Lookup::Anchored);
             asked.push(None);
             continue;

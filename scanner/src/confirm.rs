@@ -209,31 +209,42 @@ impl Confirm<'_> {
     pub(crate) fn matches(
         &mut self,
         pattern: &PatternInfo,
-        starts: impl Iterator<Item = Start> + Clone,
+        mut starts: impl Iterator<Item = Start>,
         mut accept: impl FnMut(Range<usize>) -> Next,
     ) -> bool {
-        let anywhere = starts
-            .clone()
-            .filter_map(|start| match start {
-                Start::From(at) => Some(at),
-                Start::At(_) => None,
-            })
-            .min();
         let mut next = self.part.start;
-        if let Some(from) = anywhere {
-            let known = starts.filter_map(|start| match start {
-                Start::At(at) => Some(at),
-                Start::From(_) => None,
-            });
-            next = from.min(known.min().unwrap_or(from)).max(self.part.start);
-            if next >= self.part.end {
-                return true;
+        let mut pending = starts.next();
+        while let Some(start) = pending {
+            pending = starts.next();
+            if start.exact {
+                if start.at < next || start.at >= self.part.end {
+                    continue;
+                }
+                if self.budget.is_spent() {
+                    return false;
+                }
+                let Some(end) = self.end_of_match(pattern.matcher, start.at) else {
+                    continue;
+                };
+                next = end;
+                if let Next::Enough = self.look_at(pattern, start.at..end, &mut accept) {
+                    return true;
+                }
+                continue;
             }
-            loop {
-                let found = self.find(pattern.matcher, next..self.part.end);
-                self.budget
-                    .searched(found.as_ref().map_or(self.part.end, |found| found.end) - next);
-                let Some(found) = found else { return true };
+            // What overlaps is searched as one: each match that begins in it lies in it as a whole.
+            let mut end = start.end;
+            while let Some(more) = pending.filter(|more| more.at <= end) {
+                end = end.max(more.end);
+                pending = starts.next();
+            }
+            let end = end.min(self.part.end);
+            next = next.max(start.at);
+            while next < end {
+                let found = self.find(pattern.matcher, next..end);
+                let searched = found.as_ref().map_or(end, |found| found.end) - next;
+                self.budget.searched(searched);
+                let Some(found) = found else { break };
                 if self.budget.is_spent() {
                     return false;
                 }
@@ -241,22 +252,6 @@ impl Confirm<'_> {
                 if let Next::Enough = self.look_at(pattern, found, &mut accept) {
                     return true;
                 }
-            }
-        }
-        for start in starts {
-            let (Start::At(at) | Start::From(at)) = start;
-            if at < next || at >= self.part.end {
-                continue;
-            }
-            if self.budget.is_spent() {
-                return false;
-            }
-            let Some(end) = self.end_of_match(pattern.matcher, at) else {
-                continue;
-            };
-            next = end;
-            if let Next::Enough = self.look_at(pattern, at..end, &mut accept) {
-                return true;
             }
         }
         true

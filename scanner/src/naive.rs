@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::engine::EngineError;
 use crate::finding::{ScanError, Scanned};
 use crate::sweep::{Prefilter, SIGNS, Suspect, Sweep};
+use crate::view::Origin;
 
 /// The oracle of the tests, and of `oktsec rules test`.
 pub struct NaiveScanner {
@@ -44,12 +45,13 @@ impl Prefilter for Everything {
         database: &Database,
         text: &[u8],
         part: Range<usize>,
+        _: Option<(usize, &Origin)>,
         _: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
         let anywhere = |pattern| Suspect {
             pattern,
-            start: Start::From(part.start),
+            start: Start::from(part.start),
         };
         suspects.extend((0..database.patterns().len() as u32).map(anywhere));
         let lower = text.to_ascii_lowercase();

@@ -13,6 +13,7 @@ use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
 use crate::sweep::{Prefilter, Suspect, Sweep};
+use crate::view::Origin;
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
 pub const CONTENT_BYTES_MAX: usize = 64 << 20;
@@ -102,8 +103,14 @@ impl Scanner {
         part: Range<usize>,
     ) -> Result<Vec<u32>, ScanError> {
         let (mut suspects, mut work) = (Vec::new(), u64::MAX);
-        self.prefilter
-            .suspects(&self.database, content, part, &mut work, &mut suspects)?;
+        self.prefilter.suspects(
+            &self.database,
+            content,
+            part,
+            None,
+            &mut work,
+            &mut suspects,
+        )?;
         let patterns = self.database.patterns();
         Ok(suspects
             .iter()
@@ -168,23 +175,27 @@ impl Prefilter for Fast {
         Some(&mut self.known).filter(|known| !known.is_empty())
     }
 
+    fn begin_view(&mut self, database: &Database, text: &[u8], view: usize, origin: &Origin) {
+        database
+            .anchors()
+            .derive(text, view, origin, &mut self.memory);
+    }
+
     fn suspects(
         &mut self,
         database: &Database,
         text: &[u8],
         part: Range<usize>,
+        view: Option<(usize, &Origin)>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
-        database.anchors().scan(
-            text,
-            part.clone(),
-            &mut self.memory,
-            work,
-            |pattern, start| {
-                suspects.push(Suspect { pattern, start });
-            },
-        );
+        let (anchors, memory) = (database.anchors(), &mut self.memory);
+        let report = |pattern, start| suspects.push(Suspect { pattern, start });
+        match view {
+            None => anchors.scan(text, part.clone(), memory, work, report),
+            Some(view) => anchors.scan_view(text, part.clone(), view, memory, work, report),
+        }
         self.hits.clear();
         // One byte more on either side: what a border of words needs to see.
         let borders = part.start.saturating_sub(1)..(part.end + 1).min(text.len());
@@ -208,13 +219,13 @@ impl Prefilter for Fast {
             };
             suspects.push(Suspect {
                 pattern: hit.pattern,
-                start: Start::From(start),
+                start: Start::from(start),
             });
         }
         for pattern in database.unindexed() {
             suspects.push(Suspect {
                 pattern: *pattern,
-                start: Start::From(0),
+                start: Start::from(0),
             });
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::secrets::KnownValues;
-use crate::view::{View, Views};
+use crate::view::{Origin, View, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
 const FINDINGS_PER_RULE_MAX: usize = 8;
@@ -92,22 +92,19 @@ pub(crate) struct Suspect {
     pub(crate) start: Start,
 }
 
-impl Suspect {
-    fn place(&self) -> usize {
-        match self.start {
-            Start::At(at) | Start::From(at) => at,
-        }
-    }
-}
-
 /// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
-    /// Appends to `suspects` those in this part of the text, and perhaps others. Takes what it looks at from `work`, and may stop when that is spent.
+    /// A view is looked at next, part by part.
+    fn begin_view(&mut self, _database: &Database, _text: &[u8], _view: usize, _origin: &Origin) {}
+
+    /// Appends to `suspects` those in this part of the text, and perhaps others; of a view those
+    /// that its parent does not have. Takes what it looks at from `work`, and may stop when that is spent.
     fn suspects(
         &mut self,
         database: &Database,
         text: &[u8],
         part: Range<usize>,
+        view: Option<(usize, &Origin)>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError>;
@@ -235,7 +232,11 @@ impl Sweep {
         parts.clear();
         match view {
             None => parts.push(0..text.len()),
-            Some((views, at)) => views.new_parts(content, at, &mut parts),
+            Some((views, at)) => {
+                let origin = views.origin(at);
+                origin.parts(text.len(), &mut parts);
+                prefilter.begin_view(database, text, at, origin);
+            }
         }
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
         let mut signs = Ok(Signs::default());
@@ -279,6 +280,7 @@ impl Sweep {
             database,
             text,
             part.clone(),
+            view.map(|(views, at)| (at, views.origin(at))),
             &mut self.work,
             &mut self.suspects,
         )?;
@@ -301,7 +303,7 @@ impl Sweep {
             return Ok(signs);
         }
         self.suspects
-            .sort_unstable_by_key(|suspect| (suspect.pattern, suspect.place()));
+            .sort_unstable_by_key(|suspect| (suspect.pattern, suspect.start.at));
         let suspects = std::mem::take(&mut self.suspects);
         let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
         for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {
@@ -400,8 +402,11 @@ impl Sweep {
                 found
             };
             let mut patterns = group.chunk_by(|a, b| a.pattern == b.pattern);
-            let whole = confirm.part == (0..text.len());
-            if whole && patterns.clone().count() < info.patterns.len() {
+            // Of a view only those are suspected that are new in it.
+            if view.is_none()
+                && confirm.part == (0..text.len())
+                && patterns.clone().count() < info.patterns.len()
+            {
                 return;
             }
             if !patterns.any(|of| holds(&mut confirm, of)) {
@@ -412,7 +417,7 @@ impl Sweep {
                 .clone()
                 .map(|pattern| Suspect {
                     pattern,
-                    start: Start::From(0),
+                    start: Start::from(0),
                 })
                 .collect();
             confirm.part = 0..text.len();

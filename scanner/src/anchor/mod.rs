@@ -23,12 +23,14 @@ mod plan;
 mod set;
 #[cfg(test)]
 mod versus;
+mod windows;
 
 use std::ops::Range;
 
 use regex_syntax::hir::{Hir, Look};
 use serde::{Deserialize, Serialize};
 
+use crate::view::Origin;
 use arena::{Arena, Back};
 use automaton::Automaton;
 use block::Block;
@@ -37,6 +39,7 @@ use item::{Item, len_max};
 use marks::Marks;
 use near::Near;
 pub(crate) use set::Set;
+use windows::{Kept as KeptWindows, Reach};
 
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 4;
@@ -50,13 +53,25 @@ const HEAD_NS: f64 = 10.0;
 /// The bit in which upper and lower case differ.
 const CASE: u8 = 0x20;
 
-/// A text that may match a pattern, as far as its anchors say.
+/// Where a match may begin, as far as anchors say, and how far it may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// At this very byte.
-    At(usize),
-    /// At this byte or any after it.
-    From(usize),
+pub(crate) struct Start {
+    pub(crate) at: usize,
+    /// At this very byte; otherwise at this byte or any after it.
+    pub(crate) exact: bool,
+    /// Such a match ends here at the latest.
+    pub(crate) end: usize,
+}
+
+impl Start {
+    /// At this byte or any after it, to the end of the text.
+    pub(crate) const fn from(at: usize) -> Self {
+        Self {
+            at,
+            exact: false,
+            end: usize::MAX,
+        }
+    }
 }
 
 /// A window of a pattern and what the pattern has around it.
@@ -73,6 +88,7 @@ struct Anchor {
     back_first: bool,
     /// The mark that must lie so many bytes before the window, at most.
     after: Option<(u32, u32)>,
+    reach: Reach,
 }
 
 /// What must hold between the bytes before and the window.
@@ -128,6 +144,7 @@ const MARK: u32 = 1 << 31;
 pub(crate) struct Memory {
     marks: Marks,
     batch: Batch,
+    windows: KeptWindows,
 }
 
 /// The form in which they are kept on disk.
@@ -188,8 +205,9 @@ pub(crate) fn price(hir: &Hir) -> Option<Price> {
 }
 
 impl Builder {
-    /// Finds anchors for a pattern; `false` if it has none.
-    pub(crate) fn add(&mut self, pattern: u32, hir: &Hir) -> bool {
+    /// Finds anchors for a pattern; `false` if it has none. A `margin` of so many bytes beside a
+    /// match decides as well whether it holds.
+    pub(crate) fn add(&mut self, pattern: u32, hir: &Hir, margin: usize) -> bool {
         let choice = plan::choose(hir, &self.rates).or_else(|| plan::choose_pairs(hir));
         let starts = hir.properties().look_set_prefix().contains(Look::Start);
         if starts && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS) {
@@ -233,7 +251,7 @@ impl Builder {
             if let Before::Automaton { index, .. } = &mut before {
                 *index = back.next().expect("one was added for each of these");
             }
-            let items_before = &place.items[..place.at];
+            let (items_before, items_from) = place.items.split_at(place.at);
             let border = border(items_before);
             let anchor = self.anchors.len() as u32;
             self.anchors.push(Anchor {
@@ -248,6 +266,7 @@ impl Builder {
                     let reach = len_max(items_before).and_then(|len| u32::try_from(len).ok());
                     (first_mark + after as u32, reach.unwrap_or(u32::MAX))
                 }),
+                reach: Reach::of(len_max(items_before), len_max(items_from), margin),
             });
             let add = |spellings: &mut Vec<Spelling>, bytes: u32, width: usize| {
                 let window = &bytes.to_le_bytes()[..width];
@@ -290,6 +309,7 @@ impl Builder {
                 forward: self.automata.add(&[&ahead])[0],
                 back_first: false,
                 after: None,
+                reach: Reach::of(None, None, 0),
             },
         });
     }
@@ -312,7 +332,8 @@ impl Builder {
 impl Anchors {
     /// Reports each place where a pattern may match in this part of the text; the same one perhaps
     /// more than once, and perhaps some outside. Takes
-    /// bytes looked at from `work`, and reports no more when it is used up.
+    /// bytes looked at from `work`, and reports no more when it is used up. Keeps what the views
+    /// of the text need, if it is the whole.
     pub(crate) fn scan(
         &self,
         text: &[u8],
@@ -321,51 +342,127 @@ impl Anchors {
         work: &mut u64,
         mut report: impl FnMut(u32, Start),
     ) {
-        if part.start == 0 {
-            let begins = Near::head(text);
-            for head in &self.heads {
-                if head.text_bytes_max < text.len() as u64 {
-                    break;
-                }
-                if head.near.allows(begins) {
-                    self.look_at(&head.anchor, text, 0, work, &mut report);
-                }
-            }
-        }
-        let Memory { marks, batch } = memory;
+        let whole = part == (0..text.len());
+        self.look_at_head(text, &part, work, &mut report);
+        let Memory {
+            marks,
+            batch,
+            windows,
+        } = memory;
+        windows.start();
         marks.start(self.marks, text.len());
-        let mut look = |found: &[index::Found]| {
-            // PERF: brings what the loop below reads into the cache, all of it at once.
-            let touch = |sum: u8, one: &index::Found| {
-                let anchor = self.anchors.get(one.anchor as usize);
-                anchor.map_or(sum, |anchor| {
-                    let first = match anchor.before {
-                        Before::Automaton { index, .. } if anchor.back_first => index,
-                        _ => anchor.forward,
-                    };
-                    sum ^ self.automata.touch(first, text[one.at as usize])
-                })
-            };
-            std::hint::black_box(found.iter().fold(0, touch));
-            for one in found {
-                let at = one.at as usize;
-                if one.anchor & MARK != 0 {
-                    marks.set(one.anchor & !MARK, at);
-                    continue;
-                }
-                let anchor = &self.anchors[one.anchor as usize];
-                let at = at + usize::from(anchor.lead);
-                let near = |(mark, reach)| marks.is_near(mark, at, reach);
-                if anchor.after.is_none_or(near) {
-                    self.look_at(anchor, text, at, work, &mut report);
-                }
-            }
-        };
         batch.pieces(text, part, |piece, batch| {
-            self.index.scan(text, piece.clone(), batch, &mut look);
-            self.pairs.scan(text, piece, batch, &mut look);
+            self.index.scan(text, piece.clone(), batch, &mut |found| {
+                windows.push(0, found);
+                self.look(found, text, marks, work, &mut report);
+            });
+            self.pairs.scan(text, piece, batch, &mut |found| {
+                windows.push(1, found);
+                self.look(found, text, marks, work, &mut report);
+            });
         });
         marks.finish(text.len());
+        if whole {
+            windows.end();
+        }
+    }
+
+    /// Finds the windows of a view, once before its parts are looked at.
+    pub(crate) fn derive(&self, text: &[u8], view: usize, origin: &Origin, memory: &mut Memory) {
+        let Memory { batch, windows, .. } = memory;
+        windows.derive(view, text.len(), origin, |part, [quads, pairs]| {
+            batch.pieces(text, part, |piece, batch| {
+                let mut quad = |found: &[index::Found]| quads.extend_from_slice(found);
+                self.index.scan(text, piece.clone(), batch, &mut quad);
+                let mut pair = |found: &[index::Found]| pairs.extend_from_slice(found);
+                self.pairs.scan(text, piece, batch, &mut pair);
+            });
+        });
+    }
+
+    /// The same as [`Self::scan`] for a part of a view: what its parent has as well need not be
+    /// reported.
+    pub(crate) fn scan_view(
+        &self,
+        text: &[u8],
+        part: Range<usize>,
+        (view, origin): (usize, &Origin),
+        memory: &mut Memory,
+        work: &mut u64,
+        mut report: impl FnMut(u32, Start),
+    ) {
+        self.look_at_head(text, &part, work, &mut report);
+        let Memory {
+            marks,
+            batch,
+            windows,
+        } = memory;
+        marks.start(self.marks, text.len());
+        let mut look = |found: &[index::Found]| self.look(found, text, marks, work, &mut report);
+        if !windows.touched(view, part.clone(), origin, &self.anchors, &mut look) {
+            batch.pieces(text, part, |piece, batch| {
+                self.index.scan(text, piece.clone(), batch, &mut look);
+                self.pairs.scan(text, piece, batch, &mut look);
+            });
+        }
+        marks.finish(text.len());
+    }
+
+    fn look_at_head(
+        &self,
+        text: &[u8],
+        part: &Range<usize>,
+        work: &mut u64,
+        report: &mut impl FnMut(u32, Start),
+    ) {
+        if part.start > 0 {
+            return;
+        }
+        let begins = Near::head(text);
+        for head in &self.heads {
+            if head.text_bytes_max < text.len() as u64 {
+                break;
+            }
+            if head.near.allows(begins) {
+                self.look_at(&head.anchor, text, 0, work, report);
+            }
+        }
+    }
+
+    /// Looks at windows that were found.
+    fn look(
+        &self,
+        found: &[index::Found],
+        text: &[u8],
+        marks: &mut Marks,
+        work: &mut u64,
+        report: &mut impl FnMut(u32, Start),
+    ) {
+        // PERF: brings what the loop below reads into the cache, all of it at once.
+        let touch = |sum: u8, one: &index::Found| {
+            let anchor = self.anchors.get(one.anchor as usize);
+            anchor.map_or(sum, |anchor| {
+                let first = match anchor.before {
+                    Before::Automaton { index, .. } if anchor.back_first => index,
+                    _ => anchor.forward,
+                };
+                sum ^ self.automata.touch(first, text[one.at as usize])
+            })
+        };
+        std::hint::black_box(found.iter().fold(0, touch));
+        for one in found {
+            let at = one.at as usize;
+            if one.anchor & MARK != 0 {
+                marks.set(one.anchor & !MARK, at);
+                continue;
+            }
+            let anchor = &self.anchors[one.anchor as usize];
+            let at = at + usize::from(anchor.lead);
+            let near = |(mark, reach)| marks.is_near(mark, at, reach);
+            if anchor.after.is_none_or(near) {
+                self.look_at(anchor, text, at, work, report);
+            }
+        }
     }
 
     fn look_at(
@@ -392,20 +489,20 @@ impl Anchors {
         if !self.automata.matches_from(anchor.forward, text, at, work) {
             return;
         }
-        let far = |bytes: Option<u32>| {
-            Start::From(bytes.map_or(0, |bytes| at.saturating_sub(bytes as usize)))
+        let mut start = |at: usize, exact: bool, end: usize| {
+            report(anchor.pattern, Start { at, exact, end });
         };
+        let end = at.saturating_add(anchor.reach.after as usize);
+        let far = |bytes: Option<u32>| bytes.map_or(0, |bytes| at.saturating_sub(bytes as usize));
         match (anchor.before, back) {
             (Before::Automaton { bytes_max, .. }, Some(back)) => {
-                let start = |start| report(anchor.pattern, Start::At(start));
-                if self.automata.starts_before(back, text, at, work, start) == Back::Farther {
-                    report(anchor.pattern, far(bytes_max));
+                let exact = |at| start(at, true, end);
+                if self.automata.starts_before(back, text, at, work, exact) == Back::Farther {
+                    start(far(bytes_max), false, end);
                 }
             }
-            (Before::Far { bytes_max }, _) => report(anchor.pattern, far(bytes_max)),
-            (Before::Here | Before::Automaton { .. }, _) => {
-                report(anchor.pattern, Start::At(at));
-            }
+            (Before::Far { bytes_max }, _) => start(far(bytes_max), false, end),
+            (Before::Here | Before::Automaton { .. }, _) => start(at, true, end),
         }
     }
 
@@ -571,14 +668,11 @@ mod tests {
 
     use super::*;
 
-    /// Whether a search that begins as reported finds a match that begins at `start`.
-    fn covers(reported: &[(u32, Start)], pattern: u32, start: usize) -> bool {
+    /// Whether a search as reported finds this match.
+    fn covers(reported: &[(u32, Start)], pattern: u32, found: &Range<usize>) -> bool {
         reported.iter().any(|(of, place)| {
-            *of == pattern
-                && match place {
-                    Start::At(at) => *at == start,
-                    Start::From(from) => *from <= start,
-                }
+            let begins = place.at == found.start || place.at < found.start && !place.exact;
+            *of == pattern && begins && found.end <= place.end
         })
     }
 
@@ -590,7 +684,7 @@ mod tests {
         for (of, rule) in rules.rules.iter().enumerate() {
             for pattern in &rule.patterns {
                 let hir = pattern.expression.to_hir().unwrap();
-                if builder.add(searches.len() as u32, &hir) {
+                if builder.add(searches.len() as u32, &hir, 0) {
                     searches.push((of, hir));
                 }
             }
@@ -631,7 +725,7 @@ mod tests {
                     matches += 1;
                     let id = &rules.rules[*of].id;
                     assert!(
-                        covers(&fresh, number as u32, found.start()),
+                        covers(&fresh, number as u32, &found.range()),
                         "{id} in {text:?}: {found:?} is not among {fresh:?}"
                     );
                 }
@@ -646,7 +740,7 @@ mod tests {
             .to_hir()
             .unwrap();
         let mut builder = Builder::default();
-        assert!(builder.add(0, &hir));
+        assert!(builder.add(0, &hir, 0));
         let anchors = builder.finish();
         let text = "abcd".repeat(1000);
         let (mut work, mut reports) = (500, 0);

@@ -39,7 +39,7 @@ fn the_table_beside_one_database_of_the_same_rows() {
     let patterns = rules.rules.iter().flat_map(|rule| &rule.patterns);
     for (at, pattern) in patterns.enumerate() {
         let hir = pattern.expression.to_hir().expect("the catalog is good");
-        builder.add(at as u32, &hir);
+        builder.add(at as u32, &hir, 0);
         let Some(choice) = choose(&hir, &rates) else {
             continue;
         };

@@ -86,56 +86,96 @@ const fn leet_pair(one: u16, two: u16) -> u16 {
     (one & two >> APART | one >> APART & two) & LEET
 }
 
-pub(super) fn gather(text: &[u8]) -> Evidence {
-    let mut seen = 0;
-    // Groups in a row that are wholly of an encoding, or wholly letter-separator pairs. A run of
-    // sixteen holds three whole groups wherever it begins.
-    let (mut token_groups, mut tokens) = (0_u32, false);
-    let (mut spaced_groups, mut spaced) = (0_u32, false);
-    let mut digit_groups = 0_u32;
-    let (mut leet_pairs, mut last) = (0_u32, 0);
-    let (groups, rest) = text.as_chunks::<GROUP>();
-    for group in groups {
-        let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
-        seen |= a | b | c | d;
-        let pairs = leet_pair(last, a) | leet_pair(a, b) | leet_pair(b, c) | leet_pair(c, d);
-        leet_pairs += u32::from(pairs / LEET);
-        last = d;
-        let all = a & b & c & d;
-        token_groups = if all & TOKEN != 0 {
-            token_groups + 1
-        } else {
-            0
-        };
-        tokens |= token_groups >= 3;
-        let (even, odd) = (a & c, b & d);
-        let pairs = (even & SINGLE != 0 && odd & SEPARATOR != 0)
-            || (odd & SINGLE != 0 && even & SEPARATOR != 0);
-        spaced_groups = if pairs { spaced_groups + 1 } else { 0 };
-        spaced |= spaced_groups >= 2;
-        digit_groups += u32::from((a | b | c | d) & DIGIT != 0 && (a & b & c & d) & TOKEN == 0);
+/// What was counted in a text, or in parts of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Classes of its bytes.
+    seen: u16,
+    tokens: bool,
+    spaced: bool,
+    digit_groups: u32,
+    leet_pairs: u32,
+    base85: bool,
+}
+
+impl Counts {
+    pub(super) fn of(text: &[u8]) -> Self {
+        let mut seen = 0;
+        // Groups in a row that are wholly of an encoding, or wholly letter-separator pairs. A run
+        // of sixteen holds three whole groups wherever it begins.
+        let (mut token_groups, mut tokens) = (0_u32, false);
+        let (mut spaced_groups, mut spaced) = (0_u32, false);
+        let mut digit_groups = 0_u32;
+        let (mut leet_pairs, mut last) = (0_u32, 0);
+        let (groups, rest) = text.as_chunks::<GROUP>();
+        for group in groups {
+            let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
+            let (any, all) = (a | b | c | d, a & b & c & d);
+            seen |= any;
+            let pairs = leet_pair(last, a) | leet_pair(a, b) | leet_pair(b, c) | leet_pair(c, d);
+            leet_pairs += u32::from(pairs / LEET);
+            last = d;
+            token_groups = if all & TOKEN != 0 {
+                token_groups + 1
+            } else {
+                0
+            };
+            tokens |= token_groups >= 3;
+            let (even, odd) = (a & c, b & d);
+            let pairs = (even & SINGLE != 0 && odd & SEPARATOR != 0)
+                || (odd & SINGLE != 0 && even & SEPARATOR != 0);
+            spaced_groups = if pairs { spaced_groups + 1 } else { 0 };
+            spaced |= spaced_groups >= 2;
+            digit_groups += u32::from(any & DIGIT != 0 && all & TOKEN == 0);
+        }
+        for byte in rest {
+            let class = CLASSES[usize::from(*byte)];
+            seen |= class;
+            leet_pairs += u32::from(leet_pair(last, class) / LEET);
+            last = class;
+        }
+        Self {
+            seen,
+            tokens,
+            spaced,
+            digit_groups,
+            leet_pairs,
+            base85: seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some(),
+        }
     }
-    for byte in rest {
-        let class = CLASSES[usize::from(*byte)];
-        seen |= class;
-        leet_pairs += u32::from(leet_pair(last, class) / LEET);
-        last = class;
+
+    /// Of both together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            seen: self.seen | other.seen,
+            tokens: self.tokens | other.tokens,
+            spaced: self.spaced | other.spaced,
+            digit_groups: self.digit_groups.saturating_add(other.digit_groups),
+            leet_pairs: self.leet_pairs.saturating_add(other.leet_pairs),
+            base85: self.base85 | other.base85,
+        }
     }
-    let base85 = seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some();
-    Evidence {
-        high: seen & HIGH != 0,
-        escapes: seen & ESCAPE != 0,
-        marks: seen & MARK != 0,
-        encoded: tokens || digit_groups >= DIGIT_GROUPS_MIN || base85,
-        codes: digit_groups >= DIGIT_GROUPS_MIN / 2 || base85,
-        spaced,
-        leet: leet_pairs >= LEET_PAIRS_MIN,
+
+    pub(super) fn evidence(self) -> Evidence {
+        Evidence {
+            high: self.seen & HIGH != 0,
+            escapes: self.seen & ESCAPE != 0,
+            marks: self.seen & MARK != 0,
+            encoded: self.tokens || self.digit_groups >= DIGIT_GROUPS_MIN || self.base85,
+            codes: self.digit_groups >= DIGIT_GROUPS_MIN / 2 || self.base85,
+            spaced: self.spaced,
+            leet: self.leet_pairs >= LEET_PAIRS_MIN,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn gather(text: &[u8]) -> Evidence {
+        Counts::of(text).evidence()
+    }
 
     #[test]
     fn plain_text_asks_for_nothing() {

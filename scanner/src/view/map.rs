@@ -16,6 +16,47 @@ struct Range32 {
     end: u32,
 }
 
+/// A part of a view, seen from its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    /// The parent's bytes from there on.
+    Same { view: Range<usize>, parent: usize },
+    /// Other bytes; an empty one is a place where something was taken out.
+    Changed(Range<usize>),
+}
+
+/// Bytes in a row that are the same before a stretch counts as a copy.
+const SAME_BYTES_MIN: usize = 8;
+
+/// Calls `each` with what is the same and what is not in two texts of one length.
+fn compare(one: &[u8], other: &[u8], mut each: impl FnMut(Range<usize>, bool)) {
+    if one == other {
+        return each(0..one.len(), true);
+    }
+    let (mut start, mut same) = (0, 0);
+    for at in 0..one.len() {
+        if one[at] == other[at] {
+            same += 1;
+            continue;
+        }
+        if same >= SAME_BYTES_MIN {
+            if start < at - same {
+                each(start..at - same, false);
+            }
+            each(at - same..at, true);
+            start = at;
+        }
+        same = 0;
+    }
+    let end = one.len() - same;
+    if start < end {
+        each(start..end, false);
+    }
+    if same > 0 {
+        each(end..one.len(), true);
+    }
+}
+
 /// A view under construction, or done: its bytes and the way back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MappedText {
@@ -100,24 +141,38 @@ impl MappedText {
         first.start.min(last.start)..first.end.max(last.end)
     }
 
-    /// Calls `each` with every stretch that differs from the parent, in order; an empty one is a
-    /// place where something was taken out.
-    pub(crate) fn changes(&self, parent: &[u8], mut each: impl FnMut(Range<usize>)) {
+    /// Calls `each` with the stretches of this view, in order, without gaps between them.
+    pub(crate) fn stretches(&self, parent: &[u8], mut each: impl FnMut(Stretch)) {
         let mut expected = 0;
         for (index, piece) in self.pieces.iter().enumerate() {
             let next = self.pieces.get(index + 1);
-            let view = piece.view as usize;
+            let start = piece.view as usize;
             let end = next.map_or(self.bytes.len(), |next| next.view as usize);
             let from = piece.parent.start as usize..piece.parent.end as usize;
-            if self.bytes[view..end] != parent[from.clone()] {
-                each(view..end);
-            } else if from.start != expected {
-                each(view..view);
+            if from.start != expected {
+                each(Stretch::Changed(start..start));
             }
             expected = from.end;
+            if from.len() == end - start {
+                compare(
+                    &self.bytes[start..end],
+                    &parent[from.clone()],
+                    |range, same| {
+                        let view = start + range.start..start + range.end;
+                        each(if same {
+                            let parent = from.start + range.start;
+                            Stretch::Same { view, parent }
+                        } else {
+                            Stretch::Changed(view)
+                        });
+                    },
+                );
+            } else {
+                each(Stretch::Changed(start..end));
+            }
         }
         if expected != parent.len() {
-            each(self.bytes.len()..self.bytes.len());
+            each(Stretch::Changed(self.bytes.len()..self.bytes.len()));
         }
     }
 
@@ -165,17 +220,47 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_what_the_parent_does_not_say() {
+    fn stretches_say_what_the_parent_says_and_what_it_does_not() {
         let parent = b"abc&amp;def--ghi;";
         let mut text = MappedText::default();
         text.copy(parent, 0..3);
         text.replace(b"&", 3..8);
         text.copy(parent, 8..11);
         text.copy(parent, 13..16);
-        let mut changes = Vec::new();
-        text.changes(parent, |change| changes.push(change));
+        let mut all = Vec::new();
+        text.stretches(parent, |stretch| all.push(stretch));
+        let same = |view, parent| Stretch::Same { view, parent };
         assert_eq!(text.bytes, b"abc&defghi");
-        assert_eq!(changes, [3..4, 7..7, 10..10]);
+        assert_eq!(
+            all,
+            [
+                same(0..3, 0),
+                Stretch::Changed(3..4),
+                same(4..7, 8),
+                Stretch::Changed(7..7),
+                same(7..10, 13),
+                Stretch::Changed(10..10),
+            ]
+        );
+    }
+
+    #[test]
+    fn other_letters_in_the_same_place_are_the_only_change() {
+        let parent = b"a text with pr3v1ous words and one m0re of them";
+        let mut text = MappedText::default();
+        text.copy(parent, 0..12);
+        text.replace(b"previous", 12..20);
+        text.copy(parent, 20..35);
+        text.replace(b"more", 35..39);
+        text.copy(parent, 39..parent.len());
+        let mut changed = Vec::new();
+        text.stretches(parent, |stretch| {
+            if let Stretch::Changed(range) = stretch {
+                changed.push(range);
+            }
+        });
+        // A letter or two that stayed beside others count with them.
+        assert_eq!(changed, [12..17, 35..37]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod decode;
 mod evidence;
 mod fold;
 mod map;
+mod origin;
 mod strip;
 mod turn;
 mod unescape;
@@ -22,8 +23,9 @@ mod unescape;
 use std::ops::Range;
 
 use crate::finding::{Limit, LimitsReached};
-use evidence::Evidence;
+use evidence::{Counts, Evidence};
 use map::MappedText;
+pub(crate) use origin::Origin;
 
 /// Views made of one content.
 const VIEWS_MAX: usize = 256;
@@ -42,9 +44,6 @@ const DEPTH_MAX: u8 = 3;
 
 /// Escapes undone on top of each other.
 const UNESCAPE_PASSES_MAX: usize = 3;
-
-/// Bytes around a change that are looked at again: longer than what rules match.
-const NEAR_BYTES: usize = 640;
 
 /// Memory a buffer keeps between contents.
 const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -94,6 +93,8 @@ struct Slot {
     text: MappedText,
     /// The view it was made from; `None` is the content.
     parent: Option<usize>,
+    /// How it differs from that.
+    origin: Origin,
     /// Encodings opened to get here.
     depth: u8,
 }
@@ -115,6 +116,7 @@ impl Views {
     pub(crate) fn start(&mut self, content: &[u8], limits: &mut LimitsReached) {
         for slot in &mut self.slots[..self.used] {
             slot.text.shrink(KEPT_BYTES_MAX);
+            slot.origin.shrink(KEPT_BYTES_MAX);
         }
         if self.decoded.capacity() > KEPT_BYTES_MAX {
             self.decoded = Vec::new();
@@ -158,19 +160,9 @@ impl Views {
         self.slots[at].kind
     }
 
-    /// The parts of a view that are not simply its parent's text: what was changed, and
-    /// [`NEAR_BYTES`] around it. What lies in none of them has been looked at in the parent.
-    pub(crate) fn new_parts(&self, content: &[u8], at: usize, parts: &mut Vec<Range<usize>>) {
-        let slot = &self.slots[at];
-        let parent = self.source(content, slot.parent);
-        slot.text.changes(parent, |change| {
-            let start = change.start.saturating_sub(NEAR_BYTES);
-            let end = (change.end + NEAR_BYTES).min(slot.text.bytes.len());
-            match parts.last_mut() {
-                Some(last) if start <= last.end + NEAR_BYTES => last.end = last.end.max(end),
-                _ => parts.push(start..end),
-            }
-        });
+    /// What is new in a view, and where the rest of it comes from.
+    pub(crate) fn origin(&self, at: usize) -> &Origin {
+        &self.slots[at].origin
     }
 
     /// The bytes of the content that these bytes of the view stand for.
@@ -192,12 +184,13 @@ impl Views {
     fn expand(&mut self, content: &[u8], base: Option<usize>, limits: &mut LimitsReached) {
         let depth = base.map_or(0, |at| self.slots[at].depth);
         let mut last = base;
-        let mut evidence = evidence::gather(self.source(content, last));
-        if evidence == Evidence::default() {
+        let mut counts = Counts::of(self.source(content, last));
+        if counts.evidence() == Evidence::default() {
             return;
         }
+        let mut escapes = counts.evidence().escapes;
         for _ in 0..UNESCAPE_PASSES_MAX {
-            if !evidence.escapes {
+            if !escapes {
                 break;
             }
             match self.derive(
@@ -211,15 +204,19 @@ impl Views {
                 None => break,
                 made => last = made,
             }
-            evidence = evidence::gather(self.source(content, last));
+            // What could be undone has been, but for what only came to be now.
+            let new = self.new_counts(last);
+            escapes = new.evidence().escapes;
+            counts = counts.and(new);
         }
-        if evidence.high {
+        if counts.evidence().high {
             let made = self.derive(content, last, View::Folded, depth, limits, fold::fold);
             if made.is_some() {
                 last = made;
-                evidence = evidence::gather(self.source(content, last));
+                counts = counts.and(self.new_counts(last));
             }
         }
+        let evidence = counts.evidence();
         if evidence.encoded {
             self.decode(content, last, depth, evidence.codes, limits);
         }
@@ -241,6 +238,18 @@ impl Views {
         if evidence.leet {
             self.derive(content, last, View::Leet, depth, limits, collapse::unleet);
         }
+    }
+
+    /// Evidence where a view was changed.
+    fn new_counts(&self, view: Option<usize>) -> Counts {
+        let slots = view.and_then(|at| self.slots.get(at));
+        slots.map_or_else(Counts::default, |slot| {
+            let text = &slot.text.bytes;
+            let parts = slot.origin.evidence(text.len());
+            parts.fold(Counts::default(), |sum, part| {
+                sum.and(Counts::of(&text[part]))
+            })
+        })
     }
 
     /// Opens every encoding in one text.
@@ -292,19 +301,26 @@ impl Views {
                 kind,
                 text: MappedText::default(),
                 parent: None,
+                origin: Origin::default(),
                 depth,
             });
         }
-        let mut text = std::mem::take(&mut self.slots[self.used].text);
+        let free = &mut self.slots[self.used];
+        let mut text = std::mem::take(&mut free.text);
+        let mut origin = std::mem::take(&mut free.origin);
         text.clear();
         // No view is longer than four times its source: the longest character one byte becomes.
         let worth = fill(self.source(content, of), &mut text) && !text.bytes.is_empty();
         let fits = text.bytes.len() <= self.bytes_left;
+        if worth && fits {
+            origin.fill(&text, self.source(content, of), of);
+        }
         let slot = &mut self.slots[self.used];
         *slot = Slot {
             kind,
             text,
             parent: of,
+            origin,
             depth,
         };
         if !worth {

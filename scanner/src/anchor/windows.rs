@@ -1,0 +1,381 @@
+//! Windows found in a text, kept for the views made of it: most of a view is its parent's text.
+//!
+//! ```text
+//! parent ── found windows ──► moved along ─┐
+//! view ─── around changes: the tables ─────┴► the view's windows ─► those that reach a change
+//! ```
+
+use std::ops::Range;
+
+use super::index::Found;
+use super::near::NEAR_BYTES;
+use super::{Anchor, WINDOW_BYTES};
+use crate::view::Origin;
+
+/// Windows kept of one text, and of all texts of one content.
+const WINDOWS_MAX: usize = 1 << 17;
+const WINDOWS_OF_ALL_MAX: usize = 1 << 19;
+
+/// Windows whose memory is kept for the next content.
+const WINDOWS_KEPT_MAX: usize = 16 << 10;
+
+/// Patterns with this number or a higher one are signs that ask for a view, and of the content only.
+const SIGNS_FROM: u32 = u32::MAX - 16;
+
+/// Texts whose memory is kept.
+const TEXTS_KEPT_MAX: usize = 8;
+
+/// Windows looked at together.
+const CHUNK: usize = 128;
+
+/// Bytes in a row whose windows are worth moving.
+const MOVED_BYTES_MIN: usize = 64;
+
+/// Bytes beside a match that a border may look at: a character.
+const BORDER_BYTES: u32 = 4;
+
+/// How far a match may go from its window, with what decides about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Reach {
+    pub(super) before: u32,
+    pub(super) after: u32,
+}
+
+impl Reach {
+    /// Lengths of what lies on either side, if they are bounded, and bytes around a match that
+    /// count as well.
+    pub(super) fn of(before: Option<usize>, after: Option<usize>, around: usize) -> Self {
+        let bytes = |len: Option<usize>| {
+            let len = len.and_then(|len| u32::try_from(len).ok());
+            len.unwrap_or(u32::MAX)
+                .saturating_add(around as u32 + BORDER_BYTES)
+        };
+        Self {
+            before: bytes(before),
+            after: bytes(after),
+        }
+    }
+}
+
+/// The windows of one text, of four bytes and of two, each in order of their places.
+type Lists = [Vec<Found>; 2];
+
+#[derive(Default)]
+struct Windows {
+    lists: Lists,
+    /// Whether they are all of the text's.
+    complete: bool,
+}
+
+impl Windows {
+    fn len(&self) -> usize {
+        self.lists.iter().map(Vec::len).sum()
+    }
+
+    fn clear(&mut self) {
+        for list in &mut self.lists {
+            list.clear();
+            list.shrink_to(WINDOWS_KEPT_MAX);
+        }
+        self.complete = false;
+    }
+}
+
+/// The windows of a content and of its views: the content's are the first.
+#[derive(Default)]
+pub(super) struct Kept {
+    texts: Vec<Windows>,
+    /// Windows of all texts.
+    count: usize,
+    /// Patterns that may match where something changed.
+    patterns: Patterns,
+}
+
+impl Kept {
+    /// Begins a content.
+    pub(super) fn start(&mut self) {
+        self.texts.truncate(TEXTS_KEPT_MAX);
+        self.texts.iter_mut().for_each(Windows::clear);
+        self.texts
+            .resize_with(self.texts.len().max(1), Windows::default);
+        self.count = 0;
+    }
+
+    /// Keeps windows of the content, as long as there is room.
+    pub(super) fn push(&mut self, list: usize, found: &[Found]) {
+        if self.count <= WINDOWS_MAX {
+            self.count += found.len();
+            self.texts[0].lists[list].extend_from_slice(found);
+        }
+    }
+
+    /// All windows of the content have been seen.
+    pub(super) fn end(&mut self) {
+        self.texts[0].complete = self.count <= WINDOWS_MAX;
+    }
+
+    /// Finds the windows of a view; `tables` looks for them in a part of it.
+    pub(super) fn derive(
+        &mut self,
+        view: usize,
+        len: usize,
+        origin: &Origin,
+        mut tables: impl FnMut(Range<usize>, &mut Lists),
+    ) {
+        let (own, parent) = (view + 1, origin.parent.map_or(0, |parent| parent + 1));
+        if self.texts.len() <= own {
+            self.texts.resize_with(own + 1, Windows::default);
+        }
+        let mut made = std::mem::take(&mut self.texts[own]);
+        let parent = &self.texts[parent];
+        let room = WINDOWS_MAX.min(WINDOWS_OF_ALL_MAX.saturating_sub(self.count));
+        made.clear();
+        made.complete = parent.complete;
+        if parent.complete {
+            let mut seen = 0;
+            for copied in &origin.copies {
+                // What surrounds a window is the same as well.
+                let start = copied.view + NEAR_BYTES;
+                let end = copied.view + copied.len - (WINDOW_BYTES + NEAR_BYTES);
+                if end < start + MOVED_BYTES_MIN || made.len() > room {
+                    continue;
+                }
+                tables(seen..start, &mut made.lists);
+                let from = copied.parent + NEAR_BYTES..copied.parent + NEAR_BYTES + (end - start);
+                for (list, made) in parent.lists.iter().zip(&mut made.lists) {
+                    made.extend(within(list, from.clone()).iter().map(|one| Found {
+                        anchor: one.anchor,
+                        at: (one.at as usize - from.start + start) as u32,
+                    }));
+                }
+                seen = end;
+            }
+            tables(seen..len, &mut made.lists);
+        }
+        if made.len() > room {
+            made.clear();
+        }
+        self.count += made.len();
+        self.texts[own] = made;
+    }
+
+    /// Calls `look` with the windows of a part of a view whose patterns may match where something
+    /// changed, and with all marks. `false` if its windows are not known.
+    ///
+    /// All windows of such a pattern, not only those near a change: its matches are taken in order
+    /// and without overlaps, so that one decides about the next.
+    pub(super) fn touched(
+        &mut self,
+        view: usize,
+        part: Range<usize>,
+        origin: &Origin,
+        anchors: &[Anchor],
+        mut look: impl FnMut(&[Found]),
+    ) -> bool {
+        let Self {
+            texts, patterns, ..
+        } = self;
+        let Some(windows) = texts.get(view + 1).filter(|windows| windows.complete) else {
+            return false;
+        };
+        let lists = windows
+            .lists
+            .each_ref()
+            .map(|list| within(list, part.clone()));
+        patterns.start();
+        for list in lists {
+            let mut changes = Changes::of(&origin.changes);
+            for one in list {
+                let (before, after) = changes.around(one.at as usize);
+                if let Some(anchor) = anchors.get(one.anchor as usize)
+                    && (before <= anchor.reach.before as usize
+                        || after <= anchor.reach.after as usize)
+                {
+                    patterns.insert(anchor.pattern);
+                }
+            }
+        }
+        for list in lists {
+            let mut chunk = [Found::default(); CHUNK];
+            let mut count = 0;
+            for one in list {
+                let anchor = anchors.get(one.anchor as usize);
+                let wanted = anchor.is_none_or(|anchor| patterns.contains(anchor.pattern));
+                chunk[count] = *one;
+                count += usize::from(wanted);
+                if count == CHUNK {
+                    look(&chunk);
+                    count = 0;
+                }
+            }
+            if count > 0 {
+                look(&chunk[..count]);
+            }
+        }
+        true
+    }
+}
+
+/// The changes of a view, asked for places in ascending order.
+struct Changes<'a> {
+    all: &'a [Range<usize>],
+    /// The first that does not end before the last place asked for.
+    next: usize,
+}
+
+impl<'a> Changes<'a> {
+    fn of(all: &'a [Range<usize>]) -> Self {
+        Self { all, next: 0 }
+    }
+
+    /// Bytes from a place back to the nearest change and on to the nearest.
+    fn around(&mut self, at: usize) -> (usize, usize) {
+        while self
+            .all
+            .get(self.next)
+            .is_some_and(|change| change.end < at)
+        {
+            self.next += 1;
+        }
+        let last = self.next.checked_sub(1);
+        let before = last.map_or(usize::MAX, |last| at - self.all[last].end);
+        let next = self.all.get(self.next);
+        let after = next.map_or(usize::MAX, |next| next.start.saturating_sub(at));
+        (before, after)
+    }
+}
+
+/// A set of patterns that is emptied at no cost.
+#[derive(Default)]
+struct Patterns {
+    /// The round in which each was inserted last.
+    rounds: Vec<u32>,
+    round: u32,
+}
+
+impl Patterns {
+    fn start(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.rounds.clear();
+            self.round = 1;
+        }
+    }
+
+    fn insert(&mut self, pattern: u32) {
+        // Signs that ask for a view have the highest numbers and no part in views.
+        let at = pattern as usize;
+        if pattern < SIGNS_FROM {
+            if at >= self.rounds.len() {
+                self.rounds.resize(at + 1, 0);
+            }
+            self.rounds[at] = self.round;
+        }
+    }
+
+    fn contains(&self, pattern: u32) -> bool {
+        self.rounds.get(pattern as usize) == Some(&self.round)
+    }
+}
+
+/// Those of a list that lie in a part of the text.
+fn within(list: &[Found], part: Range<usize>) -> &[Found] {
+    let first = |place: usize| list.partition_point(|one| (one.at as usize) < place);
+    &list[first(part.start)..first(part.end)]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use regex_syntax::parse;
+
+    use super::super::{Anchors, Builder, Memory};
+    use crate::view::Origin;
+
+    fn anchors(patterns: &[&str]) -> Anchors {
+        let mut builder = Builder::default();
+        for (at, pattern) in patterns.iter().enumerate() {
+            assert!(builder.add(at as u32, &parse(pattern).unwrap(), 0));
+        }
+        builder.finish()
+    }
+
+    /// Patterns reported in a text, and those reported in a view of it that has `new` in the place of `old`.
+    fn reported(anchors: &Anchors, text: &str, old: &str, new: &str) -> [Vec<u32>; 2] {
+        let at = text.find(old).unwrap();
+        let view = text.replacen(old, new, 1);
+        let origin = Origin::of_change(text.as_bytes(), view.as_bytes(), at..at + old.len());
+        let mut memory = Memory::default();
+        let (mut work, mut before, mut after) = (u64::MAX, Vec::new(), Vec::new());
+        anchors.scan(
+            text.as_bytes(),
+            0..text.len(),
+            &mut memory,
+            &mut work,
+            |pattern, _| {
+                before.push(pattern);
+            },
+        );
+        anchors.derive(view.as_bytes(), 0, &origin, &mut memory);
+        let mut fresh = Memory::default();
+        anchors.scan(
+            view.as_bytes(),
+            0..view.len(),
+            &mut fresh,
+            &mut work,
+            |_, _| (),
+        );
+        assert_eq!(
+            memory.windows.texts[1].lists, fresh.windows.texts[0].lists,
+            "{text} -> {view}"
+        );
+        let part = 0..view.len();
+        anchors.scan_view(
+            view.as_bytes(),
+            part,
+            (0, &origin),
+            &mut memory,
+            &mut work,
+            |pattern, _| {
+                after.push(pattern);
+            },
+        );
+        [before, after]
+    }
+
+    #[test]
+    fn windows_of_a_view_are_its_parents_but_where_it_changed() {
+        let anchors = anchors(&["secret[0-9]{4}", "token"]);
+        let text = |gap: usize| {
+            format!(
+                "token{0}secret1234{0}sec%72et5678{0}token",
+                " x".repeat(gap)
+            )
+        };
+        for gap in [0, 3, 20, 60, 400] {
+            let [before, after] = reported(&anchors, &text(gap), "%72", "r");
+            assert_eq!(before.iter().filter(|pattern| **pattern == 0).count(), 1);
+            // The pattern has a new match; its other one is reported too, the other pattern is not.
+            assert_eq!(
+                after.iter().filter(|pattern| **pattern == 0).count(),
+                2,
+                "{gap}"
+            );
+            assert!(!after.contains(&1));
+        }
+    }
+
+    #[test]
+    fn what_a_change_makes_longer_or_shorter_is_reported_again() {
+        let anchors = anchors(&["(?s)begin.{0,300}finish"]);
+        for gap in [5, 150, 290] {
+            let text = format!(
+                "begin{}%20{}finish",
+                "-".repeat(gap / 2),
+                "-".repeat(gap / 2)
+            );
+            let [_, after] = reported(&anchors, &text, "%20", "");
+            assert_eq!(after, [0], "{gap}");
+        }
+    }
+}
