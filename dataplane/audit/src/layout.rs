@@ -135,7 +135,7 @@ pub(crate) struct Head {
     pub(crate) statuses: [u64; 8],
     /// Held messages by the code of their status.
     pub(crate) held: [u64; 4],
-    /// Number of the last record that posting lists cover.
+    /// Number of the last record that posting lists cover. Invariant: indexed <= sequence.
     pub(crate) indexed: u64,
 }
 
@@ -172,7 +172,7 @@ impl Head {
             sealed: next(),
             statuses: std::array::from_fn(|_| next()),
             held: std::array::from_fn(|_| next()),
-            indexed: next(),
+            indexed: next().min(sequence),
         })
     }
 
@@ -250,7 +250,16 @@ mod tests {
         assert_eq!(Head::decode(&head.encode()[1..]), None);
         let old = Head::decode(&head.encode()[..Head::UNINDEXED_BYTES]);
         let all_indexed = Head { indexed: 7, ..head };
-        assert_eq!(old, Some(all_indexed), "every turn wrote its lists");
+        assert_eq!(
+            old.as_ref(),
+            Some(&all_indexed),
+            "every turn wrote its lists"
+        );
+        let forged = Head {
+            indexed: 8,
+            ..all_indexed
+        };
+        assert_eq!(Head::decode(&forged.encode()), old);
 
         let meta = HeldMeta {
             sequence: 7,

@@ -234,6 +234,8 @@ impl End {
             .chain([head.sequence, self.last_possible])
             .max()
             .unwrap_or(0);
+        // Lists can name records that are lost.
+        head.indexed = head.indexed.min(head.sequence);
         head.hash = NO_HASH;
         Ok(head)
     }

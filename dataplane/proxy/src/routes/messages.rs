@@ -47,10 +47,10 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
             Ok(None) => break,
             Err(fault) => return give_up(session, fault).await,
         }
-        answer_group(plane, session, &mut lines, peer).await?;
+        answer_group(session, &mut lines, peer).await?;
     }
     lines.finish();
-    answer_group(plane, session, &mut lines, peer).await?;
+    answer_group(session, &mut lines, peer).await?;
     session
         .as_downstream_mut()
         .write_response_body(Bytes::new(), true)
@@ -59,7 +59,6 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
 
 /// Answers all lines that are there.
 async fn answer_group(
-    plane: &Plane,
     session: &mut Session,
     lines: &mut Lines,
     peer: Option<IpAddr>,
@@ -69,7 +68,7 @@ async fn answer_group(
         if group.is_empty() {
             return Ok(());
         }
-        let answers = decide_group(plane, session, group, peer).await;
+        let answers = decide_group(session, group, peer).await;
         session
             .as_downstream_mut()
             .write_response_body(answers, false)
@@ -84,12 +83,7 @@ enum Stage {
     Decided(Decided<message::Rendition>, Instant),
 }
 
-async fn decide_group(
-    _plane: &Plane,
-    session: &Session,
-    group: Vec<Line>,
-    peer: Option<IpAddr>,
-) -> Bytes {
+async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>) -> Bytes {
     let mut stages: Vec<Stage> = Vec::with_capacity(group.len());
     {
         let headers = message::headers(session);
