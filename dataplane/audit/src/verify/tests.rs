@@ -4,7 +4,8 @@
 
 use super::{ChainReport, SignatureReport, run};
 use crate::chunk::{Builder, Entry};
-use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, RECORDS};
+use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, POSTINGS, RECORDS};
+use crate::postings::{Postings, Scratch};
 use crate::store::{Care, Store};
 use crate::writer::Anchor;
 use crate::{Checkpoint, Filter, Log, Reader, WriterOptions, WriterThread, open};
@@ -389,4 +390,44 @@ fn a_lost_head_is_counted_again_and_what_no_list_named_is_found_by_its_agent() {
         ..Filter::default()
     };
     assert_eq!(reader.query(&filter).unwrap().len(), 7);
+}
+
+#[test]
+fn a_log_whose_every_turn_wrote_its_lists_reads_on() {
+    let dir = tempfile::tempdir().unwrap();
+    log_of_lone(dir.path(), 7);
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
+    for number in 0..7 {
+        let mut turn = Postings::default();
+        turn.add_record(&full(number), 0);
+        turn.write(
+            u64::from(number) + 1,
+            &mut Scratch::default(),
+            |key, gaps| {
+                store.db.put_cf(store.cf(POSTINGS), key, gaps).unwrap();
+            },
+        );
+    }
+    let head = store.head().unwrap().unwrap().encode();
+    let old = &head[..head.len() - 8];
+    store.db.put_cf(store.cf(META), META_HEAD, old).unwrap();
+    drop(store);
+    let by_agent = || {
+        let reader = Reader::open(dir.path(), &dir.path().join("readers")).unwrap();
+        let filter = Filter {
+            agent: Some(String::from("from")),
+            limit: 50,
+            ..Filter::default()
+        };
+        let found = reader.query(&filter).unwrap();
+        found
+            .iter()
+            .map(|record| record.sequence)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(by_agent(), [7, 6, 5, 4, 3, 2, 1]);
+    log_of(dir.path(), 2);
+    assert_eq!(by_agent(), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    let store = Store::open_primary(dir.path(), "n", Care::Strict).unwrap();
+    assert!(check(&store, dir.path(), true).valid);
 }
