@@ -193,7 +193,9 @@ impl Used {
         None
     }
 
+    /// Begins a new window when the last one is over; when the clock was set back the window begins with it.
     fn renew(&mut self, limits: &Limits, now: Timestamp) {
+        self.window_began = self.window_began.min(now);
         if now.micros_since(self.window_began) >= limits.window_us {
             self.window_began = now;
             self.requests = 0;

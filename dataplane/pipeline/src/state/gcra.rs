@@ -28,18 +28,26 @@ impl Rate {
 
 impl Bucket {
     /// Takes one; `false` if the bucket is full. Refused calls are not counted.
+    ///
+    /// A bucket that is empty only after more than a window was filled by a clock that has been set back since, or at a
+    /// rate that is no longer in force: it counts as full, and not as full until then.
     pub(crate) fn take(&mut self, rate: Rate, now: Timestamp) -> bool {
-        let next = self.0.max(now.0).saturating_add(rate.interval_us);
+        let full = now.0.saturating_add(rate.window_us);
+        let next = self.0.clamp(now.0, full).saturating_add(rate.interval_us);
         let allowed = next - now.0 <= rate.window_us;
-        if allowed {
-            self.0 = next;
-        }
+        // A refusal keeps what was clamped: the window begins to pass.
+        self.0 = if allowed { next } else { self.0.min(full) };
         allowed
     }
 
     /// Whether forgetting the bucket would change nothing.
     pub(crate) const fn is_idle(self, now: Timestamp) -> bool {
         self.0 <= now.0
+    }
+
+    /// Whether only a clock that was set back since, or another rate, explains what is in it.
+    pub(crate) const fn is_unexplained(self, rate: Rate, now: Timestamp) -> bool {
+        self.0 > now.0.saturating_add(rate.window_us)
     }
 }
 
@@ -58,6 +66,31 @@ mod tests {
         assert!(!bucket.take(rate, Timestamp(now.0 + 599_999)));
         assert!(bucket.take(rate, Timestamp(now.0 + 600_000)));
         assert!(!bucket.take(rate, Timestamp(now.0 + 600_000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let rate = Rate::new(100, 60).expect("positive");
+        let mut bucket = Bucket::default();
+        let before = Timestamp::from_secs(100_000);
+        assert!((0..100).all(|_| bucket.take(rate, before)));
+        let after = Timestamp::from_secs(10_000);
+        assert!(!bucket.take(rate, after), "it is full all the same");
+        assert!(bucket.take(rate, Timestamp(after.0 + 600_000)));
+        assert!(!bucket.take(rate, Timestamp(after.0 + 600_000)));
+        assert!(!bucket.is_idle(after));
+        assert!(bucket.is_idle(after.plus_secs(61)));
+    }
+
+    #[test]
+    fn a_shorter_window_counts_at_once() {
+        let slow = Rate::new(1, 86_400).expect("positive");
+        let quick = Rate::new(1, 1).expect("positive");
+        let mut bucket = Bucket::default();
+        let now = Timestamp::from_secs(1_000);
+        assert!(bucket.take(slow, now));
+        assert!(!bucket.take(quick, now));
+        assert!(bucket.take(quick, now.plus_secs(1)));
     }
 
     #[test]

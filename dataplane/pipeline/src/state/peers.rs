@@ -32,12 +32,32 @@ impl Peers {
         let index = usize::try_from(self.hasher.hash_one(peer)).unwrap_or(0) % SHARDS;
         let mut shard = self.shards[index].lock();
         if !shard.contains_key(&peer) && shard.len() >= SHARD_PEERS_MAX {
-            shard.retain(|_, bucket| !bucket.is_idle(now));
+            shard.retain(|_, bucket| !bucket.is_idle(now) && !bucket.is_unexplained(rate, now));
             if shard.len() >= SHARD_PEERS_MAX {
                 // Nobody here is idle: this shard is under a flood of addresses. Newcomers wait.
                 return false;
             }
         }
         shard.entry(peer).or_default().take(rate, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PEERS_MAX, Peers, Rate, Timestamp};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn newcomers_are_let_in_after_the_clock_was_set_back() {
+        let peers = Peers::new();
+        let rate = Rate::new(10, 60).expect("positive");
+        let address = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
+        let many = u32::try_from(4 * PEERS_MAX).expect("below four billion");
+        let late = Timestamp::from_secs(100_000);
+        for n in 0..many {
+            let _ = peers.take(address(n), rate, late);
+        }
+        assert!(!peers.take(address(many), rate, late), "the table is full");
+        assert!(peers.take(address(many), rate, Timestamp::from_secs(1_000)));
     }
 }

@@ -84,8 +84,10 @@ impl ReplayCache {
 }
 
 impl Shard {
-    /// Starts a new generation when the current one is a window old.
+    /// Starts a new generation when the current one is a window old. When the clock is set back the current one
+    /// begins anew with it, so that it ends one window later and not when the clock has caught up.
     fn turn(&mut self, now: Timestamp) {
+        self.started = self.started.min(now);
         if now.micros_since(self.started) < REPLAY_WINDOW_SECS * 1_000_000 {
             return;
         }
@@ -144,6 +146,27 @@ mod tests {
                 "first seen after {first} s"
             );
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_forgets_nor_fills_the_cache_for_good() {
+        let cache = ReplayCache::new(64 * 16);
+        let late = Timestamp::from_secs(100_000);
+        let signature = |n: u16| {
+            let mut signature = [0; 64];
+            signature[..2].copy_from_slice(&n.to_le_bytes());
+            signature
+        };
+        assert_eq!(cache.claim(&signature(0), late), Seen::Never);
+        for n in 1..u16::MAX {
+            let _ = cache.claim(&signature(n), late);
+        }
+        let early = Timestamp::from_secs(10_000);
+        assert_eq!(cache.claim(&signature(0), early), Seen::Before);
+        assert_eq!(cache.claim(&signature(u16::MAX), early), Seen::Unknown);
+        let later = early.plus_secs(REPLAY_WINDOW_SECS);
+        assert_eq!(cache.claim(&signature(0), later), Seen::Before);
+        assert_eq!(cache.claim(&signature(u16::MAX), later), Seen::Never);
     }
 
     #[test]
