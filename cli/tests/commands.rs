@@ -96,14 +96,14 @@ fn verify_counts_and_warns() {
     let said = place.run(&["verify"]).expect(0);
     assert!(said.stderr.contains("did you mean can_message"), "{said:?}");
     place.run(&["verify", "--strict"]).expect(1);
-    let text = "agents:\n  a:\n    can_message: [b]\n    blocked_content: [credential-leek]\nrules:\n  - {id: IAP-0001, action: block}\n  - {id: iap-001, action: block, managed_by_policy: true}\nquarantine: {retention_days: 3}\nsurfaces: {stdio: {mode: observe}}\n";
+    let text = "agents:\n  a:\n    can_message: [b]\n    blocked_content: [credential-leek]\nrules:\n  - {id: IAP-0001, action: block}\n  - {id: iap-001, action: block, managed_by_policy: true}\nquarantine: {archive_dir: old}\nsurfaces: {stdio: {mode: observe}}\n";
     place.write_config(&place.config(text));
     let warnings = place.json(&["verify"], 0)["warnings"].to_string();
     for text in [
         "no rule has the category \\\"credential-leek\\\"; did you mean credential-leak?",
         "there is no rule \\\"IAP-0001\\\", this override does nothing; did you mean IAP-001?",
         "rules[1].managed_by_policy: has no effect",
-        "quarantine.retention_days: has no effect",
+        "quarantine.archive_dir: has no effect",
         "surfaces.stdio: has no effect",
     ] {
         assert!(warnings.contains(text), "{text} in {warnings}");

@@ -9,6 +9,7 @@
 //! held         'm' id                              -> HeldMeta
 //!              'c' id                              -> content
 //!              'e' expires, id                     -> ()       pending ones only
+//!              'r' reviewed, id                     -> ()       not pending any more, content still there
 //!              's' status, seq                     -> id
 //! default      "node", "head", "checkpoint"
 //! ```
@@ -66,8 +67,16 @@ pub(crate) fn held_key(tag: u8, id: MessageId) -> [u8; 17] {
 }
 
 pub(crate) fn held_expiry_key(expires_at: Timestamp, id: MessageId) -> [u8; 25] {
-    let mut key = [b'e'; 25];
-    key[1..9].copy_from_slice(&expires_at.0.to_be_bytes());
+    held_time_key(b'e', expires_at, id)
+}
+
+pub(crate) fn held_review_key(reviewed_at: Timestamp, id: MessageId) -> [u8; 25] {
+    held_time_key(b'r', reviewed_at, id)
+}
+
+fn held_time_key(tag: u8, time: Timestamp, id: MessageId) -> [u8; 25] {
+    let mut key = [tag; 25];
+    key[1..9].copy_from_slice(&time.0.to_be_bytes());
     key[9..].copy_from_slice(&id.0);
     key
 }

@@ -171,6 +171,8 @@ pub(crate) struct Shared {
     pub(crate) sequence: AtomicU64,
     pub(crate) signed: AtomicU64,
     pub(crate) held_pending: AtomicU64,
+    /// How long contents of held messages are kept after their review; 0 is for ever.
+    pub(crate) contents_kept_secs: AtomicU64,
     pub(crate) closed: AtomicBool,
     pub(crate) last_error: Mutex<Option<Arc<str>>>,
     pub(crate) damage: Mutex<Option<Arc<str>>>,
@@ -274,7 +276,16 @@ impl Log {
         Ok(ticket)
     }
 
-    /// Expires held messages whose time is over; the writer does so by itself every minute. Answers how many.
+    /// Keeps the contents of held messages so many seconds after their review or expiry; 0, as at the start, is for
+    /// ever. Records and reviews are always kept.
+    pub fn keep_contents(&self, seconds: u64) {
+        self.shared
+            .contents_kept_secs
+            .store(seconds, Ordering::Relaxed);
+    }
+
+    /// Expires held messages whose time is over, and removes contents that were kept long enough; the writer does so by
+    /// itself every minute. Answers how many expired.
     ///
     /// # Errors
     /// [`AppendError::Closed`] at once; the answer can say [`AppendError::Unavailable`].

@@ -159,7 +159,7 @@ impl Writer {
                     self.append_turn();
                 }
                 Some(Job::Resolve(job)) => self.resolve(job),
-                Some(Job::Expire { now, promise }) => promise.keep(self.expire(now)),
+                Some(Job::Expire { now, promise }) => promise.keep(self.tidy(now)),
                 None => {}
             }
             self.do_what_is_due();
@@ -274,12 +274,26 @@ impl Writer {
                 }
                 if now >= self.expire_at {
                     self.expire_at = now + EXPIRE_EVERY;
-                    let _ = self.expire(Timestamp::now());
+                    // What could not be done now is due again in a minute.
+                    let _ = self.tidy(Timestamp::now());
                 }
             }
             State::Failed { retry_at, .. } if now >= *retry_at => self.reopen(now),
             State::Failed { .. } => {}
         }
+    }
+
+    /// Expires held messages and forgets the contents of old ones; answers how many expired.
+    fn tidy(&mut self, now: Timestamp) -> Result<u64, AppendError> {
+        let expired = self.expire(now)?;
+        let forgotten = self.forget(now)?;
+        if forgotten > 0 {
+            tracing::info!(
+                messages = forgotten,
+                "contents of held messages were removed"
+            );
+        }
+        Ok(expired)
     }
 
     fn sign(&mut self, now: Instant) {

@@ -106,6 +106,54 @@ fn a_held_message_is_reviewed_once() {
 }
 
 #[test]
+fn contents_are_removed_some_time_after_the_review_and_everything_else_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    let day = 86_400;
+    for number in 0..3 {
+        hold(&log, number, T0.plus_secs(10 * day));
+    }
+    hold(&log, 3, T0.plus_secs(day));
+    let review = |number, action, at| {
+        let answer = log.resolve(id(number), action, "olga", T0.plus_secs(at));
+        answer.unwrap().wait().unwrap();
+    };
+    review(0, Review::Release, 60);
+    review(1, Review::Discard, 2 * day);
+    let tidy = |at| log.expire_held(T0.plus_secs(at)).unwrap().wait().unwrap();
+    let contents = || {
+        let reader = reader(dir.path());
+        let has = |number| reader.held(id(number)).unwrap().unwrap().content.is_some();
+        [has(0), has(1), has(2), has(3)]
+    };
+    // Without a word from the operator nothing is removed.
+    assert_eq!(tidy(5 * day), 1);
+    assert_eq!(contents(), [true; 4]);
+
+    log.keep_contents(3 * day);
+    assert_eq!(tidy(3 * day + 59), 0);
+    assert_eq!(contents(), [true; 4]);
+    tidy(3 * day + 60);
+    assert_eq!(contents(), [false, true, true, true]);
+    // The fourth expired when that was noticed, on the fifth day; the third still waits for somebody.
+    tidy(8 * day);
+    assert_eq!(contents(), [false, false, true, false]);
+    writer.shutdown();
+
+    let (_log, writer) = start(dir.path());
+    let reader = reader(dir.path());
+    let item = reader.held(id(0)).unwrap().unwrap();
+    assert_eq!(
+        (item.status, &*item.reviewed_by),
+        (HeldStatus::Approved, "olga")
+    );
+    assert!(item.record.is_some());
+    assert_eq!(reader.held_stats().unwrap().total, 4);
+    assert!(verify(dir.path()).valid);
+    writer.shutdown();
+}
+
+#[test]
 fn held_messages_expire_and_cannot_be_released_after_that() {
     let dir = tempfile::tempdir().unwrap();
     let (log, writer) = start(dir.path());

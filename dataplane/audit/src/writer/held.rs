@@ -1,8 +1,9 @@
-//! Reviews of held messages and their expiry: the status and the record about it are one write.
+//! Reviews of held messages and their expiry: the status and the record about it are one write. Some time after that
+//! their contents are removed, if the operator wants so: what is kept then is who held what, when, and why.
 
 use super::{State, Writer, random_id};
 use crate::HeldItem;
-use crate::layout::{HELD, HeldMeta, HeldStatus};
+use crate::layout::{HELD, HeldMeta, HeldStatus, held_key, sequence_of};
 use crate::limits::EXPIRE_TURN_MAX;
 use crate::log::{AppendError, Resolved, Review, ReviewError, ReviewJob};
 use crate::store::{ReadError, Store};
@@ -10,6 +11,8 @@ use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
+use rocksdb::WriteBatch;
+use std::sync::atomic::Ordering;
 
 impl Writer {
     pub(super) fn resolve(&mut self, job: ReviewJob) {
@@ -74,9 +77,9 @@ impl Writer {
             let State::Open(opened) = &self.state else {
                 return Err(self.unavailable());
             };
-            let due = due(&opened.store, now).map_err(|e| unreadable_append(&e))?;
+            let due = timed(&opened.store, b'e', now).map_err(|e| unreadable_append(&e))?;
             let mut staged = 0;
-            for id in due {
+            for (_, id) in due {
                 let State::Open(opened) = &self.state else {
                     return Err(self.unavailable());
                 };
@@ -97,6 +100,37 @@ impl Writer {
             }
             self.commit_turn()?;
             expired += staged;
+        }
+    }
+
+    /// Removes the contents of messages that were reviewed, or expired, longer ago than contents are kept; answers how
+    /// many. Records, statuses and reviews stay.
+    pub(super) fn forget(&mut self, now: Timestamp) -> Result<u64, AppendError> {
+        let kept_secs = self.shared.contents_kept_secs.load(Ordering::Relaxed);
+        if kept_secs == 0 {
+            return Ok(0);
+        }
+        let until = now.minus_secs(kept_secs);
+        let mut forgotten = 0;
+        loop {
+            let State::Open(opened) = &self.state else {
+                return Err(self.unavailable());
+            };
+            let store = &opened.store;
+            let reviewed = timed(store, b'r', until).map_err(|error| unreadable_append(&error))?;
+            if reviewed.is_empty() {
+                return Ok(forgotten);
+            }
+            let mut write = WriteBatch::default();
+            for (key, id) in &reviewed {
+                write.delete_cf(store.cf(HELD), held_key(b'c', *id));
+                write.delete_cf(store.cf(HELD), key);
+            }
+            if let Err(error) = store.db.write(write) {
+                self.fail(error.into_string());
+                return Err(self.unavailable());
+            }
+            forgotten += reviewed.len() as u64;
         }
     }
 
@@ -176,24 +210,31 @@ fn cut(reviewer: &str) -> &str {
     &reviewer[..end]
 }
 
-/// The pending messages whose time is over, as many as one turn takes.
-fn due(store: &Store, now: Timestamp) -> Result<Vec<MessageId>, ReadError> {
-    let mut due = Vec::new();
+/// The messages with a key of this tag and a time up to `until`, oldest first, as many as one turn takes.
+fn timed(
+    store: &Store,
+    tag: u8,
+    until: Timestamp,
+) -> Result<Vec<([u8; 25], MessageId)>, ReadError> {
+    let mut found = Vec::new();
     let mut keys = store.db.raw_iterator_cf(store.cf(HELD));
-    keys.seek(b"e");
-    while let Some(key) = keys.key().filter(|key| key[0] == b'e' && key.len() == 25) {
-        let expires_at = crate::layout::sequence_of(&key[..9]).map_or(u64::MAX, |t| t);
-        if expires_at > now.0 || due.len() == EXPIRE_TURN_MAX {
+    keys.seek([tag]);
+    while let Some(key) = keys.key().filter(|key| key.starts_with(&[tag])) {
+        let Ok(key) = <[u8; 25]>::try_from(key) else {
+            break;
+        };
+        let time = sequence_of(&key[..9]).unwrap_or(u64::MAX);
+        if time > until.0 || found.len() == EXPIRE_TURN_MAX {
             break;
         }
         let id = key[9..]
             .try_into()
             .map_err(|_| ReadError::Damaged("held key"))?;
-        due.push(MessageId(id));
+        found.push((key, MessageId(id)));
         keys.next();
     }
     keys.status()?;
-    Ok(due)
+    Ok(found)
 }
 
 fn unreadable(error: ReadError) -> ReviewError {

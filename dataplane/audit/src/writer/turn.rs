@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::chunk::{Builder, Entry};
 use crate::layout::{
     CHECKPOINTS, HELD, Head, HeldMeta, HeldStatus, META, META_CHECKPOINT, META_HEAD, POSTINGS,
-    RECORDS, held_expiry_key, held_key, held_status_key, time_key,
+    RECORDS, held_expiry_key, held_key, held_review_key, held_status_key, time_key,
 };
 use crate::limits::{CHECKPOINT_RECORDS, CHUNK_BYTES, LATE_MICROS, TIME_MARK_MICROS};
 use crate::log::{AppendError, Appended, Shared, WriterOptions};
@@ -291,6 +291,10 @@ impl Turn {
             self.write
                 .delete_cf(held, held_expiry_key(before.expires_at, *id));
             put_held(&mut self.write, held, *id, after);
+            if let Some(reviewed_at) = after.reviewed_at {
+                self.write
+                    .put_cf(held, held_review_key(reviewed_at, *id), []);
+            }
             let pending = &mut head.held[before.status as usize];
             *pending = pending.saturating_sub(1);
             head.held[after.status as usize] += 1;

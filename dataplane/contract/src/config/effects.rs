@@ -18,10 +18,6 @@ const BY_DESIGN: &[(&str, &str)] = &[
         "bodies are scanned as they stream, whatever their size",
     ),
     (
-        "quarantine.retention_days",
-        "held messages are never removed",
-    ),
-    (
         "rules[].managed_by_policy",
         "overrides count whoever wrote them; policy bundles are not part of this product",
     ),
