@@ -5,6 +5,7 @@ use crate::error::RunError;
 use crate::link;
 use crate::plane::{Plane, PlaneParts};
 use crate::run::DataplaneOptions;
+use crate::startup::Startup;
 use crate::tidy;
 use oktsec_audit::{Log, ReadError, WriterOptions, WriterThread};
 use oktsec_contract::clock::Timestamp;
@@ -57,6 +58,7 @@ impl Bootstrap {
             replay_signatures_max: options.replay_signatures_max,
             cores,
             first_door: Door::new(&options.server),
+            startup: Startup::new(options.clone()),
         }));
         restore(&plane, Timestamp::now());
         note(&log, Reason::Started, 0, &started_detail(cores));
@@ -69,7 +71,7 @@ impl Bootstrap {
 fn begin_with_last(plane: &Plane, paths: &StatePaths) {
     match Snapshot::load(&paths.snapshot) {
         Ok(snapshot) => {
-            if let Err(cause) = link::apply(plane, paths, snapshot, link::Origin::Disk) {
+            if let Err(cause) = link::apply(plane, paths, snapshot) {
                 tracing::error!(
                     cause,
                     "the last good snapshot cannot be used; waiting for a new one"

@@ -2,9 +2,10 @@
 //! pingora services. Nothing of a connection ever leaves its thread.
 
 use crate::connection::Patience;
-use crate::front::Front;
+use crate::egress::Terminator;
+use crate::front::{Arrival, Front};
 use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, WRITE_BUFFER_BYTES};
-use crate::listen::{self, TlsFiles};
+use crate::listen;
 use crate::metrics::Counters;
 use oktsec_contract::limits::HEADER_BYTES_MAX;
 use pingora::apps::{HttpServerOptions, ServerApp};
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) tls: Option<Terminator>,
     pub(crate) patience: Patience,
     pub(crate) connections_max: usize,
     pub(crate) shutdown: ShutdownWatch,
@@ -120,12 +121,17 @@ async fn serve<A>(
         counters: Arc::clone(&counters),
         open: |counters| &counters.connections_open,
         answers_heads: true,
-        arrival: None,
+        arrival: serving.tls.map(|tls| Arrival {
+            announces: |_| false,
+            patience: || None,
+            tls: Some(tls),
+            has_trailers: false,
+            failures: |counters| &counters.failures,
+        }),
     };
     let mut service = Service::new(String::from("oktsec"), front);
     let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
-    let endpoint = listen::endpoint(serving.address, serving.tls.as_ref(), buffers)
-        .expect("port and certificates were tried before any core started");
+    let endpoint = listen::endpoint(serving.address, buffers);
     service.endpoints().add_listener(endpoint);
     // Without a table of descriptors pingora binds anew: each core has its own socket on the port.
     service.start_service(None, serving.shutdown, 1).await;

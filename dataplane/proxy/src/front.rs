@@ -2,7 +2,7 @@
 
 use crate::connection::{Caller, Guarded, Patience, peer_of};
 use crate::egress::Terminator;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Failures};
 use crate::throttle::throttled;
 use async_trait::async_trait;
 use oktsec_pipeline::egress::{Announced, PROXY_HEADER_BYTES_MAX, read_announcement};
@@ -38,14 +38,23 @@ pub(crate) struct Arrival {
     pub(crate) patience: fn() -> Option<Duration>,
     /// Ends the TLS of whoever connects.
     pub(crate) tls: Option<Terminator>,
+    /// Whether trailers are passed on.
+    pub(crate) has_trailers: bool,
+    /// Where connections that do not get as far as a request are counted.
+    pub(crate) failures: fn(&Counters) -> &Failures,
 }
 
 impl Arrival {
     /// Hears who connected, and ends its TLS. Gives what was read too far, too; `None` if it does not begin as it must.
-    async fn hear(&self, mut stream: Stream, head: Duration) -> Option<(Stream, Caller, Vec<u8>)> {
+    async fn hear(
+        &self,
+        mut stream: Stream,
+        head: Duration,
+        failures: &Failures,
+    ) -> Option<(Stream, Caller, Vec<u8>)> {
         let mut caller = Caller {
             address: peer_of(&stream),
-            has_trailers: true,
+            has_trailers: self.has_trailers,
             ..Caller::default()
         };
         let mut rewound = Vec::new();
@@ -54,6 +63,7 @@ impl Arrival {
         {
             let announced = announced(&mut stream);
             let Ok(Some((announced, rest))) = tokio::time::timeout(head, announced).await else {
+                failures.announcements.add(1);
                 throttled!(info, balancer = ?connected, "a connection did not begin with the PROXY protocol");
                 return None;
             };
@@ -63,10 +73,21 @@ impl Arrival {
         let Some(tls) = &self.tls else {
             return Some((stream, caller, rewound));
         };
-        let accepted = tls.accept(stream, rewound);
-        let Ok(Ok(secured)) = tokio::time::timeout(head, accepted).await else {
-            throttled!(info, peer = ?caller.address, "a connection did not begin with a TLS handshake that we take");
-            return None;
+        let accepted = async {
+            if rewound.is_empty() && stream.read_buf(&mut rewound).await? == 0 {
+                return Ok(None);
+            }
+            tls.accept(stream, rewound).await.map(Some)
+        };
+        let secured = match tokio::time::timeout(head, accepted).await {
+            Ok(Ok(Some(secured))) => secured,
+            // It came and went, as probes do.
+            Ok(Ok(None)) => return None,
+            Ok(Err(_)) | Err(_) => {
+                failures.handshakes.add(1);
+                throttled!(info, peer = ?caller.address, "a connection did not begin with a TLS handshake that we take");
+                return None;
+            }
         };
         caller.certificate_names = secured.certificate_names();
         Some((Box::new(secured), caller, Vec::new()))
@@ -132,7 +153,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
             Some(arrival) => {
                 patience.head = (arrival.patience)().unwrap_or(patience.head);
                 // Boxed: most connections are long past it.
-                Box::pin(arrival.hear(stream, patience.head)).await?
+                let failures = (arrival.failures)(&self.counters);
+                Box::pin(arrival.hear(stream, patience.head, failures)).await?
             }
         };
         let mut stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);

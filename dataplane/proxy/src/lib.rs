@@ -49,6 +49,7 @@ mod error;
 mod link;
 mod plane;
 mod run;
+mod startup;
 
 mod chance;
 pub mod limits;

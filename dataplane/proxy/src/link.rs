@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// Between two attempts to write a snapshot that could not be written.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// The thread that keeps the line.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Link {
             plane,
             paths: paths.clone(),
             ending: Arc::clone(&ending),
+            unkept: Mutex::default(),
         };
         let thread = std::thread::Builder::new()
             .name(String::from("link"))
@@ -81,6 +84,8 @@ struct Keeper {
     plane: Arc<Plane>,
     paths: StatePaths,
     ending: Arc<Ending>,
+    /// The snapshot in force, as long as it could not be written to disk.
+    unkept: Mutex<Option<Vec<u8>>>,
 }
 
 impl Keeper {
@@ -108,6 +113,8 @@ impl Keeper {
             if line.over {
                 return;
             }
+            drop(line);
+            self.keep_at_last();
             wait = (wait * 2).min(RETRY_LONGEST);
         }
     }
@@ -134,7 +141,7 @@ impl Keeper {
         let mut reader = FrameReader::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let n = stream.read(&mut buffer)?;
+            let n = self.read(&mut stream, &mut buffer)?;
             if n == 0 {
                 return Ok(());
             }
@@ -168,15 +175,15 @@ impl Keeper {
         let (revision, taken) = match Snapshot::decode(bytes) {
             Ok(snapshot) => {
                 let revision = snapshot.revision;
-                (
-                    revision,
-                    apply(&self.plane, &self.paths, snapshot, Origin::Link(bytes)),
-                )
+                (revision, apply(&self.plane, &self.paths, snapshot))
             }
             Err(error) => (0, Err(error.to_string())),
         };
         match taken {
-            Ok(()) => ToControl::Applied { revision },
+            Ok(()) => {
+                self.keep_for_next_start(bytes);
+                ToControl::Applied { revision }
+            }
             Err(reason) => {
                 self.plane.snapshots_refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
@@ -185,6 +192,39 @@ impl Keeper {
                     "a snapshot was refused; the one before stays"
                 );
                 ToControl::Refused { revision, reason }
+            }
+        }
+    }
+
+    /// Writes a snapshot that is in force to disk. If that fails, it is tried again until it works or another comes:
+    /// a restart without it, and without a control plane, would decide by an older one.
+    fn keep_for_next_start(&self, bytes: &[u8]) {
+        let failed = Snapshot::save_encoded(bytes, &self.paths.snapshot).err();
+        if let Some(error) = &failed {
+            tracing::error!(%error, "the snapshot could not be kept; a restart would use an older one");
+        }
+        *self.unkept.lock() = failed.map(|_| bytes.to_vec());
+    }
+
+    /// Tries again what [`Self::keep_for_next_start`] could not do.
+    fn keep_at_last(&self) {
+        let mut unkept = self.unkept.lock();
+        if let Some(bytes) = &*unkept
+            && Snapshot::save_encoded(bytes, &self.paths.snapshot).is_ok()
+        {
+            tracing::info!("the snapshot in force is kept for the next start now");
+            *unkept = None;
+        }
+    }
+
+    /// Reads what has come, keeping an eye on what is not on disk yet.
+    fn read(&self, stream: &mut UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let unkept = self.unkept.lock().is_some();
+            stream.set_read_timeout(unkept.then_some(KEEP_AGAIN))?;
+            match stream.read(buffer) {
+                Err(error) if is_timeout(&error) => self.keep_at_last(),
+                read => return read,
             }
         }
     }
@@ -240,26 +280,19 @@ impl Keeper {
     }
 }
 
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
 fn send(stream: &mut UnixStream, message: &ToControl) -> io::Result<()> {
     stream.write_all(&message.encode().map_err(io::Error::other)?)
 }
 
-/// Where a snapshot comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin<'b> {
-    /// Our own copy of the last good one.
-    Disk,
-    /// The control plane: these bytes are kept for the next start.
-    Link(&'b [u8]),
-}
-
 /// Compiles a snapshot and puts it in force. On failure nothing has changed.
-pub(crate) fn apply(
-    plane: &Plane,
-    paths: &StatePaths,
-    snapshot: Snapshot,
-    origin: Origin<'_>,
-) -> Result<(), String> {
+pub(crate) fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Result<(), String> {
     let begun = Instant::now();
     let before = plane.live();
     let database = match &before {
@@ -296,10 +329,7 @@ pub(crate) fn apply(
     for warning in policy.warnings() {
         tracing::warn!(revision = snapshot.revision, "{warning}");
     }
-    warn_about_restart(
-        before.as_deref().map(|live| live.policy.snapshot()),
-        snapshot,
-    );
+    warn_about_restart(plane, before.as_deref(), snapshot);
     let detail = format!(
         "revision {}: {} agents, {} keys, {} revoked, {} rules",
         snapshot.revision,
@@ -309,13 +339,10 @@ pub(crate) fn apply(
         policy.database().rules().len(),
     );
     let revision = snapshot.revision;
+    let days = u64::from(snapshot.config.quarantine.retention_days);
+    plane.log.keep_contents(days * 86_400);
     plane.publish(Arc::new(policy));
     note(&plane.log, Reason::SnapshotApplied, revision, &detail);
-    if let Origin::Link(bytes) = origin
-        && let Err(error) = Snapshot::save_encoded(bytes, &paths.snapshot)
-    {
-        tracing::error!(%error, "the snapshot could not be kept; a restart would use an older one");
-    }
     tidy::later();
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(millis, detail, "snapshot in force");
@@ -357,26 +384,12 @@ fn known_secrets(
 }
 
 /// Some settings are read once; a snapshot that changes them should not change nothing silently.
-fn warn_about_restart(before: Option<&Snapshot>, now: &Snapshot) {
-    let Some(before) = before else { return };
-    let (old, new) = (&before.config, &now.config);
-    for (key, changed) in [
-        ("server.bind", old.server.bind != new.server.bind),
-        ("server.port", old.server.port != new.server.port),
-        ("server.tls", old.server.tls != new.server.tls),
-        ("server.workers", old.server.workers != new.server.workers),
-        (
-            "server.log_level",
-            old.server.log_level != new.server.log_level,
-        ),
-        ("audit", old.audit != new.audit),
-        ("node", old.node != new.node),
-        (
-            "identity.replay_signatures_max",
-            old.identity.replay_signatures_max != new.identity.replay_signatures_max,
-        ),
-    ] {
-        if changed {
+fn warn_about_restart(plane: &Plane, before: Option<&Live>, now: &Snapshot) {
+    let known = before.map_or_else(Vec::new, |live| {
+        plane.startup.outdated(&live.policy.snapshot().config)
+    });
+    for key in plane.startup.outdated(&now.config) {
+        if !known.contains(&key) {
             tracing::warn!(key, "takes effect when the data plane starts again");
         }
     }

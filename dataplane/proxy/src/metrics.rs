@@ -101,6 +101,15 @@ pub(crate) const APPEND_BOUNDS: [u64; 10] = [
 const REASON_CODES: usize = 128;
 const STATUSES: usize = Status::ALL.len();
 
+/// Connections that ended before their first request.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    /// At the PROXY protocol's header.
+    pub(crate) announcements: Counter,
+    /// At the TLS handshake.
+    pub(crate) handshakes: Counter,
+}
+
 /// What one core counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -117,6 +126,7 @@ pub(crate) struct Counters {
     pub(crate) records_refused: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
+    pub(crate) failures: Failures,
     pub(crate) requests: Counter,
     pub(crate) relayed: Counter,
     pub(crate) relay_failures: Counter,
@@ -147,6 +157,7 @@ impl Default for Counters {
             records_refused: Counter::default(),
             connections: Counter::default(),
             connections_refused: Counter::default(),
+            failures: Failures::default(),
             requests: Counter::default(),
             relayed: Counter::default(),
             relay_failures: Counter::default(),

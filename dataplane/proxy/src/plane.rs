@@ -3,6 +3,7 @@
 use crate::connection::Patience;
 use crate::door::Door;
 use crate::metrics::{Counters, Facts};
+use crate::startup::Startup;
 use arc_swap::ArcSwapOption;
 use oktsec_audit::Log;
 use oktsec_contract::config::Cidr;
@@ -38,6 +39,8 @@ pub(crate) struct Plane {
     pub(crate) cores: Vec<Arc<Counters>>,
     /// In force before the first snapshot: what the configuration we were started with says.
     pub(crate) first_door: Door,
+    /// What we were started with.
+    pub(crate) startup: Startup,
     pub(crate) link_connected: AtomicBool,
     pub(crate) snapshots_refused: AtomicU64,
     /// Draining: load balancers should look elsewhere.
@@ -59,6 +62,7 @@ pub(crate) struct PlaneParts {
     pub(crate) replay_signatures_max: usize,
     pub(crate) cores: usize,
     pub(crate) first_door: Door,
+    pub(crate) startup: Startup,
 }
 
 impl Plane {
@@ -73,6 +77,7 @@ impl Plane {
             shared: Arc::new(Shared::new(parts.replay_signatures_max)),
             cores: (0..parts.cores).map(|_| Arc::default()).collect(),
             first_door: parts.first_door,
+            startup: parts.startup,
             link_connected: AtomicBool::new(false),
             snapshots_refused: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

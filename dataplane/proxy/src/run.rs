@@ -13,7 +13,7 @@ use crate::front::{Arrival, Front};
 use crate::gate::Gate;
 use crate::limits::{CONNECTIONS_PER_CORE_MAX, EGRESS_WRITE_BUFFER_BYTES};
 use crate::link::Link;
-use crate::listen::{self, TlsFiles};
+use crate::listen;
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
@@ -134,7 +134,7 @@ pub fn run(options: DataplaneOptions) -> Result<(), RunError> {
     let switch = Arc::new(AtomicBool::new(false));
     let signals = Signals::watch(events.clone(), Arc::clone(&switch))?;
     let dataplane = Dataplane::start_reporting(options, events, switch)?;
-    tracing::info!(address = %dataplane.address(), "data plane ready");
+    tracing::info!(address = %dataplane.address(), "data plane listens");
     let event = happened.recv().unwrap_or(Event::CoreEnded);
     signals.close();
     match event {
@@ -188,12 +188,7 @@ impl Dataplane {
         let begun = Instant::now();
         let address = listen::claim(&options.server.bind, options.server.port, "server.port")?;
         let egress = Listeners::claim(options.egress.as_ref())?;
-        let tls = options
-            .server
-            .tls
-            .as_ref()
-            .map(TlsFiles::load)
-            .transpose()?;
+        let tls = options.server.tls.as_ref().map(terminator).transpose()?;
         let cpus = cores::allowed_cpus();
         let count = options
             .server
@@ -366,7 +361,7 @@ impl Listeners {
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
             tls: match &options.tls {
-                Some(tls) => Some(Terminator::new(Arc::new(TlsFiles::server_config(tls)?))),
+                Some(tls) => Some(terminator(tls)?),
                 None => None,
             },
             trust: trust(options)?,
@@ -398,11 +393,12 @@ impl Listeners {
                     announces: egress::announces,
                     patience: egress::head_patience,
                     tls: self.tls.clone(),
+                    has_trailers: true,
+                    failures: |counters| &counters.egress.failures,
                 }),
             };
             let buffers = L4BufferSettings::new(0, EGRESS_WRITE_BUFFER_BYTES);
-            let endpoint = listen::endpoint(address, None, buffers)
-                .expect("the port was tried before any core started");
+            let endpoint = listen::endpoint(address, buffers);
             cores::beside(front, endpoint, serving.shutdown.clone())
         };
         self.addresses
@@ -411,6 +407,10 @@ impl Listeners {
             .map(listener)
             .collect()
     }
+}
+
+fn terminator(tls: &Tls) -> Result<Terminator, RunError> {
+    Ok(Terminator::new(Arc::new(listen::tls(tls)?)))
 }
 
 /// Puts the authorities of hosts into one file, and reads the one that signs for hosts we look into.

@@ -77,6 +77,28 @@ fn snapshots_come_down_the_link_and_the_last_one_survives_a_restart() {
 }
 
 #[test]
+fn a_snapshot_that_could_not_be_kept_is_kept_as_soon_as_it_can_be() {
+    let mut site = Site::plain();
+    std::fs::remove_file(&site.paths.snapshot).unwrap();
+    // Nothing can take the place of a folder with something in it.
+    std::fs::create_dir_all(site.paths.snapshot.join("full")).unwrap();
+    let listener = ControlPlane::listen(&site);
+    let (mut line, _) = ControlPlane::accept(&listener);
+    let suspended = PLAIN.replace("bob: {}", "bob: {suspended: true}");
+    let second = snapshot(2, config(&site, &suspended));
+    assert_eq!(line.publish(&second), ToControl::Applied { revision: 2 });
+    assert!(site.paths.snapshot.is_dir(), "it could not be written");
+
+    std::fs::remove_dir_all(&site.paths.snapshot).unwrap();
+    eventually("the snapshot is on disk", || site.paths.snapshot.is_file());
+    drop((line, listener));
+    site.restart();
+    assert_eq!(site.running().revision(), 2);
+    let refused = site.post(&signed("alice", "bob", "still suspended"));
+    assert_eq!(refused.json()["policy_decision"], "recipient_suspended");
+}
+
+#[test]
 fn the_link_is_found_again_after_the_control_plane_restarts() {
     let site = Site::plain();
     for _ in 0..3 {

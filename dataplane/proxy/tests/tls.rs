@@ -125,11 +125,54 @@ fn both_protocols_are_spoken_over_tls() {
         body.send_data(message.into(), true).unwrap();
         assert_eq!(response.await.unwrap().status(), 200);
     });
-    // Without TLS nothing is answered.
+    // Without TLS nothing is answered but the alert of TLS, and that it was tried is counted.
     let mut plain = site.client();
     plain.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
-    let answer = plain.receive();
-    assert!(answer.is_none(), "{answer:?}");
+    let answer = plain.bytes(64);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    // Who says nothing at all is a probe.
+    drop(site.client());
+    run(async { assert_eq!(metric(&site, &authority, FAILED).await, 1) });
+}
+
+const FAILED: &str = "oktsec_connections_failed_total{surface=\"message\",step=\"tls\"} ";
+
+/// The value of a line of `/metrics`.
+async fn metric(site: &Site, authority: &Authority, line: &str) -> u64 {
+    let mut stream = connect(site, authority, None, b"http/1.1").await.unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let found = text.lines().find_map(|l| l.strip_prefix(line));
+    found.map_or(0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn a_stalled_handshake_takes_a_place_and_ends_with_its_clock() {
+    let authority = Authority::new();
+    let dir = files(&authority);
+    let site = Site::new(crate::common::Wish {
+        yaml: &yaml(dir.path(), ""),
+        tune: Box::new(|options| {
+            options.patience.head = std::time::Duration::from_secs(1);
+            options.connections_per_core_max = 2;
+        }),
+        ..crate::common::Wish::default()
+    });
+    let mut stalled = [site.client(), site.client()];
+    stalled[0].send(&[22, 3, 1, 2]);
+    assert!(site.client().is_closed(), "above the limit");
+    for client in &mut stalled {
+        assert!(client.is_closed(), "without an answer");
+    }
+    run(async {
+        let refused = "oktsec_connections_refused_total ";
+        assert_eq!(metric(&site, &authority, refused).await, 1);
+        assert_eq!(metric(&site, &authority, FAILED).await, 2);
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What one core counts about outbound requests and tunnels.
 
-use super::{Counter, DECISION_BOUNDS, Histogram, REASON_CODES, STATUSES};
+use super::{Counter, DECISION_BOUNDS, Failures, Histogram, REASON_CODES, STATUSES};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
 use std::sync::atomic::AtomicUsize;
@@ -40,6 +40,7 @@ pub(crate) struct EgressCounters {
     pub(super) unscanned: [Counter; Unscanned::ALL.len()],
     /// Requests that went over a connection that was open already.
     pub(crate) reused: Counter,
+    pub(crate) failures: Failures,
     /// Written when tunnels open and close, on this core.
     pub(crate) tunnels_open: AtomicUsize,
     /// Written when connections open and close, on this core.
@@ -57,6 +58,7 @@ impl Default for EgressCounters {
             bytes_down: Counter::default(),
             unscanned: Default::default(),
             reused: Counter::default(),
+            failures: Failures::default(),
             tunnels_open: AtomicUsize::new(0),
             connections_open: AtomicUsize::new(0),
         }

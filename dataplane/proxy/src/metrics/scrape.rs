@@ -7,7 +7,7 @@ mod egress;
 use super::process::Process;
 use super::{
     APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, Histogram, LATENCY_BOUNDS,
-    SIGNATURE_WORDS,
+    SIGNATURE_WORDS, STATUSES,
 };
 use oktsec_contract::Severity;
 use oktsec_contract::reason::Reason;
@@ -52,62 +52,96 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     text
 }
 
-fn messages(families: &mut Families, cores: &[Arc<Counters>]) {
-    let mut answered: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut limited = 0;
-    for &reason in Reason::ALL {
-        for status in Status::ALL {
-            let count: u64 = cores
-                .iter()
-                .filter_map(|core| core.decided.get(usize::from(reason.code())))
-                .map(|row| row[usize::from(status.code())].get())
-                .sum();
-            if count == 0 {
-                continue;
-            }
-            *answered
-                .entry((status.as_str(), reason.decision()))
-                .or_default() += count;
-            match status {
-                Status::Rejected | Status::Blocked | Status::Error => {
-                    *refused.entry(reason.as_str()).or_default() += count;
+/// How often each outcome and each reason of a refusal was counted.
+#[derive(Default)]
+struct Outcomes {
+    by_outcome: BTreeMap<(&'static str, &'static str), u64>,
+    refused: BTreeMap<&'static str, u64>,
+    /// Refusals above a rate, of a peer or an agent.
+    limited: u64,
+}
+
+impl Outcomes {
+    /// Adds up what `row` counts of a reason on each core.
+    fn of<'c>(
+        cores: &'c [Arc<Counters>],
+        row: impl Fn(&'c Counters, Reason) -> Option<&'c [Counter; STATUSES]>,
+    ) -> Self {
+        let mut outcomes = Self::default();
+        for &reason in Reason::ALL {
+            for status in Status::ALL {
+                let count: u64 = cores
+                    .iter()
+                    .filter_map(|core| row(core, reason))
+                    .map(|row| row[usize::from(status.code())].get())
+                    .sum();
+                if count > 0 {
+                    outcomes.add(reason, status, count);
                 }
-                Status::Delivered
-                | Status::Quarantined
-                | Status::Tunneled
-                | Status::Forwarded
-                | Status::System => {}
-            }
-            if matches!(reason, Reason::PeerRateLimited | Reason::AgentRateLimited) {
-                limited += count;
             }
         }
+        outcomes
     }
-    families.counters(
-        "oktsec_messages_total",
-        "Messages answered, by outcome.",
-        answered.iter().map(|(&(status, decision), &count)| {
-            (
-                vec![
+
+    fn add(&mut self, reason: Reason, status: Status, count: u64) {
+        *self
+            .by_outcome
+            .entry((status.as_str(), reason.decision()))
+            .or_default() += count;
+        match status {
+            Status::Rejected | Status::Blocked | Status::Error => {
+                *self.refused.entry(reason.as_str()).or_default() += count;
+            }
+            Status::Delivered
+            | Status::Quarantined
+            | Status::Tunneled
+            | Status::Forwarded
+            | Status::System => {}
+        }
+        if matches!(reason, Reason::PeerRateLimited | Reason::AgentRateLimited) {
+            self.limited += count;
+        }
+    }
+
+    /// Writes the two families.
+    fn write(&self, families: &mut Families, outcomes: (&str, &str), refusals: (&str, &str)) {
+        families.counters(
+            outcomes.0,
+            outcomes.1,
+            self.by_outcome.iter().map(|(&(status, decision), &count)| {
+                let labels = vec![
                     ("status", status.into()),
                     ("policy_decision", decision.into()),
-                ],
-                count,
-            )
-        }),
-    );
-    families.counters(
-        "oktsec_refusals_total",
-        "Messages refused, by exact reason.",
-        refused
-            .iter()
-            .map(|(&reason, &count)| (vec![("reason", reason.into())], count)),
+                ];
+                (labels, count)
+            }),
+        );
+        families.counters(
+            refusals.0,
+            refusals.1,
+            self.refused
+                .iter()
+                .map(|(&reason, &count)| (vec![("reason", reason.into())], count)),
+        );
+    }
+}
+
+fn messages(families: &mut Families, cores: &[Arc<Counters>]) {
+    let outcomes = Outcomes::of(cores, |core, reason| {
+        core.decided.get(usize::from(reason.code()))
+    });
+    outcomes.write(
+        families,
+        ("oktsec_messages_total", "Messages answered, by outcome."),
+        (
+            "oktsec_refusals_total",
+            "Messages refused, by exact reason.",
+        ),
     );
     families.counter(
         "oktsec_rate_limit_hits_total",
         "Messages above a rate limit.",
-        limited,
+        outcomes.limited,
     );
     let latencies = Status::ALL.into_iter().filter_map(|status| {
         let at = usize::from(status.code());
@@ -273,6 +307,31 @@ fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         "oktsec_connections_refused_total",
         "Connections above the limit of a core.",
         total(cores, |core| &core.connections_refused),
+    );
+    let failed = [
+        (
+            "message",
+            "tls",
+            total(cores, |core| &core.failures.handshakes),
+        ),
+        (
+            "egress",
+            "tls",
+            total(cores, |core| &core.egress.failures.handshakes),
+        ),
+        (
+            "egress",
+            "proxy",
+            total(cores, |core| &core.egress.failures.announcements),
+        ),
+    ];
+    families.counters(
+        "oktsec_connections_failed_total",
+        "Connections that ended before their first request: at the TLS handshake, or at the PROXY protocol's header.",
+        failed.map(|(surface, step, count)| {
+            let labels = vec![("surface", surface.into()), ("step", step.into())];
+            (labels, count)
+        }),
     );
     let open = cores
         .iter()

@@ -1,59 +1,25 @@
 //! The families of outbound requests and tunnels.
 
-use super::{Families, merge, total};
+use super::{Families, Outcomes, merge, total};
 use crate::metrics::egress::Unscanned;
 use crate::metrics::{Counters, DECISION_BOUNDS};
-use oktsec_contract::reason::Reason;
-use oktsec_contract::verdict::Status;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>]) {
-    let mut ended: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
-    for &reason in Reason::ALL {
-        for status in Status::ALL {
-            let count: u64 = cores
-                .iter()
-                .filter_map(|core| core.egress.decided.get(usize::from(reason.code())))
-                .map(|row| row[usize::from(status.code())].get())
-                .sum();
-            if count == 0 {
-                continue;
-            }
-            *ended
-                .entry((status.as_str(), reason.decision()))
-                .or_default() += count;
-            match status {
-                Status::Rejected | Status::Blocked | Status::Error => {
-                    *refused.entry(reason.as_str()).or_default() += count;
-                }
-                Status::Delivered
-                | Status::Quarantined
-                | Status::Tunneled
-                | Status::Forwarded
-                | Status::System => {}
-            }
-        }
-    }
-    families.counters(
-        "oktsec_egress_requests_total",
-        "Outbound requests and tunnels that came to their end, by outcome.",
-        ended.iter().map(|(&(status, decision), &count)| {
-            let labels = vec![
-                ("status", status.into()),
-                ("policy_decision", decision.into()),
-            ];
-            (labels, count)
-        }),
-    );
-    families.counters(
-        "oktsec_egress_refusals_total",
-        "Outbound requests and tunnels refused, by exact reason.",
-        refused
-            .iter()
-            .map(|(&reason, &count)| (vec![("reason", reason.into())], count)),
+    let outcomes = Outcomes::of(cores, |core, reason| {
+        core.egress.decided.get(usize::from(reason.code()))
+    });
+    outcomes.write(
+        families,
+        (
+            "oktsec_egress_requests_total",
+            "Outbound requests and tunnels that came to their end, by outcome.",
+        ),
+        (
+            "oktsec_egress_refusals_total",
+            "Outbound requests and tunnels refused, by exact reason.",
+        ),
     );
     families.histograms(
         "oktsec_egress_decision_seconds",
