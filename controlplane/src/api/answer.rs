@@ -169,6 +169,11 @@ where
         axum::extract::Query::<T>::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Query(value)| Self(value))
-            .map_err(|rejection| ApiError::bad(rejection.body_text()))
+            .map_err(|rejection| {
+                // The words of axum in front say whose code it was, and nothing about the query.
+                let text = rejection.body_text();
+                let said = text.strip_prefix("Failed to deserialize query string: ");
+                ApiError::bad(said.unwrap_or(&text).to_owned())
+            })
     }
 }

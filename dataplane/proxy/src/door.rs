@@ -1,4 +1,5 @@
-//! Who may ask at all: the API key, and whose word about an address we take.
+//! Who may ask at all: the API key, pages of other sites in somebody's browser, and whose word about an address we
+//! take.
 
 use http::HeaderMap;
 use http::header;
@@ -10,6 +11,8 @@ use subtle::ConstantTimeEq;
 #[derive(Clone, Default)]
 pub(crate) struct Door {
     api_key: Option<Box<str>>,
+    /// Only programs of this machine reach us: a browser is the way in for everybody else.
+    is_local: bool,
     trusted: Vec<Cidr>,
 }
 
@@ -27,6 +30,7 @@ impl Door {
         let key = server.api_key.expose();
         Self {
             api_key: (!key.is_empty()).then(|| key.into()),
+            is_local: is_loopback(&server.bind),
             // Networks that cannot be read were refused with the configuration.
             trusted: server
                 .trusted_proxies
@@ -47,6 +51,20 @@ impl Door {
             .map(<[u8]>::trim_ascii);
         let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
         given.is_some_and(|given| given.ct_eq(key.as_bytes()).into())
+    }
+
+    /// Whether a page of another site may be behind the request. Where no API key is asked for, that we are reached
+    /// from this machine alone is all that protects us, and a browser on it sends whatever a page wants it to: requests
+    /// that bear the page's `Origin`, and, when the page has its own name resolved to us (DNS rebinding), requests to
+    /// that name. With a key neither works, for a page does not know it.
+    pub(crate) fn is_foreign(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
+        if self.api_key.is_some() {
+            return false;
+        }
+        let host = host.unwrap_or_default();
+        let rebound = self.is_local && !is_local_name(without_port(host));
+        let origin = headers.get(header::ORIGIN).map(|value| value.as_bytes());
+        rebound || origin.is_some_and(|origin| !is_origin_of(origin, host))
     }
 
     /// The address to charge: the connection's, unless that is a proxy of ours, which then says who asked it.
@@ -72,6 +90,36 @@ impl Door {
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
+}
+
+/// Whether only programs of this machine reach what listens here.
+fn is_loopback(bind: &str) -> bool {
+    let bind = bind.trim_start_matches('[').trim_end_matches(']');
+    let address = bind.parse::<IpAddr>();
+    address.map_or(bind == "localhost", |address| address.is_loopback())
+}
+
+/// Whether no stranger can have this name resolved to us: an address, a name without a dot, what ends with `localhost`
+/// (RFC 6761 §6.3).
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_start_matches('[').trim_end_matches([']', '.']);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    !name.contains('.') || last.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Whether a page of this origin (RFC 6454 §7) came from `host`, which it asks now.
+fn is_origin_of(origin: &[u8], host: &str) -> bool {
+    let authority = [&b"http://"[..], b"https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(*scheme));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
 }
 
 /// An address, perhaps with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -126,6 +174,51 @@ mod tests {
             assert_eq!(door.opens(&headers(given)), opens, "{given:?}");
         }
         assert!(Door::new(&Server::default()).opens(&headers(&[])));
+    }
+
+    #[test]
+    fn without_a_key_a_page_of_another_site_is_not_served() {
+        let keyless = Door::new(&Server::default());
+        for (host, origin, foreign) in [
+            ("localhost:8080", None, false),
+            ("127.0.0.1:8080", None, false),
+            ("[::1]:8080", None, false),
+            ("gateway", None, false),
+            ("LOCALHOST", None, false),
+            ("oktsec.localhost:8080", None, false),
+            ("localhost:8080", Some("http://localhost:8080"), false),
+            ("localhost:8080", Some("http://localhost:3000"), true),
+            ("localhost:8080", Some("https://attacker.example"), true),
+            ("localhost:8080", Some("null"), true),
+            // Its name resolves to this machine by now.
+            ("attacker.example:8080", None, true),
+            (
+                "attacker.example:8080",
+                Some("http://attacker.example:8080"),
+                true,
+            ),
+            ("127.0.0.1.attacker.example", None, true),
+            ("localhost.attacker.example", None, true),
+        ] {
+            let given: Vec<_> = origin
+                .map(|origin| ("origin", origin))
+                .into_iter()
+                .collect();
+            let found = keyless.is_foreign(&headers(&given), Some(host));
+            assert_eq!(found, foreign, "{host} {origin:?}");
+        }
+        let keyed = Door::new(&Server {
+            api_key: "k3y".into(),
+            ..Server::default()
+        });
+        let origin = [("origin", "https://attacker.example")];
+        assert!(!keyed.is_foreign(&headers(&origin), Some("attacker.example")));
+        let public = Door::new(&Server {
+            bind: String::from("0.0.0.0"),
+            ..Server::default()
+        });
+        assert!(!public.is_foreign(&headers(&[]), Some("gateway.example")));
+        assert!(public.is_foreign(&headers(&origin), Some("gateway.example")));
     }
 
     #[test]

@@ -55,13 +55,19 @@ impl Gate {
             .connection
             .as_ref()
             .and_then(|connection| connection.peer);
-        let (opens, peer) = core::with(|core| {
+        let host = head.headers.get(http::header::HOST);
+        let host = match head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => host.and_then(|value| value.to_str().ok()),
+        };
+        let (opens, foreign, peer) = core::with(|core| {
             let door = match core.live() {
                 Some(live) => &live.door,
                 None => &plane.first_door,
             };
             (
                 door.opens(&head.headers),
+                door.is_foreign(&head.headers, host),
                 door.peer(connected, &head.headers),
             )
         });
@@ -70,6 +76,12 @@ impl Gate {
         if !opens && Route::needs_key(path) {
             body::discard_small(session, plane.patience.body).await;
             respond::send(session, unauthorized()).await?;
+            return Ok(true);
+        }
+        if foreign && Route::needs_key(path) {
+            message::count(Reason::RequestInvalid, std::time::Instant::now());
+            body::discard_small(session, plane.patience.body).await;
+            respond::send(session, foreign_page()).await?;
             return Ok(true);
         }
         match Route::of(&head.method, path) {
@@ -228,6 +240,11 @@ fn bad_head(fault: HeadFault) -> Answer {
         },
         HeadFault::Ambiguous(_) => answer,
     }
+}
+
+fn foreign_page() -> Answer {
+    let text = b"{\"error\":\"pages of other sites are not served while server.api_key is empty\",\"reason\":\"request_invalid\"}\n";
+    Answer::json(403, Bytes::from_static(text))
 }
 
 fn unauthorized() -> Answer {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::{Client, Site, Wish, request, signed};
+use crate::common::{Client, PLAIN, Site, Wish, request, signed};
 use oktsec_proxy::Patience;
 use std::time::{Duration, Instant};
 
@@ -534,4 +534,38 @@ fn connect_is_not_for_this_port() {
     let mut client = site.client();
     client.send(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
     assert_eq!(client.receive().unwrap().status, 405);
+}
+
+#[test]
+fn a_page_of_another_site_is_not_served_without_a_key_and_probes_are() {
+    let site = Site::plain();
+    let body = signed("alice", "bob", "from a page").to_string();
+    let origin = [("Origin", "https://attacker.example")];
+    for path in ["/v1/message", "/v1/messages", "/v1/agents/alice/suspend"] {
+        let answer = site.client().post(path, &origin, body.as_bytes());
+        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(answer.json()["reason"], "request_invalid", "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    let rebound = |path: &str| {
+        let mut client = site.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: attacker.example\r\n\r\n").as_bytes());
+        client.receive().unwrap().status
+    };
+    assert_eq!(rebound("/v1/quarantine"), 403);
+    assert_eq!(rebound("/metrics"), 403);
+    assert_eq!(rebound("/healthz"), 200);
+    let line = "oktsec_refusals_total{reason=\"request_invalid\"}";
+    assert!((site.metric(line) - 5.0).abs() < 0.1);
+    assert!(
+        site.message_records().is_empty(),
+        "nothing of it was looked at"
+    );
+
+    let keyed = Site::with(&format!("server: {{api_key: k}}\n{PLAIN}"));
+    let headers = [origin[0], ("X-API-Key", "k")];
+    let answer = keyed
+        .client()
+        .post("/v1/message", &headers, body.as_bytes());
+    assert_eq!(answer.status, 200, "who knows the key is no stranger");
 }
