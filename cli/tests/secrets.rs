@@ -122,6 +122,19 @@ fn values_come_from_files_variables_commands_and_pipes() {
     let found = place.json(&["secrets", "check", &text], 1);
     assert_eq!(found["findings"][0]["name"], "variable");
     assert_eq!(place.json(&["verify"], 0)["known_secrets"], 6);
+    let mut piped = place.command(&["secrets", "check", "-"]);
+    let mut piped = piped
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    piped
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(VALUE.as_bytes())
+        .unwrap();
+    assert_eq!(piped.wait().unwrap().code(), Some(1));
     place.run(&["secrets", "remove", "variable"]).expect(0);
     place.run(&["secrets", "check", &text]).expect(0);
     let gone = place.run(&["secrets", "remove", "variable"]).expect(2);
@@ -191,4 +204,39 @@ fn a_running_server_knows_a_secret_as_soon_as_it_was_added() {
     assert!(!log.contains("Harbour") && !log.contains(token), "{log}");
     assert!(!holds(&place.path("oktsec.db.d"), VALUE));
     assert!(!holds(&place.path("oktsec.db.d"), token));
+}
+
+#[test]
+fn values_belong_to_the_hosts_they_are_bound_to() {
+    let place = Place::with_agents();
+    let add = |name: &str, hosts: &[&str], value: &str| {
+        let mut command = place.command(&[&["secrets", "add", name, "--env", "V"], hosts].concat());
+        said(command.env("V", value).output().unwrap())
+    };
+    add(
+        "api-key",
+        &["--host", "API.Example.com.", "--host", "*.Example.org"],
+        VALUE,
+    )
+    .expect(0);
+    let listed = || place.json(&["secrets", "list"], 0)[0]["hosts"].clone();
+    assert_eq!(listed(), json!(["api.example.com", "*.example.org"]));
+    // Another value of the name goes where the first one may.
+    add("api-key", &[], "Zebra-0plum-kettle").expect(0);
+    assert_eq!(listed(), json!(["api.example.com", "*.example.org"]));
+    for wrong in ["https://api.example.com", "*", "10.0.0.0/8", "a..b", ""] {
+        let refused = place.run(&["secrets", "bind", "api-key", "--host", wrong]);
+        refused.expect(2);
+    }
+    assert_eq!(listed(), json!(["api.example.com", "*.example.org"]));
+    place
+        .run(&["secrets", "bind", "nobody", "--host", "a.example"])
+        .expect(2);
+    place
+        .run(&["secrets", "bind", "api-key", "--host", "10.0.0.7"])
+        .expect(0);
+    assert_eq!(listed(), json!(["10.0.0.7"]));
+    let freed = place.json(&["secrets", "bind", "api-key"], 0);
+    assert_eq!(freed["hosts"], json!([]));
+    assert_eq!(listed(), json!([]));
 }

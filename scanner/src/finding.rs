@@ -31,6 +31,18 @@ pub struct Scanned<'a> {
 }
 
 impl Scanned<'_> {
+    /// Whether a finding is a known value that belongs to hosts.
+    pub fn is_bound(&self, finding: &Finding) -> bool {
+        self.known
+            .is_some_and(|values| values.is_bound(&finding.span))
+    }
+
+    /// Whether a finding is a known value that belongs to this host, a name in one spelling.
+    pub fn belongs_to(&self, finding: &Finding, host: &str) -> bool {
+        self.known
+            .is_some_and(|values| values.belongs_to(&finding.span, host))
+    }
+
     /// What people see of a finding: its redacted text, or of a known secret the name of its entry.
     pub fn excerpt(&self, content: &[u8], finding: &Finding, rule: &Rule) -> String {
         let Some(known) = rule.known else {

@@ -65,6 +65,12 @@ impl Scanner {
         self.prefilter.known.set_seen(index, home);
     }
 
+    /// The next contents go to this host or come from it, a name in one spelling: known values that belong to it may.
+    /// Empty for contents that no host has to do with.
+    pub fn set_host(&mut self, host: &str) {
+        self.prefilter.known.set_host(host);
+    }
+
     /// From now on findings of sensitive rules in streams tell what is needed to know the secret again.
     pub fn set_watch(&mut self, key: &Arc<SecretKey>) {
         if self.watch.is_none() {

@@ -26,12 +26,15 @@ use bytes::Bytes;
 use oktsec_audit::Log;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use oktsec_pipeline::{
     Decision, Headers, Moment, Opened, Pipeline, Policy, Proof, Received, Shared,
 };
 use oktsec_scanner::{EngineError, Scanner};
+use scanners::name_host;
+pub(crate) use scanners::site_of;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
@@ -218,29 +221,35 @@ impl Core {
         &self.plane.shared
     }
 
-    /// A scanner of what this policy looks for, and of secrets that `agent` was given by others than `home`, for what
-    /// it sends there.
+    /// A scanner of what this policy looks for, and of secrets that `agent` was given by others, for what it sends to a
+    /// host.
     pub(crate) fn scanner_up(
         &mut self,
         policy: &Policy,
         agent: Option<&str>,
-        home: impl FnOnce() -> String,
+        to: Option<&Host>,
     ) -> Result<&mut Scanner, EngineError> {
         let seen = self.plane.shared.seen();
         let given = agent.and_then(|agent| seen.of(agent, Timestamp::now()));
         let scanner = self.scanners.of(policy)?;
         if given.is_some() {
-            scanner.set_seen(given.as_ref(), &home());
+            scanner.set_seen(given.as_ref(), &site_of(to));
         }
+        name_host(scanner, policy, to);
         Ok(scanner)
     }
 
-    /// A scanner of what this policy looks for, for what an agent is given: its findings tell what is needed to know a
-    /// secret again.
-    pub(crate) fn scanner_down(&mut self, policy: &Policy) -> Result<&mut Scanner, EngineError> {
+    /// A scanner of what this policy looks for, for what an agent is given by a host: its findings tell what is needed to
+    /// know a secret again.
+    pub(crate) fn scanner_down(
+        &mut self,
+        policy: &Policy,
+        from: Option<&Host>,
+    ) -> Result<&mut Scanner, EngineError> {
         let key = self.plane.shared.seen().key();
         let scanner = self.scanners.of(policy)?;
         scanner.set_watch(key);
+        name_host(scanner, policy, from);
         Ok(scanner)
     }
 

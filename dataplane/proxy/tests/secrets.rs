@@ -237,3 +237,43 @@ fn a_secret_from_one_host_is_known_on_its_way_to_another() {
         assert_eq!(ask_as("alice", "POST", url, turned), 200, "both gave it");
     }
 }
+
+#[test]
+fn what_belongs_to_a_host_goes_there_and_nowhere_else_not_even_as_a_credential() {
+    let (site, config, mut line) = begin(&yaml(""));
+    store(&site, &[VALUE]);
+    let paths = &site.paths;
+    let key = SecretKey::load(&paths.secrets_key).unwrap();
+    let mut store = SecretStore::read(&paths.secrets_store, key)
+        .unwrap()
+        .unwrap();
+    let own = vec![String::from("*.example"), String::from("127.0.0.1")];
+    assert!(store.bind("orders-db", own).unwrap());
+    store.write(&paths.secrets_store).unwrap();
+    line.publish(&with_seal(1, config, "a"));
+
+    let host = Host::answering(answer(&format!("you said {VALUE}")));
+    let own = host.url("/p/blue%2BHarbour9%2Ftide");
+    let other = host.url("/").replace("127.0.0.1", "localhost");
+    let bearer = [("Authorization", &*format!("Bearer {VALUE}"))];
+    let basic = [("Authorization", "Basic dTpibHVlK0hhcmJvdXI5L3RpZGU=")];
+    let ask_for = |url: &str, headers: Fields<'_>, body: &[u8]| {
+        let mut named = client(&site);
+        named.send(&ask("POST", url, headers, body));
+        named.receive().unwrap().status
+    };
+    for headers in [&bearer, &basic] {
+        assert_eq!(
+            ask_for(&own, headers, VALUE.as_bytes()),
+            200,
+            "its own host"
+        );
+        assert_eq!(ask_for(&other, headers, b""), 403, "another host");
+    }
+    assert_eq!(ask_for(&other, &[], VALUE.as_bytes()), 403);
+    assert_eq!(ask_for(&other, &[], b""), 403, "its answer holds it");
+    // Nor to another agent.
+    assert_eq!(decision(&site, VALUE), "content_blocked");
+    let kept = serde_json::to_string(&records(&site)).unwrap();
+    assert!(!kept.contains("Harbour"), "{kept}");
+}

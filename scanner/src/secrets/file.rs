@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic 8 | version u32 | key id 8 | names u32 | values u32
-//! name:  kind u8, length u8, bytes
+//! name:  kind u8, length u8, bytes, hosts u8, and of each: length u8, bytes      (version 1 had no hosts)
 //! value: hash 16, window u32, masked pair u16, offset u16, length u16, name u32      (30 bytes)
 //! seal 32: keyed hash of all before it
 //! ```
@@ -14,15 +14,15 @@ use std::path::Path;
 
 use super::index::SecretIndex;
 use super::key::{self, SecretKey, WINDOW_BYTES};
-use super::store::{Entry, SECRETS_MAX, SecretKind};
+use super::store::{Entry, Name, SECRET_HOSTS_MAX, SECRETS_MAX, SecretKind};
 
 const MAGIC: &[u8; 8] = b"OKTSECSV";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version before values belonged to hosts.
+const HOSTLESS: u32 = 1;
 
 /// Largest file read: a million values, each with a name of its own.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-
-type Name = (String, SecretKind);
 
 /// Why a store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +46,10 @@ pub(super) fn read(path: &Path, key: &SecretKey) -> Result<Option<Kept>, SecretF
     let Some(bytes) = sealed(path)? else {
         return Ok(None);
     };
-    let (rest, _) = open(&bytes, key)?;
-    parse(rest, key).ok_or(SecretFileError::Damaged).map(Some)
+    let (version, rest, _) = open(&bytes, key)?;
+    parse(version, rest, key)
+        .ok_or(SecretFileError::Damaged)
+        .map(Some)
 }
 
 /// The seal of a file that is whole; `None` if there is no file.
@@ -55,7 +57,7 @@ pub(super) fn verify(path: &Path, key: &SecretKey) -> Result<Option<[u8; 32]>, S
     let Some(bytes) = sealed(path)? else {
         return Ok(None);
     };
-    open(&bytes, key).map(|(_, seal)| Some(seal))
+    open(&bytes, key).map(|(.., seal)| Some(seal))
 }
 
 /// The bytes of the file.
@@ -71,14 +73,18 @@ fn sealed(path: &Path) -> Result<Option<Vec<u8>>, SecretFileError> {
     Ok(Some(bytes))
 }
 
-/// What lies behind the head of a file with the right seal, and the seal.
-fn open<'b>(bytes: &'b [u8], key: &SecretKey) -> Result<(&'b [u8], [u8; 32]), SecretFileError> {
+/// The version of a file with the right seal, what lies behind its head, and the seal.
+fn open<'b>(
+    bytes: &'b [u8],
+    key: &SecretKey,
+) -> Result<(u32, &'b [u8], [u8; 32]), SecretFileError> {
     let (body, seal) = bytes
         .split_last_chunk::<32>()
         .ok_or(SecretFileError::Damaged)?;
-    let mut rest = body
-        .strip_prefix(MAGIC)
-        .and_then(|rest| rest.strip_prefix(&VERSION.to_le_bytes()))
+    let mut rest = body.strip_prefix(MAGIC).ok_or(SecretFileError::Damaged)?;
+    let version = take(&mut rest)
+        .map(u32::from_le_bytes)
+        .filter(|version| matches!(*version, HOSTLESS | VERSION))
         .ok_or(SecretFileError::Damaged)?;
     if take::<8>(&mut rest).ok_or(SecretFileError::Damaged)? != key.id() {
         return Err(SecretFileError::OtherKey);
@@ -86,10 +92,10 @@ fn open<'b>(bytes: &'b [u8], key: &SecretKey) -> Result<(&'b [u8], [u8; 32]), Se
     if key.seal(body) != *seal {
         return Err(SecretFileError::Damaged);
     }
-    Ok((rest, *seal))
+    Ok((version, rest, *seal))
 }
 
-fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
+fn parse(version: u32, mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
     let rest = &mut rest;
     let names_count = u32::from_le_bytes(take(rest)?);
     let count = u32::from_le_bytes(take(rest)?);
@@ -98,15 +104,24 @@ fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
     }
     let mut names = Vec::with_capacity(names_count as usize);
     for _ in 0..names_count {
-        let [kind, length] = take(rest)?;
+        let [kind] = take(rest)?;
         let kind = match kind {
             0 => SecretKind::Value,
             1 => SecretKind::Canary,
             _ => return None,
         };
-        let (name, tail) = rest.split_at_checked(usize::from(length))?;
-        *rest = tail;
-        names.push((String::from_utf8(name.to_vec()).ok()?, kind));
+        let text = short_text(rest)?;
+        let hosts = match version {
+            HOSTLESS => 0,
+            _ => usize::from(u8::from_le_bytes(take(rest)?)),
+        };
+        if hosts > SECRET_HOSTS_MAX {
+            return None;
+        }
+        let hosts = (0..hosts)
+            .map(|_| short_text(rest))
+            .collect::<Option<Vec<_>>>()?;
+        names.push(Name { text, kind, hosts });
     }
     let mut entries = Vec::with_capacity(count as usize);
     for _ in 0..count {
@@ -130,7 +145,7 @@ fn parse(mut rest: &[u8], key: &SecretKey) -> Option<Kept> {
 
 /// The index of what lies behind the head of a file, whoever wrote it; for the fuzzer, which knows no seal.
 pub(crate) fn index_of(rest: &[u8], key: &SecretKey) -> Option<SecretIndex> {
-    let (names, entries) = parse(rest, key)?;
+    let (names, entries) = parse(VERSION, rest, key)?;
     Some(SecretIndex::new(key.clone(), names, &entries))
 }
 
@@ -138,6 +153,19 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk::<N>()?;
     *rest = tail;
     Some(*head)
+}
+
+/// A text of up to 255 bytes, its length before it.
+fn short_text(rest: &mut &[u8]) -> Option<String> {
+    let [length] = take(rest)?;
+    let (text, tail) = rest.split_at_checked(usize::from(length))?;
+    *rest = tail;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn push_short(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(text.len() as u8);
+    bytes.extend_from_slice(text.as_bytes());
 }
 
 pub(super) fn write(
@@ -152,13 +180,16 @@ pub(super) fn write(
     bytes.extend_from_slice(&key.id());
     bytes.extend_from_slice(&(names.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    for (name, kind) in names {
-        bytes.push(match kind {
+    for name in names {
+        bytes.push(match name.kind {
             SecretKind::Value => 0,
             SecretKind::Canary => 1,
         });
-        bytes.push(name.len() as u8);
-        bytes.extend_from_slice(name.as_bytes());
+        push_short(&mut bytes, &name.text);
+        bytes.push(name.hosts.len() as u8);
+        name.hosts
+            .iter()
+            .for_each(|host| push_short(&mut bytes, host));
     }
     for entry in entries {
         bytes.extend_from_slice(&entry.value);
@@ -203,4 +234,43 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use super::{HOSTLESS, MAGIC, SecretKey, VERSION};
+    use crate::secrets::{SecretIndex, SecretKind, SecretStore};
+
+    #[test]
+    fn a_store_of_before_there_were_hosts_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let key = || SecretKey::from_bytes([3; 32]);
+        let mut store = SecretStore::new(key());
+        store
+            .add("db", SecretKind::Value, b"blue+Harbour9")
+            .unwrap();
+        store.write(&path).unwrap();
+        // What that version wrote: no count of hosts behind the name.
+        let new = std::fs::read(&path).unwrap();
+        let mut old = MAGIC.to_vec();
+        old.extend(HOSTLESS.to_le_bytes());
+        old.extend(&new[12..32]);
+        assert_eq!((&new[30..32], new[32]), (&b"db"[..], 0));
+        old.extend(&new[33..new.len() - 32]);
+        let seal = key().seal(&old);
+        old.extend(seal);
+        std::fs::write(&path, &old).unwrap();
+
+        let mut read = SecretStore::read(&path, key()).unwrap().unwrap();
+        assert_eq!(read.list(), store.list());
+        assert!(read.bind("db", vec![String::from("db.example")]).unwrap());
+        read.write(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap()[8..12], VERSION.to_le_bytes());
+        let again = SecretStore::read(&path, key()).unwrap().unwrap();
+        assert_eq!(again.list()[0].hosts, ["db.example"]);
+        assert!(SecretIndex::load(&path, key()).unwrap().unwrap().binds());
+    }
 }

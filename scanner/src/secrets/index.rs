@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::{self, SecretFileError};
 use super::key::{SecretKey, WINDOW_BYTES};
-use super::store::{Entry, SecretKind};
+use super::store::{Entry, Name, SecretKind};
 
 /// Bits of the filter for each value: one window in about sixteen others passes by accident.
 const FILTER_BITS_PER_VALUE_LOG2: u32 = 4;
@@ -13,7 +13,7 @@ const FILTER_BITS_PER_VALUE_LOG2: u32 = 4;
 /// Immutable; shared by the finders of all cores. About 40 bytes a value.
 pub struct SecretIndex {
     pub(super) key: SecretKey,
-    names: Vec<(String, SecretKind)>,
+    names: Vec<Name>,
     /// Pairs of bytes a window begins with, as read and as read backwards.
     pub(super) pairs: Pairs,
     pub(super) pairs_reversed: Pairs,
@@ -29,7 +29,7 @@ pub struct SecretIndex {
 }
 
 impl SecretIndex {
-    pub(super) fn new(key: SecretKey, names: Vec<(String, SecretKind)>, entries: &[Entry]) -> Self {
+    pub(super) fn new(key: SecretKey, names: Vec<Name>, entries: &[Entry]) -> Self {
         let mut entries = entries.to_vec();
         entries.sort_unstable_by_key(|entry| (entry.window, entry.length, entry.offset));
         let bits = entries.len().max(64).next_power_of_two().trailing_zeros();
@@ -86,12 +86,31 @@ impl SecretIndex {
 
     /// The name of a finding's secret.
     pub fn name(&self, secret: u32) -> &str {
-        &self.names[secret as usize].0
+        &self.names[secret as usize].text
     }
 
     /// What a finding of this secret means.
     pub fn kind(&self, secret: u32) -> SecretKind {
-        self.names[secret as usize].1
+        self.names[secret as usize].kind
+    }
+
+    /// Whether any value belongs to hosts.
+    pub fn binds(&self) -> bool {
+        self.names.iter().any(|name| !name.hosts.is_empty())
+    }
+
+    /// Whether a value belongs to hosts at all.
+    pub(super) fn is_bound(&self, secret: u32) -> bool {
+        !self.names[secret as usize].hosts.is_empty()
+    }
+
+    /// Whether a value belongs to this host, a name in one spelling.
+    pub(super) fn belongs_to(&self, secret: u32, host: &str) -> bool {
+        let hosts = &self.names[secret as usize].hosts;
+        hosts.iter().any(|own| match own.strip_prefix('*') {
+            Some(above) => host.len() > above.len() && host.ends_with(above),
+            None => own == host,
+        })
     }
 
     /// Bytes that a caller who cuts a stream into pieces must repeat from the piece before: the
@@ -109,7 +128,10 @@ impl SecretIndex {
             + self
                 .names
                 .iter()
-                .map(|(name, _)| name.len() + 32)
+                .map(|name| {
+                    let hosts: usize = name.hosts.iter().map(|host| host.len() + 24).sum();
+                    size_of::<Name>() + name.text.len() + hosts
+                })
                 .sum::<usize>()
     }
 

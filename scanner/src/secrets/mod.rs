@@ -60,6 +60,7 @@ pub use key::SecretKey;
 pub(crate) use scan::KnownValues;
 pub use seen::SeenValue;
 pub use store::{
-    Added, KNOWN_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SECRET_NAME_BYTES_MAX, SECRETS_MAX,
-    SecretError, SecretKind, SecretName, SecretStore, WRITTEN_BYTES_MAX,
+    Added, KNOWN_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SECRET_HOSTS_MAX,
+    SECRET_NAME_BYTES_MAX, SECRETS_MAX, SecretError, SecretKind, SecretName, SecretStore,
+    WRITTEN_BYTES_MAX,
 };

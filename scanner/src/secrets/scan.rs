@@ -19,8 +19,10 @@ pub(crate) struct KnownValues {
     store: Option<SecretFinder>,
     /// What the sender of the content was given before.
     seen: Option<SecretFinder>,
-    /// Where the content goes: what came from there may go back.
+    /// The site that the content goes to: what came from there may go back.
     home: String,
+    /// The host that the content goes to or comes from: what belongs to it may. Empty for content of another kind.
+    host: String,
     places: Vec<KnownPlace>,
 }
 
@@ -60,6 +62,10 @@ impl KnownValues {
         }
     }
 
+    pub(crate) fn set_host(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+    }
+
     /// A new content begins.
     pub(crate) fn begin(&mut self) {
         self.places.clear();
@@ -79,6 +85,7 @@ impl KnownValues {
             store,
             seen,
             home,
+            host,
             places,
         } = self;
         let mut all = true;
@@ -97,6 +104,7 @@ impl KnownValues {
             for one in here.findings {
                 let known = match index.kind(one.secret) {
                     _ if is_home(&one.span) => continue,
+                    _ if !is_seen && index.belongs_to(one.secret, host) => continue,
                     _ if is_seen => Known::Seen,
                     SecretKind::Value => Known::Value,
                     SecretKind::Canary => Known::Canary,
@@ -127,6 +135,28 @@ impl KnownValues {
             }
         }
         all
+    }
+
+    /// Whether what was found at this place belongs to hosts.
+    pub(crate) fn is_bound(&self, span: &Range<u32>) -> bool {
+        self.is_value_at(span, SecretIndex::is_bound)
+    }
+
+    /// Whether what was found at this place belongs to this host.
+    pub(crate) fn belongs_to(&self, span: &Range<u32>, host: &str) -> bool {
+        self.is_value_at(span, |index, secret| index.belongs_to(secret, host))
+    }
+
+    /// Whether a value of the store that was found at this place is such a one.
+    fn is_value_at(&self, span: &Range<u32>, is: impl Fn(&SecretIndex, u32) -> bool) -> bool {
+        let Some(store) = &self.store else {
+            return false;
+        };
+        let mut values = self
+            .places
+            .iter()
+            .filter(|place| place.known == Known::Value);
+        values.any(|place| place.span == *span && is(store.index(), place.secret))
     }
 
     /// The name of the entry found at this place.

@@ -9,7 +9,7 @@ use std::fmt;
 use super::anchor;
 use super::index::SecretIndex;
 use super::key::SecretKey;
-use super::store::{Entry, SecretKind, has_distinct, known_part};
+use super::store::{Entry, Name, SecretKind, has_distinct, known_part};
 
 /// Shortest part remembered.
 const PART_BYTES_MIN: usize = 12;
@@ -54,7 +54,11 @@ impl SecretIndex {
                 name: names.len() as u32,
                 ..entry
             });
-            names.push((from.to_owned(), SecretKind::Value));
+            names.push(Name {
+                text: from.to_owned(),
+                kind: SecretKind::Value,
+                hosts: Vec::new(),
+            });
         }
         Self::new(key, names, &entries)
     }

@@ -28,6 +28,12 @@ pub const SECRETS_MAX: usize = 1_000_000;
 /// Longest name.
 pub const SECRET_NAME_BYTES_MAX: usize = 128;
 
+/// Most hosts that the values of one name belong to.
+pub const SECRET_HOSTS_MAX: usize = 64;
+
+/// Longest name of one of them, with `*.` before it (RFC 1035 §2.3.4).
+pub(super) const HOST_BYTES_MAX: usize = 255;
+
 /// Fewest different bytes in a value: `aaaaaaaa` and `--------` are no secrets.
 const DISTINCT_BYTES_MIN: usize = 4;
 
@@ -53,6 +59,16 @@ impl SecretKind {
     }
 }
 
+/// A name, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) text: String,
+    pub(super) kind: SecretKind,
+    /// Hosts that its values belong to and may go to: names in one spelling, or `*.` and what stands above them. None for
+    /// values that may go nowhere.
+    pub(super) hosts: Vec<String>,
+}
+
 /// A name and how many values bear it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretName {
@@ -62,6 +78,8 @@ pub struct SecretName {
     pub kind: SecretKind,
     /// Values under this name.
     pub values: usize,
+    /// Hosts that its values belong to and may go to.
+    pub hosts: Vec<String>,
 }
 
 /// What became of a value.
@@ -93,6 +111,11 @@ pub enum SecretError {
     /// Empty, too long, or with control characters.
     #[error("a name is 1 to {SECRET_NAME_BYTES_MAX} bytes without control characters")]
     Name,
+    /// Too many, or one is too long for a name of the DNS.
+    #[error(
+        "values belong to at most {SECRET_HOSTS_MAX} hosts, each with a name of at most {HOST_BYTES_MAX} bytes"
+    )]
+    Hosts,
 }
 
 /// One value. `Copy`: nothing in it is the value.
@@ -114,7 +137,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub struct SecretStore {
     key: SecretKey,
-    pub(super) names: Vec<(String, SecretKind)>,
+    pub(super) names: Vec<Name>,
     pub(super) entries: Vec<Entry>,
     by_name: HashMap<(String, SecretKind), u32>,
     by_value: HashMap<[u8; 16], u32>,
@@ -145,7 +168,8 @@ impl SecretStore {
         };
         let mut store = Self::new(key);
         for (at, name) in (0..).zip(&names) {
-            store.by_name.insert(name.clone(), at);
+            let key = (name.text.clone(), name.kind);
+            store.by_name.insert(key, at);
         }
         for (at, entry) in (0..).zip(&entries) {
             store.by_value.insert(entry.value, at);
@@ -220,6 +244,24 @@ impl SecretStore {
         Ok(Added::New)
     }
 
+    /// Says which hosts the values of a name belong to, instead of what was said before: they may go there and nowhere
+    /// else, not even as credentials. With none they belong to nobody. Each is a name in one spelling (lower case, as in
+    /// the DNS), or such a one behind `*.` for everything below it. `false` if there is no such name.
+    ///
+    /// # Errors
+    /// [`SecretError::Hosts`]; nothing has changed then.
+    pub fn bind(&mut self, name: &str, hosts: Vec<String>) -> Result<bool, SecretError> {
+        if hosts.len() > SECRET_HOSTS_MAX || hosts.iter().any(|host| host.len() > HOST_BYTES_MAX) {
+            return Err(SecretError::Hosts);
+        }
+        let key = (name.to_owned(), SecretKind::Value);
+        let Some(at) = self.by_name.get(&key) else {
+            return Ok(false);
+        };
+        self.names[*at as usize].hosts = hosts;
+        Ok(true)
+    }
+
     /// Makes a canary token for an agent out of 32 bytes of good chance, and watches for it. The
     /// token is returned once and kept nowhere.
     ///
@@ -246,7 +288,8 @@ impl SecretStore {
                 .iter_mut()
                 .filter(|entry| entry.name == last)
                 .for_each(|entry| entry.name = gone);
-            self.by_name.insert(self.names[gone as usize].clone(), gone);
+            let moved = &self.names[gone as usize];
+            self.by_name.insert((moved.text.clone(), moved.kind), gone);
         }
         self.by_value.clear();
         self.windows.clear();
@@ -262,10 +305,11 @@ impl SecretStore {
         let mut list: Vec<SecretName> = self
             .names
             .iter()
-            .map(|(name, kind)| SecretName {
-                name: name.clone(),
-                kind: *kind,
+            .map(|name| SecretName {
+                name: name.text.clone(),
+                kind: name.kind,
                 values: 0,
+                hosts: name.hosts.clone(),
             })
             .collect();
         for entry in &self.entries {
@@ -295,7 +339,11 @@ impl SecretStore {
             return *at;
         }
         let at = self.names.len() as u32;
-        self.names.push(key.clone());
+        self.names.push(Name {
+            text: key.0.clone(),
+            kind,
+            hosts: Vec::new(),
+        });
         self.by_name.insert(key, at);
         at
     }

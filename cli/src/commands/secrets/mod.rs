@@ -1,4 +1,4 @@
-//! `oktsec secrets add|plant|list|remove|check`: values that must not leave, known by keyed hashes only.
+//! `oktsec secrets add|bind|plant|list|remove|check`: values that must not leave, known by keyed hashes only.
 //!
 //! A value is read from a file, a variable, a command or standard input, never from the command line, where the
 //! history of a shell would keep it. What is written and shown is its name.
@@ -12,6 +12,7 @@ use crate::out;
 use crate::place::Place;
 use crate::table::Table;
 use oktsec_contract::files;
+use oktsec_contract::host::HostPattern;
 use oktsec_contract::keys;
 use oktsec_contract::paths::StatePaths;
 use oktsec_scanner::secrets::{Added, SecretFinder, SecretKey, SecretKind, SecretStore};
@@ -30,6 +31,8 @@ const TEXT_BYTES_MAX: u64 = 64 << 20;
 pub(crate) enum Command {
     /// Watch for a value, or for each line of a source
     Add(Add),
+    /// Say which hosts the values of a name belong to
+    Bind(Bind),
     /// Make a canary token for an agent, watch for it, and show it once
     Plant(Plant),
     /// List the names of what is watched for, never the values
@@ -50,6 +53,20 @@ pub(crate) struct Add {
     /// Forget what the name stood for before
     #[arg(long)]
     replace: bool,
+    /// A host that the value belongs to, or `*.example.com`; may be repeated. It may go there and nowhere else, not even in
+    /// a header for credentials
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+}
+
+/// Whose values, and where to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bind {
+    /// The name, as `oktsec secrets list` shows it
+    name: String,
+    /// A host that its values belong to, or `*.example.com`; may be repeated. With none they belong to nobody
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
 }
 
 /// Whose.
@@ -72,7 +89,7 @@ pub(crate) struct Remove {
 /// Which text.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// The text [default: standard input]
+    /// The text; `-` or nothing reads standard input
     file: Option<std::path::PathBuf>,
 }
 
@@ -81,6 +98,7 @@ pub(crate) fn execute(global: &Global, command: Command) -> Outcome {
     let place = Place::find(global.config.as_deref())?;
     match command {
         Command::Add(args) => add(global, &place, &args),
+        Command::Bind(args) => bind(global, &place, &args),
         Command::Plant(args) => plant(global, &place, &args),
         Command::List => list(global, &place),
         Command::Remove(args) => remove(global, &place, &args),
@@ -89,6 +107,7 @@ pub(crate) fn execute(global: &Global, command: Command) -> Outcome {
 }
 
 fn add(global: &Global, place: &Place, args: &Add) -> Outcome {
+    let hosts = spelt(&args.hosts)?;
     let values = args.source.read()?;
     let mut store = Locked::open(&place.paths)?;
     let mut forgotten = 0;
@@ -106,6 +125,11 @@ fn add(global: &Global, place: &Place, args: &Add) -> Outcome {
     }
     if new == 0 && known == 0 {
         return Err(Failure::all(&refused).context("nothing was added:"));
+    }
+    if !hosts.is_empty() && !store.inner.bind(&args.name, hosts).map_err(Failure::new)? {
+        return Err(Failure::new(
+            "every value is known under another name; `oktsec secrets bind` says where that one may go",
+        ));
     }
     store.write()?;
     let in_force = local::put_in_force(&place.paths);
@@ -137,6 +161,54 @@ fn add(global: &Global, place: &Place, args: &Add) -> Outcome {
         true => Exit::Done,
         false => Exit::Findings,
     })
+}
+
+fn bind(global: &Global, place: &Place, args: &Bind) -> Outcome {
+    let hosts = spelt(&args.hosts)?;
+    let mut store = Locked::open(&place.paths)?;
+    if !store
+        .inner
+        .bind(&args.name, hosts.clone())
+        .map_err(Failure::new)?
+    {
+        return Err(Failure::new(format_args!(
+            "no value is called {:?}; `oktsec secrets list` shows them",
+            args.name
+        )));
+    }
+    store.write()?;
+    let in_force = local::put_in_force(&place.paths);
+    if global.json {
+        out::json(&json!({
+            "name": args.name,
+            "hosts": hosts,
+            "in_force": in_force.to_json(),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let name = out::printable(&args.name);
+    match hosts.is_empty() {
+        true => out::line(format_args!("{name}: belongs to no host"))?,
+        false => out::line(format_args!("{name}: belongs to {}", hosts.join(", ")))?,
+    }
+    in_force.tell();
+    Ok(Exit::Done)
+}
+
+/// Hosts in the one spelling that traffic is compared in.
+fn spelt(hosts: &[String]) -> Result<Vec<String>, Failure> {
+    let spelt = hosts.iter().map(|text| match HostPattern::parse(text) {
+        Ok(pattern @ (HostPattern::Exact(_) | HostPattern::Below(_))) => Ok(pattern.to_string()),
+        Ok(_) => Err(format!(
+            "--host {text:?}: a host or *.example.com is needed"
+        )),
+        Err(error) => Err(format!("--host {text:?}: {error}")),
+    });
+    let (good, bad): (Vec<_>, Vec<_>) = spelt.partition(Result::is_ok);
+    match bad.is_empty() {
+        true => Ok(good.into_iter().flatten().collect()),
+        false => Err(Failure::all(bad.into_iter().filter_map(Result::err))),
+    }
 }
 
 /// Refused values that are told one by one.
@@ -180,17 +252,25 @@ fn list(global: &Global, place: &Place) -> Outcome {
     if global.json {
         let names: Vec<_> = names
             .iter()
-            .map(|name| json!({"name": name.name, "kind": name.kind.as_str(), "values": name.values}))
+            .map(|name| {
+                json!({
+                    "name": name.name,
+                    "kind": name.kind.as_str(),
+                    "values": name.values,
+                    "hosts": name.hosts,
+                })
+            })
             .collect();
         out::json(&names.into())?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["NAME", "KIND", "VALUES"]);
+    let mut table = Table::new(&["NAME", "KIND", "VALUES", "HOSTS"]);
     for name in &names {
         table.row([
             &out::printable(&name.name),
             name.kind.as_str(),
             &name.values.to_string(),
+            &name.hosts.join(", "),
         ]);
     }
     table.print()?;
@@ -231,7 +311,8 @@ fn remove(global: &Global, place: &Place, args: &Remove) -> Outcome {
 }
 
 fn check(global: &Global, place: &Place, args: &Check) -> Outcome {
-    let text = match &args.file {
+    let file = args.file.as_ref().filter(|path| path.as_os_str() != "-");
+    let text = match file {
         Some(path) => files::read(path, TEXT_BYTES_MAX)
             .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?,
         None => source::standard_input()?,

@@ -75,7 +75,7 @@ fn printed_by(command: &str) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::new(format_args!("/bin/sh: {error}")))?;
     let mut bytes = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(SOURCE_BYTES_MAX).read_to_end(&mut bytes)?;
+        bytes = whole(stdout)?;
     }
     let status = child.wait()?;
     if !status.success() {
@@ -94,17 +94,36 @@ pub(super) fn standard_input() -> Result<Vec<u8>, Failure> {
             "standard input is a terminal, which would show the value; use --file, --env or --command, or a pipe",
         ));
     }
+    whole(stdin.lock())
+}
+
+/// All that comes. More than a source may hold is an error: half a value would be another one.
+fn whole(source: impl io::Read) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    stdin
-        .lock()
-        .take(SOURCE_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
+    source.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > SOURCE_BYTES_MAX {
+        true => Err(Failure::new(format_args!(
+            "more than {SOURCE_BYTES_MAX} bytes came; nothing was added"
+        ))),
+        false => Ok(bytes),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::values;
+    use super::{SOURCE_BYTES_MAX, values, whole};
+
+    #[test]
+    fn a_source_that_is_too_large_is_refused_and_not_cut() {
+        assert_eq!(whole(&b"value"[..]).ok(), Some(b"value".to_vec()));
+        assert!(
+            whole(std::io::Read::take(
+                std::io::repeat(b'x'),
+                SOURCE_BYTES_MAX + 1
+            ))
+            .is_err()
+        );
+    }
 
     #[test]
     fn only_the_line_end_behind_a_value_is_cut_off() {

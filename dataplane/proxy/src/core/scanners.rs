@@ -1,6 +1,7 @@
 //! Scanners of one core for streams that outlive a snapshot: a body is scanned to its end with the rules it began
 //! with.
 
+use oktsec_contract::host::Host;
 use oktsec_pipeline::Policy;
 use oktsec_scanner::{Database, EngineError, Scanner};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ impl Scanners {
         let scanner = &mut self.0[at];
         scanner.set_secrets(policy.secrets());
         scanner.set_seen(None, "");
+        scanner.set_host("");
         Ok(scanner)
     }
 
@@ -41,6 +43,28 @@ impl Scanners {
     pub(super) fn tidy(&mut self, current: &Arc<Database>) {
         self.0
             .retain(|scanner| Arc::ptr_eq(scanner.database(), current) || is_shared(scanner));
+    }
+}
+
+/// Says whom a content goes to or comes from, if any known value belongs to hosts.
+pub(super) fn name_host(scanner: &mut Scanner, policy: &Policy, host: Option<&Host>) {
+    if policy.secrets().is_some_and(|index| index.binds()) {
+        scanner.set_host(&host.map(Host::to_string).unwrap_or_default());
+    }
+}
+
+/// The site of a host: the last two labels of a name, or an address.
+pub(crate) fn site_of(host: Option<&Host>) -> String {
+    let Some(host) = host else {
+        return String::new();
+    };
+    let name = host.to_string();
+    match host.address() {
+        Some(_) => name,
+        None => {
+            let at = name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+            name[at..].to_owned()
+        }
     }
 }
 

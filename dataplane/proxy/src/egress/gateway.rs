@@ -352,8 +352,10 @@ impl Gateway {
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
         let named = core::with(|core| {
             let scanner = core
-                .scanner_up(&live.policy, trail.agent(), || trail.home())
+                .scanner_up(&live.policy, trail.agent(), trail.host())
                 .map_err(|_| plain(Reason::ScanFailed))?;
+            // Name servers see the name: not even what belongs to the host may stand in it.
+            scanner.set_host("");
             permitted.scan_name(&live.policy, scanner)
         });
         let named = named.inspect_err(|refusal| trail.found_in_name(&refusal.findings))?;

@@ -5,7 +5,7 @@
 
 use super::refusal::{because, plain};
 use super::trail::{Found, Trail};
-use crate::core;
+use crate::core::{self, site_of};
 use crate::metrics::egress::Unscanned;
 use crate::plane::Live;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Redact;
+use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::Policy;
@@ -192,8 +193,8 @@ impl Sieve {
             let counters = Arc::clone(&core.counters);
             let shared = Arc::clone(core.shared());
             let scanner = match way {
-                Way::Up => core.scanner_up(policy, trail.agent(), || trail.home())?,
-                Way::Down => core.scanner_down(policy)?,
+                Way::Up => core.scanner_up(policy, trail.agent(), trail.host())?,
+                Way::Down => core.scanner_down(policy, trail.host())?,
             };
             let seen = match step {
                 Step::Push(bytes) => body.push(scanner, bytes),
@@ -236,7 +237,7 @@ impl Sieve {
                     (way, stops, finding.seen, trail.agent())
                 {
                     let given = shared.seen();
-                    given.note(agent, seen, &trail.home(), Timestamp::now());
+                    given.note(agent, seen, &site_of(trail.host()), Timestamp::now());
                 }
                 if redacts && rule.sensitive && stops {
                     secrets.push((raised, found));
@@ -389,7 +390,8 @@ fn path_without(first_line: &str, secrets: &mut [(Range<usize>, String)]) -> Str
     path
 }
 
-/// Looks at a head: its first line and its headers. Those that are credentials are asked for canary tokens only.
+/// Looks at a head: its first line and its headers. Those that are credentials are asked for canary tokens and for known
+/// values that belong to other hosts, and for nothing else.
 pub(crate) fn scan_head(
     way: Way,
     first_line: &str,
@@ -399,7 +401,8 @@ pub(crate) fn scan_head(
 ) -> Result<(), Refusal> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(first_line.as_bytes());
-    // What a client proves itself with is meant for the host; a canary token proves nothing to anybody.
+    // What a client proves itself with is meant for the host; a canary token proves nothing to anybody, and what belongs
+    // to other hosts nothing to this one.
     let mut credentials = Vec::new();
     for (name, value) in headers {
         let name = name.as_str();
@@ -420,15 +423,18 @@ pub(crate) fn scan_head(
         credentials.clear();
     }
     let observes = policy.egress().mode() == Mode::Observe;
+    let host = trail.host().map(Host::to_string).unwrap_or_default();
     let mut in_line = Vec::new();
     let scanned = core::with(|core| {
         let counters = Arc::clone(&core.counters);
         let scanner = match way {
-            Way::Up => core.scanner_up(policy, trail.agent(), || trail.home())?,
-            Way::Down => core.scanner_down(policy)?,
+            Way::Up => core.scanner_up(policy, trail.agent(), trail.host())?,
+            Way::Down => core.scanner_down(policy, trail.host())?,
         };
+        // What belongs to the host is found here, too: it may pass, but the record must not have it.
+        scanner.set_host("");
         let mut verdict = Verdict::Allow;
-        for (text, canaries_only) in [(&text, false), (&credentials, true)] {
+        for (text, proves) in [(&text, false), (&credentials, true)] {
             if text.is_empty() {
                 continue;
             }
@@ -443,17 +449,21 @@ pub(crate) fn scan_head(
                 let Some(rule) = policy.database().rules().get(index) else {
                     continue;
                 };
-                if canaries_only && !policy.finds_canaries(finding.rule) {
+                let betrays = policy.finds_canaries(finding.rule) || scanned.is_bound(finding);
+                if proves && !betrays {
+                    continue;
+                }
+                let excerpt = scanned.excerpt(text, finding, rule);
+                let start = usize::try_from(finding.span.start).unwrap_or(usize::MAX);
+                if rule.sensitive && !proves && start < first_line.len() {
+                    let end = usize::try_from(finding.span.end).unwrap_or(usize::MAX);
+                    in_line.push((start..end, excerpt.clone()));
+                }
+                if scanned.belongs_to(finding, &host) {
                     continue;
                 }
                 if let Some(lane) = policy.lane_word(finding.rule) {
                     counters.counted(&rule.id, lane);
-                }
-                let excerpt = scanned.excerpt(text, finding, rule);
-                let start = usize::try_from(finding.span.start).unwrap_or(usize::MAX);
-                if rule.sensitive && !canaries_only && start < first_line.len() {
-                    let end = usize::try_from(finding.span.end).unwrap_or(usize::MAX);
-                    in_line.push((start..end, excerpt.clone()));
                 }
                 let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
                     continue;

@@ -5,6 +5,7 @@ use crate::core::{self, Recording};
 use crate::limits::RECORDED_PATH_BYTES_MAX;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::host::Host;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::limits::FINDINGS_MAX;
 use oktsec_contract::reason::Reason;
@@ -145,19 +146,9 @@ impl Trail {
         }
     }
 
-    /// The site it goes to, or the answer comes from: the last two labels of a name, or an address.
-    pub(crate) fn home(&self) -> String {
-        let Some(host) = self.target.as_ref().map(Target::host) else {
-            return String::new();
-        };
-        let name = host.to_string();
-        match host.address() {
-            Some(_) => name,
-            None => {
-                let at = name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
-                name[at..].to_owned()
-            }
-        }
+    /// The host it goes to, or the answer comes from.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        self.target.as_ref().map(Target::host)
     }
 
     /// The agent, if it is known.
