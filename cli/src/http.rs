@@ -7,6 +7,8 @@ use hyper_util::rt::TokioIo;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Bytes of an answer that we read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -71,6 +73,7 @@ impl<'a> Call<'a> {
 pub(crate) async fn over_tcp(
     host: &str,
     port: u16,
+    tls: Option<&TlsConnector>,
     call: Call<'_>,
     patience: Duration,
 ) -> Result<Answer, String> {
@@ -80,7 +83,17 @@ pub(crate) async fn over_tcp(
             .await
             .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
         let _ = stream.set_nodelay(true);
-        exchange(stream, &format!("{host}:{port}"), call).await
+        let authority = format!("{host}:{port}");
+        let Some(tls) = tls else {
+            return exchange(stream, &authority, call).await;
+        };
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|_| format!("{bare:?} is no name that a certificate could bear"))?;
+        let stream = tls
+            .connect(name, stream)
+            .await
+            .map_err(|error| format!("TLS with {authority}: {error}"))?;
+        exchange(stream, &authority, call).await
     };
     within(work, patience).await
 }
@@ -113,7 +126,6 @@ async fn exchange<S>(stream: S, host: &str, call: Call<'_>) -> Result<Answer, St
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let failed = |error: &dyn std::fmt::Display| format!("the connection failed: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
@@ -139,9 +151,20 @@ where
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await
-        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&*error))?
         .to_bytes();
     drop(sender);
     driver.abort();
     Ok(Answer { status, body })
+}
+
+/// What went wrong, with what is behind it: hyper by itself says little more than that something did.
+fn failed(error: &dyn std::error::Error) -> String {
+    let mut text = format!("the connection failed: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

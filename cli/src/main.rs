@@ -14,6 +14,7 @@ mod out;
 mod parent;
 mod place;
 mod reader;
+mod secured;
 mod supervisor;
 mod table;
 mod trust;

@@ -45,11 +45,16 @@ impl Place {
         })
     }
 
-    fn of(config_path: PathBuf, loaded: Loaded) -> Self {
+    /// Where things are with a configuration that was loaded.
+    pub(crate) fn of(config_path: PathBuf, loaded: Loaded) -> Self {
         Self {
             config_path,
             paths: StatePaths::for_config(&loaded.config),
-            warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+            warnings: loaded
+                .warnings
+                .iter()
+                .map(|warning| warning.unlevelled().to_string())
+                .collect(),
             config: loaded.config,
         }
     }
@@ -72,7 +77,8 @@ impl Place {
     }
 }
 
-fn refused(config_path: &Path, failed: &LoadFailed) -> Failure {
+/// What a command says that cannot work without the configuration.
+pub(crate) fn refused(config_path: &Path, failed: &LoadFailed) -> Failure {
     Failure::all(&failed.problems)
         .context(format_args!("{} cannot be used:", config_path.display()))
 }

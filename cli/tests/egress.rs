@@ -37,6 +37,22 @@ fn a_token_is_shown_once_kept_as_a_hash_and_can_be_revoked() {
     assert!(is_private(&place.config_path()));
     place.run(&["verify"]).expect(0);
 
+    // One that would never count is not made.
+    for passed in ["2020-01-01T00:00:00Z", "0s"] {
+        let said = place
+            .run(&[
+                "tokens",
+                "create",
+                "--principal",
+                "hermit",
+                "--expires",
+                passed,
+            ])
+            .expect(2);
+        assert!(said.stderr.contains("has passed"), "{said:?}");
+    }
+    assert_eq!(place.read_config(), text);
+
     // Another one, by its own name; the first one's name is taken.
     place
         .run(&[

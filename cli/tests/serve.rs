@@ -178,7 +178,7 @@ fn an_edited_file_counts_within_a_second_and_a_broken_one_changes_nothing() {
     );
     assert_eq!(place.send("hermit", "analysis-agent", "free at last").0, 0);
 
-    place.write_config("agents: [this is no map\n");
+    place.write_config("agents: [this is no map]\n");
     until("the stale state", PATIENCE, || {
         // The file is broken, so the API is asked, not the command line.
         let (_, body) = http(place.port, "GET", "/v1/status", &[], "");
@@ -186,6 +186,8 @@ fn an_edited_file_counts_within_a_second_and_a_broken_one_changes_nothing() {
     });
     let (status, _) = http(place.port, "GET", "/health", &[], "");
     assert_eq!(status, 200);
+    let said = place.run(&["status"]).expect(1);
+    assert!(said.stdout.contains("(stale)"), "{said:?}");
 
     place.write_config(&good);
     until("the good configuration in force", PATIENCE, || {
@@ -485,4 +487,86 @@ fn follow_shows_records_as_they_come() {
 
 fn time_now() -> String {
     oktsec_contract::clock::Timestamp::now().to_rfc3339()
+}
+
+#[test]
+fn a_message_is_sent_over_tls_to_the_server_that_the_configuration_names_and_to_no_other() {
+    let place = Place::with_agents();
+    let pem = |name: &str, text: String| {
+        let path = place.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let ca = pem("ca.pem", authority.pem());
+    let issue = |name: &str| {
+        let params = rcgen::CertificateParams::new(vec![String::from("127.0.0.1")]).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &authority).unwrap();
+        let file = |kind: &str, text: String| pem(&format!("{name}.{kind}"), text);
+        (file("crt", cert.pem()), file("key", key.serialize_pem()))
+    };
+    let (cert, key) = issue("server");
+    let (other, other_key) = issue("other");
+    let (mine, my_key) = issue("client");
+    let text = place.read_config().replace(
+        "  bind: 127.0.0.1\n",
+        &format!("  bind: 127.0.0.1\n  tls: {{cert: {cert}, key: {key}, client_ca: {ca}, client_auth: required}}\n"),
+    );
+    place.write_config(&text);
+    let _server = place.serve();
+    let message = [
+        "send",
+        "--from",
+        "research-agent",
+        "--to",
+        "analysis-agent",
+        "--content",
+        "hi",
+    ];
+    let send = |more: &[&str]| place.run(&[&message[..], more].concat());
+    let shown = ["--cert", &mine, "--cert-key", &my_key];
+
+    send(&shown).expect(0);
+    let said = send(&[]).expect(2);
+    assert!(
+        said.stderr.contains("ertificate"),
+        "it asks for one: {said:?}"
+    );
+    send(&["--cert", &mine]).expect(2);
+    let url = format!("https://127.0.0.1:{}", place.port);
+    send(&[&shown[..], &["--url", &url, "--ca", &ca]].concat()).expect(0);
+    let said = send(&[&shown[..], &["--url", &url]].concat()).expect(2);
+    assert!(
+        said.stderr.contains("TLS with"),
+        "nobody vouches for it: {said:?}"
+    );
+
+    // The configuration names another certificate now, of the same authority: whoever answers is not our server.
+    let text = text.replace(&cert, &other).replace(&key, &other_key);
+    place.write_config(&text);
+    send(&shown).expect(2);
+}
+
+#[test]
+fn a_message_that_is_none_is_refused_with_its_reason() {
+    let place = Place::with_agents();
+    let _server = place.serve();
+    let said = place
+        .run(&[
+            "send",
+            "--from",
+            "research-agent",
+            "--to",
+            "analysis-agent",
+            "--content",
+            "x",
+            "--timestamp",
+            "yesterday",
+        ])
+        .expect(3);
+    assert!(said.stdout.contains("(timestamp_invalid)"), "{said:?}");
 }

@@ -21,7 +21,7 @@ const FOLLOW_RECORDS_MAX: usize = 1_000;
 /// Which ones.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only these: delivered, blocked, quarantined, rejected, error, system; several with commas
+    /// Only these: delivered, quarantined, blocked, rejected, error, tunneled, forwarded, system; several with commas
     #[arg(long, value_delimiter = ',', value_parser = parse_status, value_name = "STATUS")]
     status: Vec<Status>,
     /// Only what this agent sent or was sent

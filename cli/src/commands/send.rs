@@ -6,6 +6,7 @@ use crate::http::{Answer, Call, over_tcp};
 use crate::local;
 use crate::out;
 use crate::place::{self, Place};
+use crate::secured;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oktsec_contract::clock::Timestamp;
@@ -45,6 +46,8 @@ pub(crate) struct Args {
         value_name = "KEY"
     )]
     api_key: Option<String>,
+    #[command(flatten)]
+    tls: secured::Args,
     /// Send without a signature
     #[arg(long)]
     unsigned: bool,
@@ -75,7 +78,17 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         (None, Ok(place)) => running_url(place).unwrap_or_else(|| place::url(&place.config)),
         (None, Err(_)) => return place.map(|_| Exit::Done),
     };
-    let (host, port, base) = parse_url(&url)?;
+    let (scheme, host, port, base) = parse_url(&url)?;
+    let tls = match scheme {
+        Scheme::Http => None,
+        Scheme::Https => {
+            let place = place.as_ref().ok();
+            let own = place.filter(|_| args.url.is_none());
+            let own = own.and_then(|place| place.config.server.tls.as_ref());
+            let own = own.map(|tls| tls.cert.as_path());
+            Some(args.tls.connector(own, place.map(|place| &place.paths))?)
+        }
+    };
     let api_key = args
         .api_key
         .clone()
@@ -105,7 +118,7 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         .enable_all()
         .build()?;
     let answer = runtime
-        .block_on(over_tcp(&host, port, call, PATIENCE))
+        .block_on(over_tcp(&host, port, tls.as_ref(), call, PATIENCE))
         .map_err(|error| {
             Failure::all([
                 error,
@@ -131,29 +144,32 @@ fn running_url(place: &Place) -> Option<String> {
     Some(place::url(&published))
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
 /// Splits `http://host:port/base`.
-fn parse_url(url: &str) -> Result<(String, u16, String), Failure> {
+fn parse_url(url: &str) -> Result<(Scheme, String, u16, String), Failure> {
     let uri: hyper::Uri = url
         .parse()
         .map_err(|_| Failure::new(format_args!("{url:?} is no URL")))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(Failure::new(
-                "oktsec send speaks plain HTTP only; send to a listener without TLS, or with curl",
-            ));
-        }
+    let (scheme, usual) = match uri.scheme_str() {
+        Some("http") => (Scheme::Http, 80),
+        Some("https") => (Scheme::Https, 443),
         _ => {
             return Err(Failure::new(format_args!(
-                "{url:?} must start with http://"
+                "{url:?} must start with http:// or https://"
             )));
         }
-    }
+    };
     let host = uri
         .host()
         .ok_or_else(|| Failure::new(format_args!("{url:?} names no host")))?;
     let base = uri.path().trim_end_matches('/').to_owned();
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(80), base))
+    let port = uri.port_u16().unwrap_or(usual);
+    Ok((scheme, host.to_owned(), port, base))
 }
 
 fn content(given: Option<&str>) -> Result<String, Failure> {
@@ -237,8 +253,13 @@ fn show(global: &Global, answer: &Answer) -> Outcome {
 fn tell(status: u16, body: &Value, error: &str) -> Result<(), Failure> {
     let text = |name: &str| out::printable(body[name].as_str().unwrap_or(""));
     if body["status"].as_str().is_none() {
+        let reason = text("reason");
+        let reason = match reason.is_empty() {
+            true => reason,
+            false => format!(" ({reason})"),
+        };
         out::line(format_args!(
-            "refused (HTTP {status}): {}",
+            "refused (HTTP {status}): {}{reason}",
             out::printable(error)
         ))?;
         return Ok(());
@@ -284,21 +305,28 @@ fn tell(status: u16, body: &Value, error: &str) -> Result<(), Failure> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use super::parse_url;
+    use super::{Scheme, parse_url};
 
     #[test]
     fn a_url_is_split_into_host_port_and_base() {
         let parse = |url: &str| parse_url(url).unwrap();
         assert_eq!(
             parse("http://127.0.0.1:8080"),
-            ("127.0.0.1".into(), 8080, "".into())
+            (Scheme::Http, "127.0.0.1".into(), 8080, "".into())
         );
-        assert_eq!(parse("http://[::1]:9/"), ("[::1]".into(), 9, "".into()));
+        assert_eq!(
+            parse("http://[::1]:9/"),
+            (Scheme::Http, "[::1]".into(), 9, "".into())
+        );
+        assert_eq!(
+            parse("https://a"),
+            (Scheme::Https, "a".into(), 443, "".into())
+        );
         assert_eq!(
             parse("http://gateway/oktsec/"),
-            ("gateway".into(), 80, "/oktsec".into())
+            (Scheme::Http, "gateway".into(), 80, "/oktsec".into())
         );
-        for bad in ["https://a", "a:8080", "ftp://a", "http://", "::"] {
+        for bad in ["a:8080", "ftp://a", "http://", "::"] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
     }

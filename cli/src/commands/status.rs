@@ -6,6 +6,7 @@ use crate::http::Call;
 use crate::local;
 use crate::out;
 use crate::place::{self, Place};
+use oktsec_contract::config;
 use serde_json::{Value, json};
 
 /// Nothing to choose.
@@ -14,19 +15,33 @@ pub(crate) struct Args {}
 
 /// Shows the running server, or what would be served.
 pub(crate) fn execute(global: &Global, _args: Args) -> Outcome {
-    let config_path = oktsec_contract::config::resolve_path(global.config.as_deref());
-    // A broken file says nothing about what runs: try the server first, through the last good state.
-    let place = Place::find(Some(&config_path))?;
-    let Some(answer) = local::call(&place.paths, Call::get("/v1/status"))? else {
-        return not_running(global, &place);
+    let config_path = config::resolve_path(global.config.as_deref());
+    // A broken file says nothing about what runs: where that keeps its state can often still be read.
+    let (place, paths) = match config::load(&config_path) {
+        Ok(loaded) => {
+            let place = Place::of(config_path, loaded);
+            let paths = place.paths.clone();
+            (Ok(place), Some(paths))
+        }
+        Err(failed) => {
+            let paths = failed.state.clone().map(|paths| *paths);
+            (Err(place::refused(&config_path, &failed)), paths)
+        }
+    };
+    let answer = match &paths {
+        Some(paths) => local::call(paths, Call::get("/v1/status"))?,
+        None => None,
+    };
+    let Some(answer) = answer else {
+        return not_running(global, &place?);
     };
     if !answer.status.is_success() {
         return Err(Failure::new(answer.error()));
     }
     let mut status = answer.json().map_err(Failure::new)?;
     status["running"] = Value::Bool(true);
-    status["url"] =
-        Value::from(place::live_url(&status).unwrap_or_else(|| place::url(&place.config)));
+    let configured = place.as_ref().ok().map(|place| place::url(&place.config));
+    status["url"] = Value::from(place::live_url(&status).or(configured));
     if global.json {
         out::json(&status)?;
     } else {

@@ -90,6 +90,12 @@ fn create(global: &Global, place: &Place, args: &Create) -> Outcome {
             .map_err(|why| Failure::new(format_args!("--expires: {why}")))?
             .to_rfc3339(),
     };
+    if !expires_at.is_empty() && Timestamp::parse_rfc3339(&expires_at).is_none_or(|end| end <= now)
+    {
+        return Err(Failure::new(format_args!(
+            "--expires: {expires_at} has passed already; the token would never count"
+        )));
+    }
     let (raw, hash) = token::generate(args.kind)
         .map_err(|error| Failure::new(format_args!("no random numbers: {error}")))?;
     let mut locked = edit::open(&place.config_path).map_err(Failure::new)?;

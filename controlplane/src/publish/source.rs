@@ -2,7 +2,7 @@
 
 use crate::Options;
 use crate::names::{WithRules, load_with_rules};
-use oktsec_contract::config::Config;
+use oktsec_contract::config::{Config, Level};
 use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
 use oktsec_contract::paths::StatePaths;
 use oktsec_rules::{ProblemSeverity, RuleSet};
@@ -37,7 +37,7 @@ impl Source {
     /// Reads it all.
     ///
     /// # Errors
-    /// Every problem of the configuration at once, or why revocations cannot be read: a key that may have been
+    /// Every error in the configuration at once, or why revocations cannot be read: a key that may have been
     /// revoked must not be trusted, so that is no warning.
     pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
         let WithRules {
@@ -45,11 +45,9 @@ impl Source {
             rules,
             problems,
         } = load_with_rules(&self.options.config_path).map_err(|failed| {
-            failed
-                .problems
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
+            let errors = failed.problems.iter();
+            let errors = errors.filter(|problem| problem.level == Level::Error);
+            errors.map(ToString::to_string).collect::<Vec<_>>()
         })?;
         let mut config = loaded.config;
         if let Some(port) = self.options.port {
@@ -58,7 +56,10 @@ impl Source {
         if let Some(bind) = &self.options.bind {
             config.server.bind.clone_from(bind);
         }
-        let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let warnings = loaded.warnings.iter();
+        let mut warnings: Vec<String> = warnings
+            .map(|warning| warning.unlevelled().to_string())
+            .collect();
 
         let mut agent_keys = Vec::new();
         let mut revoked = Vec::new();

@@ -66,6 +66,7 @@ pub use tools::{
 
 use crate::files::{self, FileError};
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::paths::StatePaths;
 use crate::verdict::Mode;
 use field::Field;
 use reader::Reader;
@@ -177,6 +178,8 @@ pub struct Loaded {
 pub struct LoadFailed {
     /// Errors and warnings, in the order of the file; at least one error.
     pub problems: Vec<Problem>,
+    /// Where whoever runs by an earlier version of the file keeps its state, if that much can be read.
+    pub state: Option<Box<StatePaths>>,
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -202,6 +205,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadFailed> {
 pub fn load_in(path: &Path, env: &Env) -> Result<Loaded, LoadFailed> {
     let text = read_file(path).map_err(|problem| LoadFailed {
         problems: vec![problem],
+        state: None,
     })?;
     parse(&text, path, env)
 }
@@ -238,7 +242,10 @@ pub fn parse(text: &str, origin: &Path, env: &Env) -> Result<Loaded, LoadFailed>
             config,
             warnings: problems,
         }),
-        _ => Err(LoadFailed { problems }),
+        config => Err(LoadFailed {
+            state: config.map(|config| Box::new(StatePaths::for_config(&config))),
+            problems,
+        }),
     }
 }
 

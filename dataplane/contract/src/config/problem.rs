@@ -49,26 +49,52 @@ impl Problem {
             level: Level::Error,
         }
     }
+
+    /// Place, key, message and remedy, for whoever says the level himself.
+    pub fn unlevelled(&self) -> impl fmt::Display {
+        Said {
+            problem: self,
+            level: false,
+        }
+    }
+}
+
+/// A problem in words.
+struct Said<'p> {
+    problem: &'p Problem,
+    /// Whether a warning says that it is one.
+    level: bool,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
+        Said {
+            problem: self,
+            level: true,
+        }
+        .fmt(f)
+    }
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = self.problem;
+        write!(f, "{}", problem.file.display())?;
+        if let Some(line) = problem.line {
             write!(f, ":{line}")?;
-            if let Some(column) = self.column {
+            if let Some(column) = problem.column {
                 write!(f, ":{column}")?;
             }
         }
         f.write_str(": ")?;
-        if self.level == Level::Warning {
+        if self.level && problem.level == Level::Warning {
             f.write_str("warning: ")?;
         }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+        if !problem.key.is_empty() {
+            write!(f, "{}: ", problem.key)?;
         }
-        f.write_str(&self.message)?;
-        if let Some(remedy) = &self.remedy {
+        f.write_str(&problem.message)?;
+        if let Some(remedy) = &problem.remedy {
             write!(f, "; {remedy}")?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::files::{self, FileError};
 use crate::limits::KEY_FILE_BYTES_MAX;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Name of our own key: it signs the audit chain and is no agent's.
@@ -60,7 +61,7 @@ pub enum KeyFileError {
     Revocation(#[from] RevocationError),
 }
 
-/// A file that is not used, and why.
+/// A file that is not used, or that others may read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyProblem {
     /// The file.
@@ -80,7 +81,7 @@ impl std::fmt::Display for KeyProblem {
 pub struct KeyDir {
     /// By name of agent, sorted.
     pub keys: Vec<AgentKey>,
-    /// Files that are not used; the others are.
+    /// Files that are not used, and private keys that others may read; the others are in order.
     pub problems: Vec<KeyProblem>,
 }
 
@@ -109,8 +110,15 @@ pub fn load_dir(dir: &Path) -> KeyDir {
     }
     files.sort();
     for path in files {
-        if path.extension().is_none_or(|e| e != "pub") {
-            continue;
+        match path.extension() {
+            Some(extension) if extension == "pub" => {}
+            Some(extension) if extension == "key" => {
+                if let Some(message) = exposed(&path) {
+                    problem(&path, message);
+                }
+                continue;
+            }
+            Some(_) | None => continue,
         }
         let Some(name) = path.file_stem().and_then(|s| s.to_str()) else {
             problem(&path, String::from("the name is not UTF-8"));
@@ -139,6 +147,15 @@ pub fn load_dir(dir: &Path) -> KeyDir {
     // Sorted by path, "a-b.pub" comes before "a.pub"; callers search by name.
     found.keys.sort_by(|a, b| a.agent.cmp(&b.agent));
     found
+}
+
+/// What is wrong with the mode of a private key: whoever can read it can sign as its agent, whoever can write it locks
+/// the agent out. It is used all the same: a file system may know no modes, a mounted secret only those of groups.
+fn exposed(path: &Path) -> Option<String> {
+    let mode = std::fs::symlink_metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        format!("others may use this private key (mode {mode:04o}); `chmod 600` it, or rotate the key if they may have")
+    })
 }
 
 impl KeyPair {

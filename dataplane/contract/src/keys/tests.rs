@@ -234,6 +234,29 @@ fn files_are_private_and_never_overwritten() {
 }
 
 #[test]
+fn a_private_key_that_others_may_read_is_named_and_used_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    KeyPair::generate("a").save(dir).unwrap();
+    assert_eq!(load_dir(dir).problems, []);
+    for mode in [0o640, 0o604, 0o622] {
+        let path = dir.join("a.key");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let found = load_dir(dir);
+        assert_eq!(found.keys.len(), 1);
+        let [problem] = &found.problems[..] else {
+            panic!("{mode:o}: {:?}", found.problems);
+        };
+        assert_eq!(problem.path, path);
+        assert!(
+            problem.message.contains(&format!("{mode:04o}")),
+            "{problem}"
+        );
+        KeyPair::load(dir, "a").unwrap();
+    }
+}
+
+#[test]
 fn a_key_that_is_not_of_its_pair_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     KeyPair::generate("a").save(folder.path()).unwrap();
