@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test lint doc fuzz-smoke bench deny clean
+.PHONY: help deps build run test lint doc fuzz-smoke memcheck bench deny clean
 
 # Debian packages the build needs, each with a file that tells whether it is there.
 APT := cmake:/usr/bin/cmake ragel:/usr/bin/ragel libboost-dev:/usr/include/boost/version.hpp \
@@ -57,6 +57,14 @@ doc: ## Build the documentation, warnings denied
 
 fuzz-smoke: ## Run every fuzz entry point for a moment on the stable toolchain
 	$(CARGO) test --release -p oktsec-fuzz
+
+memcheck: deps ## Run the tests of the binding to Vectorscan under valgrind
+	@command -v valgrind >/dev/null || { echo "memcheck: install valgrind first"; exit 2; }
+	@binary=$$($(CARGO) test --release -p oktsec-scanner --lib --no-run 2>&1 | sed -n 's/.*unittests.*(\(.*\))/\1/p'); \
+	[ -n "$$binary" ] || { echo "memcheck: the tests did not build"; exit 2; }; \
+	plain=$$(mktemp); trap 'rm -f "$$plain"' EXIT; \
+	strip --strip-debug -o "$$plain" "$$binary"; \
+	valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=9 "$$plain" engine:: --test-threads=1
 
 bench: build ## Run the load benches and print ratios to their baselines
 	$(CARGO) run --release -p oktsec-benches --bin oktsec-bench -- $(ARGS)

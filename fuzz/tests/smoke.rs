@@ -1,5 +1,6 @@
 //! A moment of every fuzz target on the stable toolchain: seeds, then seeds damaged by a fixed random walk, so a
-//! failure comes back with the same name and round. `OKTSEC_FUZZ_ROUNDS` makes it longer.
+//! failure comes back with the same name and round. `OKTSEC_FUZZ_ROUNDS` makes it longer, `OKTSEC_FUZZ_WALK` takes another
+//! walk.
 
 use oktsec_fuzz::TARGETS;
 
@@ -22,12 +23,16 @@ impl Random {
 
 #[test]
 fn every_parser_of_outside_bytes_survives_a_fixed_random_walk() {
-    let rounds = std::env::var("OKTSEC_FUZZ_ROUNDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(400);
+    let number = |variable: &str, usual: u64| {
+        let text = std::env::var(variable).ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or(usual)
+    };
+    let (rounds, walk) = (
+        number("OKTSEC_FUZZ_ROUNDS", 400),
+        number("OKTSEC_FUZZ_WALK", 7),
+    );
     for target in TARGETS {
-        let mut random = Random(7);
+        let mut random = Random(walk);
         let mut pool: Vec<Vec<u8>> = target.seeds.iter().map(|seed| seed.to_vec()).collect();
         pool.push(Vec::new());
         for round in 0..rounds {
@@ -41,7 +46,7 @@ fn every_parser_of_outside_bytes_survives_a_fixed_random_walk() {
             let survived = std::panic::catch_unwind(|| entry(&input)).is_ok();
             assert!(
                 survived,
-                "{} fails in round {round} on {input:?}",
+                "{} fails in round {round} of walk {walk} on {input:?}",
                 target.name
             );
             if random.below(8) == 0 && pool.len() < 256 {
