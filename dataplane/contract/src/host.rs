@@ -87,6 +87,12 @@ impl Host {
         if text.len() > WRITTEN_BYTES_MAX {
             return Err(HostError::TooLong);
         }
+        // PERF: what everybody writes for an address; the reading below takes ten times as long, and comes to the same.
+        if text.as_bytes()[0].is_ascii_digit()
+            && let Ok(v4) = text.parse()
+        {
+            return Ok(Self::Address(IpAddr::V4(v4)));
+        }
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(HostError::Character)?;
             return address::v6(inner);

@@ -7,7 +7,7 @@ use oktsec_contract::reason::{Reason, Retry};
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::egress::{
-    EgressUsage, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
+    Absolute, EgressUsage, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
 };
 use oktsec_pipeline::{Policy, Shared, outcome, suggestion};
 use oktsec_rules::{RuleSet, load_text};
@@ -257,7 +257,8 @@ fn whatever_names_the_host_must_name_the_same_one() {
         Reason::EgressNameMismatch
     );
     let absolute = |uri: &str, host: &str| {
-        Requested::absolute("GET", uri.as_bytes(), Some(host.as_bytes())).map(|_| ())
+        let absolute = Absolute::parse(uri.as_bytes()).map_err(Refusal::from)?;
+        Requested::absolute("GET", absolute, Some(host.as_bytes())).map(|_| ())
     };
     assert_eq!(absolute("http://a.example/", "a.example:80"), Ok(()));
     assert_eq!(

@@ -11,8 +11,7 @@ use oktsec_contract::reason::Reason;
 /// # Errors
 /// [`Reason::EgressNameMismatch`]; [`Reason::EgressTargetInvalid`] if it names nothing at all.
 pub fn names_agree(target: &Target, host: &[u8], scheme: Scheme) -> Result<(), Refusal> {
-    let named = Target::from_host(host, scheme)
-        .map_err(|error| Refusal::new(Reason::EgressTargetInvalid).because(error.to_string()))?;
+    let named = Target::from_host(host, scheme)?;
     if named.host() != target.host() {
         return Err(mismatch("the Host header names another host"));
     }

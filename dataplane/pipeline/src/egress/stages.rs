@@ -46,7 +46,7 @@ impl<'a> Requested<'a> {
     /// # Errors
     /// [`Reason::EgressTargetInvalid`], [`Reason::EgressNameMismatch`].
     pub fn connect(authority: &'a [u8], host: Option<&[u8]>) -> Result<Self, Refusal> {
-        let target = Target::from_authority(authority).map_err(invalid)?;
+        let target = Target::from_authority(authority)?;
         if let Some(host) = host {
             agree::names_agree(&target, host, Scheme::Https)?;
         }
@@ -61,15 +61,18 @@ impl<'a> Requested<'a> {
     /// An absolute-form request. RFC 9112 §3.2.2 lets a proxy ignore its `Host` header; we refuse one that differs.
     ///
     /// # Errors
-    /// [`Reason::EgressTargetInvalid`], [`Reason::EgressNameMismatch`].
-    pub fn absolute(method: &'a str, uri: &'a [u8], host: Option<&[u8]>) -> Result<Self, Refusal> {
-        let absolute = Absolute::parse(uri).map_err(invalid)?;
-        if let Some(host) = host {
+    /// [`Reason::EgressNameMismatch`]; [`Reason::EgressTargetInvalid`] if that header names nothing.
+    pub fn absolute(
+        method: &'a str,
+        absolute: Absolute<'a>,
+        host: Option<&[u8]>,
+    ) -> Result<Self, Refusal> {
+        // Nearly always it is written the same way twice, and need not be read twice.
+        if let Some(host) = host.filter(|host| *host != absolute.authority().as_bytes()) {
             agree::names_agree(&absolute.target, host, absolute.scheme)?;
         }
-        let uri = std::str::from_utf8(uri).unwrap_or_default();
         Ok(Self {
-            written: absolute.authority(uri),
+            written: absolute.authority(),
             ask: Ask::Request {
                 method,
                 path: absolute.path_and_query(),
@@ -156,8 +159,10 @@ impl<'a> Requested<'a> {
     }
 }
 
-fn invalid(error: TargetError) -> Refusal {
-    Refusal::new(Reason::EgressTargetInvalid).because(error.to_string())
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Self {
+        Self::new(Reason::EgressTargetInvalid).because(error.to_string())
+    }
 }
 
 /// A request whose principal is known.

@@ -26,6 +26,8 @@ pub struct Absolute<'a> {
     pub scheme: Scheme,
     /// Its host and port.
     pub target: Target,
+    /// Host and port as written.
+    authority: &'a str,
     /// Path and query as they go upstream, beginning with `/`; see [`Absolute::origin_form`].
     path: &'a str,
 }
@@ -153,6 +155,7 @@ impl<'a> Absolute<'a> {
         Ok(Self {
             scheme,
             target,
+            authority,
             path,
         })
     }
@@ -162,10 +165,9 @@ impl<'a> Absolute<'a> {
         self.path
     }
 
-    /// The authority as written in the same URI.
-    pub(super) fn authority<'u>(&self, uri: &'u str) -> &'u str {
-        let rest = uri.split_once("://").map_or("", |(_, rest)| rest);
-        rest.strip_suffix(self.path).unwrap_or(rest)
+    /// Host and port as written.
+    pub const fn authority(&self) -> &'a str {
+        self.authority
     }
 
     /// Path and query as they go upstream. `http://host?q` has the path `/`.

@@ -25,7 +25,8 @@ use http::{HeaderMap, Method, Version, header};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::{
-    Attributed, Named, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
+    Absolute, Attributed, Named, Presented, Principal, Refusal, Requested, Target, TokenCache,
+    Vetted,
 };
 use parking_lot::Mutex;
 use pingora::ErrorType;
@@ -37,6 +38,7 @@ use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +190,7 @@ impl Gateway {
                     session.set_keepalive(None);
                     let mut trail = Trail::begin(peer, "");
                     let refusal = because(Reason::EgressProtocolInvalid, "the head is no HTTP");
-                    self.refuse(&mut session, &mut trail, &refusal).await;
+                    Box::pin(self.refuse(&mut session, &mut trail, &refusal)).await;
                 }
                 session.shutdown().await;
                 return None;
@@ -211,8 +213,7 @@ impl Gateway {
         let next = match self.answer(&mut session, &mut trail).await {
             Ok(next) => next,
             Err(Denied { refusal }) => {
-                discard_small(&mut session).await;
-                self.refuse(&mut session, &mut trail, &refusal).await
+                Box::pin(self.deny(&mut session, &mut trail, &refusal)).await
             }
         };
         match next {
@@ -232,11 +233,11 @@ impl Gateway {
                 None
             }
             Next::Inside(inside) => {
-                inside.open(session, trail, shutdown).await;
+                Box::pin(inside.open(session, trail, shutdown)).await;
                 None
             }
             Next::Tunnel(tunnel) => {
-                tunnel.open(session, trail).await;
+                Box::pin(tunnel.open(session, trail)).await;
                 None
             }
         }
@@ -260,7 +261,7 @@ impl Gateway {
         })?;
         trail.under(&live.policy);
         if matches!(self.via, Via::Listener(_)) && !is_proxied(session.req_header()) {
-            let told = answer::not_proxied(session).await;
+            let told = Box::pin(answer::not_proxied(session)).await;
             return Ok(told.map_or(Next::Cut, |()| Next::Answered));
         }
         let (named, path) = self.decide(session, &live, trail)?;
@@ -287,10 +288,17 @@ impl Gateway {
         if leash.vetted().is_intercepted() {
             return self.look_inside(leash).map(Next::Inside);
         }
+        // What only some requests need is boxed: the room for it would be moved about with every other one.
+        let connecting = Box::pin(upstream::connect_tunnel(
+            &self.outbound,
+            &live,
+            &leash,
+            trail,
+        ));
         let connected = tokio::select! {
             biased;
             reason = leash.told() => Err(plain(reason)),
-            connected = upstream::connect_tunnel(&self.outbound, &live, &leash, trail) => connected,
+            connected = connecting => connected,
         };
         let (upstream, said) = connected?;
         Ok(Next::Tunnel(Box::new(Tunnel {
@@ -335,18 +343,16 @@ impl Gateway {
             trail.in_session(id);
         }
         let policy = live.policy.egress();
-        let written = match &self.via {
-            Via::Listener(_) => Some(Written::of(head)?),
-            Via::Tunnel(..) => None,
+        let written = written_target(head);
+        let asked = match &self.via {
+            Via::Listener(_) => Asked::read(head, &written)?,
+            Via::Tunnel(..) => Asked::Inside(inner_path(head)?),
         };
-        let path = match &written {
-            Some(written) => written.path.clone(),
-            None => inner_path(head)?,
-        };
+        let path = asked.path();
         let shown =
             Connection::of(session.digest()).map(|connection| &*connection.certificate_names);
         let shown: Vec<&str> = shown.into_iter().flatten().map(String::as_str).collect();
-        let attributed = self.attribute(head, &shown, written.as_ref(), &path, live, trail)?;
+        let attributed = self.attribute(head, &shown, asked, &path, live, trail)?;
         trail.asked_by(attributed.principal());
         let scans = policy.scans(attributed.principal());
         let permitted = attributed.permit(policy, self.outbound.plane.shared.egress(), now)?;
@@ -363,7 +369,7 @@ impl Gateway {
             let line = format!("{} {path}", websocket::method(head));
             scan_head(Way::Up, &line, &head.headers, live, trail)?;
         }
-        Ok((named, path))
+        Ok((named, path.into_owned()))
     }
 
     /// Who asks for what.
@@ -371,7 +377,7 @@ impl Gateway {
         &self,
         head: &'a RequestHeader,
         certificate_names: &[&str],
-        written: Option<&'a Written>,
+        asked: Asked<'a>,
         path: &'a str,
         live: &Live,
         trail: &mut Trail,
@@ -379,21 +385,26 @@ impl Gateway {
         let now = Timestamp::now();
         let policy = live.policy.egress();
         let text = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
-        let (listener, written) = match (&self.via, written) {
-            (Via::Listener(listener), Some(written)) => (*listener, written),
-            (Via::Listener(_), None) => return Err(plain(Reason::EgressTargetInvalid).into()),
-            (Via::Tunnel(principal, target, _), _) => {
+        let method = websocket::method(head);
+        let listener = match &self.via {
+            Via::Listener(listener) => *listener,
+            Via::Tunnel(principal, target, _) => {
                 trail.asks_for(target);
                 trail.asks_for_path(path);
                 let host = match head.version {
                     Version::HTTP_2 => head.uri.authority().map(|a| a.as_str().as_bytes()),
                     _ => host_header(&head.headers),
                 };
-                let requested = Requested::inside(target, websocket::method(head), path, host)?;
+                let requested = Requested::inside(target, method, path, host)?;
                 return Ok(requested.by(principal));
             }
         };
-        let requested = written.requested(head)?;
+        let host = host_header(&head.headers);
+        let requested = match asked {
+            Asked::Tunnel(authority) => Requested::connect(authority, host)?,
+            Asked::Whole(absolute) => Requested::absolute(method, absolute, host)?,
+            Asked::Inside(_) => return Err(plain(Reason::EgressTargetInvalid).into()),
+        };
         trail.asks_for(requested.target());
         trail.asks_for_path(path);
         let presented = Presented {
@@ -427,6 +438,17 @@ impl Gateway {
         }
         let addresses = self.outbound.resolver.resolve(name).await.map_err(plain)?;
         named.vet(policy, &addresses)
+    }
+
+    /// Refuses a request whose body may still be on its way.
+    async fn deny(
+        &self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+        refusal: &Refusal,
+    ) -> Next {
+        discard_small(session).await;
+        self.refuse(session, trail, refusal).await
     }
 
     /// Records a refusal, then tells it.
@@ -467,57 +489,54 @@ impl HttpServerApp for Gateway {
     }
 }
 
-/// The target of a request, as bytes that live as long as it is being decided.
-struct Written {
-    /// `host:port`, or a whole URI.
-    target: Vec<u8>,
-    /// Path and query as they go upstream; empty for a tunnel.
-    path: String,
-    tunnel: bool,
+/// The target of a request to a listener as it is written: `host:port`, or a whole URI.
+fn written_target(head: &RequestHeader) -> Cow<'_, [u8]> {
+    match (head.version, websocket::opens_tunnel(head)) {
+        (Version::HTTP_2, true) => {
+            let authority = head.uri.authority();
+            authority.map_or(&b""[..], |a| a.as_str().as_bytes()).into()
+        }
+        (Version::HTTP_2, false) => head.uri.to_string().into_bytes().into(),
+        _ => head.raw_path().into(),
+    }
 }
 
-impl Written {
-    fn of(head: &RequestHeader) -> Result<Self, Refusal> {
-        let tunnel = websocket::opens_tunnel(head);
-        let target = match (head.version, tunnel) {
-            (Version::HTTP_2, true) => head
-                .uri
-                .authority()
-                .map(|authority| authority.as_str().as_bytes().to_vec())
-                .unwrap_or_default(),
-            (Version::HTTP_2, false) => head.uri.to_string().into_bytes(),
-            _ => head.raw_path().to_vec(),
-        };
-        let path = match tunnel {
-            true => String::new(),
-            false => oktsec_pipeline::egress::Absolute::parse(&target)
-                .map_err(|error| because(Reason::EgressTargetInvalid, error.to_string()))?
-                .origin_form()
-                .into_owned(),
-        };
-        Ok(Self {
-            target,
-            path,
-            tunnel,
-        })
+/// What a head asks for.
+enum Asked<'a> {
+    /// A tunnel to `host:port`.
+    Tunnel(&'a [u8]),
+    /// Something at a URI.
+    Whole(Absolute<'a>),
+    /// A path at the host of the tunnel it comes out of.
+    Inside(&'a str),
+}
+
+impl<'a> Asked<'a> {
+    /// What a head at a listener asks for.
+    fn read(head: &RequestHeader, written: &'a [u8]) -> Result<Self, Refusal> {
+        match websocket::opens_tunnel(head) {
+            true => Ok(Self::Tunnel(written)),
+            false => Ok(Self::Whole(Absolute::parse(written)?)),
+        }
     }
 
-    fn requested<'a>(&'a self, head: &'a RequestHeader) -> Result<Requested<'a>, Refusal> {
-        let host = host_header(&head.headers);
-        match self.tunnel {
-            true => Requested::connect(&self.target, host),
-            false => Requested::absolute(websocket::method(head), &self.target, host),
+    /// Path and query as they go upstream; none for a tunnel.
+    fn path(&self) -> Cow<'a, str> {
+        match self {
+            Self::Tunnel(_) => Cow::Borrowed(""),
+            Self::Whole(absolute) => absolute.origin_form(),
+            Self::Inside(path) => Cow::Borrowed(path),
         }
     }
 }
 
 /// Path and query of a request inside a tunnel.
-fn inner_path(head: &RequestHeader) -> Result<String, Refusal> {
+fn inner_path(head: &RequestHeader) -> Result<&str, Refusal> {
     let invalid = || plain(Reason::EgressTargetInvalid);
     let path = std::str::from_utf8(head.raw_path()).map_err(|_| invalid())?;
     let plain_path = path.starts_with('/') && !path.bytes().any(|b| b <= b' ' || b == b'#');
     match !websocket::opens_tunnel(head) && (plain_path || path == "*") {
-        true => Ok(path.to_owned()),
+        true => Ok(path),
         false => Err(invalid()),
     }
 }

@@ -65,15 +65,26 @@ impl Resolver {
 
     /// The addresses of a name. Never empty.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Addresses, Reason> {
+        match self.known(name) {
+            Some(addresses) => Ok(addresses),
+            // Boxed: the room it needs would be moved about with every request.
+            None => Box::pin(self.look_up(name)).await,
+        }
+    }
+
+    /// The addresses of a name that was looked up not long ago.
+    fn known(&self, name: &str) -> Option<Addresses> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.notice_changes(now);
+        let known = state.known.get(name).filter(|known| known.until > now)?;
+        Some(Arc::clone(&known.addresses))
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Addresses, Reason> {
         let now = Instant::now();
         let hickory = {
             let mut state = self.state.lock();
-            state.notice_changes(now);
-            if let Some(known) = state.known.get(name)
-                && known.until > now
-            {
-                return Ok(Arc::clone(&known.addresses));
-            }
             match &state.hickory {
                 Some(hickory) => hickory.clone(),
                 None => {
@@ -234,8 +245,9 @@ mod tests {
         assert!(found.iter().all(IpAddr::is_loopback));
         let last = *found.last().expect("never empty");
         resolver.prefer("localhost", last);
-        let again = resolver.resolve("localhost").await.expect("known");
+        let again = resolver.known("localhost").expect("it was looked up");
         assert_eq!(again.first(), Some(&last));
+        assert!(resolver.known("nothing.invalid").is_none());
         assert_eq!(
             resolver.resolve("nothing.invalid").await,
             Err(Reason::EgressNameUnresolved)

@@ -150,8 +150,13 @@ impl Trailers {
 pub(crate) type SharedTrailers = Arc<Mutex<Trailers>>;
 
 /// A connection to a host, below HTTP/1.1.
+///
+/// pingora flushes the head of a request and then its body. What is written here leaves when we begin to wait for the
+/// host, or when it fills a buffer: a short request is one system call, and one packet.
 pub(crate) struct Tap {
     inner: Stream,
+    /// Bytes were written that may not have left.
+    unflushed: bool,
     trailers: SharedTrailers,
     digest: Arc<ProxyDigest>,
     id: UniqueIDType,
@@ -173,6 +178,7 @@ impl Tap {
         };
         let tap = Self {
             inner,
+            unflushed: false,
             trailers,
             digest: Arc::new(digest),
             id,
@@ -197,11 +203,21 @@ impl AsyncRead for Tap {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if outcome.is_pending() && this.unflushed {
+            match Pin::new(&mut this.inner).poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    this.unflushed = false;
+                    flushed?;
+                }
+                Poll::Pending => {}
+            }
+        }
         let came = &buf.filled()[before..];
         if !came.is_empty() {
-            self.trailers.lock().came(came);
+            this.trailers.lock().came(came);
         }
         outcome
     }
@@ -214,13 +230,15 @@ impl AsyncWrite for Tap {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        this.unflushed = true;
         this.trailers
             .lock()
             .poll_write(Pin::new(&mut this.inner), cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    /// Flushing waits until we wait for the host.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -232,6 +250,7 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 

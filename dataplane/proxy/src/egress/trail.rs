@@ -219,12 +219,14 @@ impl Trail {
             | Status::Forwarded
             | Status::System => self.verdict,
         };
-        let mut host = self.target.as_ref().map(|t| t.host().to_string());
+        // Host and port in one text: both are kept.
         let mut to = self.target.as_ref().map(Target::to_string);
         if self.hides_name {
-            host = host.as_deref().map(last_labels);
             to = to.as_deref().map(last_labels);
         }
+        let to = to.as_deref().unwrap_or_default();
+        let host = to.rsplit_once(':').map_or(to, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.target.as_ref().map_or(0, Target::port);
         let agent = self.agent();
         let rules = self.database.as_ref().map_or(&[][..], |d| d.rules());
@@ -257,14 +259,14 @@ impl Trail {
             content_bytes: u32::try_from(self.up).unwrap_or(u32::MAX),
             peer: self.peer,
             from: agent.unwrap_or_default(),
-            to: to.as_deref().unwrap_or_default(),
+            to,
             session: &self.session,
             auth_method: self.principal.as_ref().map_or("", |p| p.method().as_str()),
             detail,
             findings: &findings,
             egress: Some(EgressRef {
                 method: &self.method,
-                host: host.as_deref().unwrap_or_default(),
+                host,
                 port,
                 path: &self.path,
                 address: self.address.map(|address| address.ip()),

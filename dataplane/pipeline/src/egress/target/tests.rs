@@ -85,7 +85,7 @@ fn absolute_targets_are_read_with_their_path_as_written() {
         let absolute = Absolute::parse(uri.as_bytes()).unwrap();
         assert_eq!(absolute.target.to_string(), target, "{uri}");
         assert_eq!(absolute.origin_form(), origin, "{uri}");
-        assert!(uri.contains(absolute.authority(uri)), "{uri}");
+        assert!(uri.contains(absolute.authority()), "{uri}");
     }
     for uri in [
         "",
