@@ -324,6 +324,84 @@ fn a_host_that_keeps_silent_is_a_504() {
 }
 
 #[test]
+fn a_grpc_message_is_answered_before_the_next_one_comes() {
+    let message = |text: &str| {
+        [
+            &[0, 0, 0, 0, u8::try_from(text.len()).unwrap()],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    let chunk =
+        |bytes: &[u8]| [format!("{:X}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    let question = chunk(&message("how are you"));
+    let (asked, answered) = (question.clone(), chunk(&message("fine")));
+    let host = Host::serve(move |mut visitor| {
+        visitor.head();
+        assert_eq!(visitor.body(asked.len()), asked);
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n");
+        visitor.send(&answered);
+        assert_eq!(visitor.body(5), b"0\r\n\r\n");
+        visitor.send(b"0\r\n\r\n");
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    let headers = [
+        ("Content-Type", "application/grpc"),
+        ("Transfer-Encoding", "chunked"),
+    ];
+    client.send(&ask("POST", &host.url("/a.Service/Talk"), &headers, b""));
+    client.send(&question);
+    assert_eq!(client.receive_head().unwrap().status, 200);
+    assert_eq!(client.chunk().unwrap(), message("fine"));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.chunk(), None);
+    eventually("its record", || !records(&site).is_empty());
+    assert_eq!(records(&site)[0]["status"], "forwarded");
+}
+
+/// Half an hour of events with the timers as delivered (`first_byte` 5 min, `idle` 10 min, an event every 15 s), three
+/// hundred times as fast; then silence.
+#[test]
+fn a_stream_outlives_every_timer_and_is_ended_by_silence_alone() {
+    const EVENTS: usize = 120;
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        for n in 0..EVENTS {
+            visitor.send(format!("data: tick {n}\n\n").as_bytes());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        // Until the other side has closed.
+        visitor.fill();
+    });
+    let site = site(&yaml("  timeouts: {first_byte: 1s, idle: 2s}\n"));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    client.receive_head().unwrap();
+    let begun = Instant::now();
+    let mut all = Vec::new();
+    while all.iter().filter(|&&byte| byte == b'\n').count() < 2 * EVENTS {
+        all.extend(client.chunk().expect("it has not ended"));
+    }
+    assert!(
+        begun.elapsed() > Duration::from_secs(5),
+        "longer than any timer"
+    );
+    let last = format!("data: tick {}\n\n", EVENTS - 1);
+    assert!(all.ends_with(last.as_bytes()));
+    let begun = Instant::now();
+    assert!(client.is_closed());
+    assert!(
+        begun.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    eventually("its record", || !records(&site).is_empty());
+    assert_eq!(records(&site)[0]["reason"], "egress_upstream_timeout");
+}
+
+#[test]
 fn a_websocket_is_passed_and_looked_into() {
     let host = Host::serve(|mut visitor| {
         visitor.head();

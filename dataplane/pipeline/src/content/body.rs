@@ -200,6 +200,11 @@ impl BodyScan {
         self.held.len()
     }
 
+    /// Whether a unit has ended that its receiver waits for: an event, a line, a message.
+    pub fn holds_unit(&self) -> bool {
+        self.unit_end > self.stream.clear()
+    }
+
     /// Bytes of text that were decoded but not scanned yet: zero after a pause.
     pub fn unscanned_bytes(&self) -> u64 {
         self.stream.total() - self.stream.scanned()

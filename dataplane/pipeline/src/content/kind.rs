@@ -76,6 +76,11 @@ impl Kind {
         }
     }
 
+    /// Whether its units may wait for answers before the next one comes.
+    pub const fn is_conversation(&self) -> bool {
+        matches!(self.reader, Reader::Grpc(_) | Reader::WebSocket(_))
+    }
+
     /// Whether what is scanned are the bytes as they are, place by place.
     pub fn is_plain(&self) -> bool {
         self.codings.is_identity() && matches!(self.reader, Reader::Plain | Reader::Lines(_))

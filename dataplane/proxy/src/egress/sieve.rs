@@ -78,6 +78,8 @@ pub(crate) struct Sieve {
     unseen: Unscanned,
     /// The body says that it is no text. Whether it begins like one is asked, too: a label alone switches nothing off.
     binary: bool,
+    /// Its units may wait for answers before the next one comes.
+    converses: bool,
     /// Secrets are replaced by placeholders instead of refusing what holds them.
     redacts: bool,
     /// Something was replaced.
@@ -93,6 +95,7 @@ impl Sieve {
             body: None,
             unseen: Unscanned::NotConfigured,
             binary: false,
+            converses: false,
             redacts: false,
             redacted: false,
         }
@@ -136,6 +139,7 @@ impl Sieve {
         Self {
             way,
             live,
+            converses: kind.is_conversation(),
             body: Some(Box::new(BodyScan::new(Surface::Egress, kind))),
             unseen: Unscanned::NotConfigured,
             binary: false,
@@ -162,6 +166,16 @@ impl Sieve {
     /// Whether bytes wait here.
     pub(crate) fn holds(&self) -> bool {
         self.body.as_ref().is_some_and(|b| b.held_bytes() > 0) && !self.observes()
+    }
+
+    /// Whether what waits here is complete, and somebody waits for it.
+    pub(crate) fn holds_unit(&self) -> bool {
+        self.body.as_ref().is_some_and(|b| b.holds_unit()) && !self.observes()
+    }
+
+    /// The same of a body whose next unit may depend on the answer to this one.
+    pub(crate) fn holds_question(&self) -> bool {
+        self.converses && self.holds_unit()
     }
 
     fn observes(&self) -> bool {

@@ -1,0 +1,238 @@
+//! Both directions of one exchange under way, and what moves them: whatever comes first from its two ends, its clock
+//! and its leash.
+
+use super::{Exchange, Failure, Stop, forever_if_zero};
+use crate::egress::refusal::{because, plain};
+use crate::egress::sieve::{Sieve, Step};
+use crate::egress::tap::Tap;
+use crate::egress::trail::Trail;
+use crate::egress::upstream::{self, Upstream};
+use crate::egress::websocket;
+use bytes::Bytes;
+use http::HeaderMap;
+use oktsec_contract::config::EgressTimeouts;
+use oktsec_contract::reason::Reason;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::{Error, ErrorType};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// What happens next.
+pub(super) enum Event {
+    /// More of the request; `None` is its end.
+    Request(Option<Bytes>),
+    AgentGone,
+    /// A head of the response was read.
+    Head,
+    /// More of the response; `None` is its end.
+    Response(Option<Bytes>),
+    UpstreamFailed(Box<Error>),
+    Told(Reason),
+    Clock,
+}
+
+/// The state of both directions.
+pub(super) struct Flow<'a> {
+    pub(super) exchange: &'a Exchange<'a>,
+    pub(super) up: Sieve,
+    pub(super) down: Sieve,
+    pub(super) scans_requests: bool,
+    pub(super) scans_responses: bool,
+    pub(super) timeouts: EgressTimeouts,
+    /// Bytes of the request that may leave and have not.
+    pub(super) ready: Vec<Bytes>,
+    pub(super) request_done: bool,
+    /// What stands behind the body of the request, and of the response; scanned.
+    pub(super) trailers: HeaderMap,
+    pub(super) answer_trailers: HeaderMap,
+    /// The head of the response, waiting for the first bytes behind it.
+    pub(super) head: Option<Box<ResponseHeader>>,
+    pub(super) head_seen: bool,
+    pub(super) head_sent: bool,
+    pub(super) upgraded: bool,
+    /// What the host is asked for a WebSocket that somebody opens over HTTP/2.
+    pub(super) key: Option<websocket::Key>,
+    /// When what the response sieve holds is judged by itself.
+    pub(super) pause: Option<Instant>,
+    pub(super) clock: Option<Pin<Box<Sleep>>>,
+    pub(super) moved_at: Instant,
+    /// When it has lived long enough, whatever moves.
+    pub(super) too_old: Instant,
+}
+
+impl Flow<'_> {
+    pub(super) fn can_begin_again(&self) -> bool {
+        self.request_done && !self.head_seen
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        forever_if_zero(self.timeouts.idle.as_duration())
+    }
+
+    /// Passes the exchange over one connection. Gives whether that connection can be used again.
+    pub(super) async fn pass(
+        &mut self,
+        session: &mut ServerSession,
+        upstream: &mut Upstream,
+        trail: &mut Trail,
+    ) -> Result<bool, Failure> {
+        let head = self.upstream_head(session, upstream)?;
+        if let Some(trailers) = Tap::of(&upstream.session) {
+            trailers.lock().begin();
+        }
+        let sent = upstream.session.write_request_header(Box::new(head)).await;
+        sent.map_err(|_| Failure::Stale)?;
+        self.send_request(upstream).await?;
+        self.moved_at = Instant::now();
+        loop {
+            match self.next(session, upstream).await {
+                Event::Told(reason) => return Err(plain(reason).into()),
+                Event::AgentGone => return Err(Stop::Gone.into()),
+                Event::Clock => self.ring(session, trail).await?,
+                Event::Request(chunk) => {
+                    let ended = chunk.is_none();
+                    self.moved_at = Instant::now();
+                    self.request(chunk, session, trail)?;
+                    self.send_request(upstream).await?;
+                    if ended && self.upgraded {
+                        return self.finish(session, trail).await.map(|()| false);
+                    }
+                }
+                Event::Head => {
+                    self.moved_at = Instant::now();
+                    if self.response_head(session, upstream, trail).await? {
+                        self.finish(session, trail).await?;
+                        return Ok(self.request_done && !self.upgraded);
+                    }
+                }
+                Event::Response(Some(bytes)) => {
+                    self.moved_at = Instant::now();
+                    let length = bytes.len() as u64;
+                    trail.down += length;
+                    let moved = self.exchange.leash.moved(0, length);
+                    moved.map_err(plain)?;
+                    let mut out = Vec::new();
+                    self.down.step(Step::Push(bytes), trail, &mut out)?;
+                    if !self.upgraded && upstream.session.response_done() {
+                        self.response_ends(upstream, trail).await?;
+                        self.send_response(session, out).await?;
+                        self.finish(session, trail).await?;
+                        return Ok(self.request_done);
+                    }
+                    self.settle(session, trail, out).await?;
+                }
+                Event::Response(None) => {
+                    self.response_ends(upstream, trail).await?;
+                    self.finish(session, trail).await?;
+                    return Ok(self.request_done && !self.upgraded);
+                }
+                Event::UpstreamFailed(error) => {
+                    if !self.head_seen && is_stale(&error) {
+                        return Err(Failure::Stale);
+                    }
+                    return Err(upstream::broken(&error).into());
+                }
+            }
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn next(&mut self, session: &mut ServerSession, upstream: &mut Upstream) -> Event {
+        let due = self.due();
+        let clock = self
+            .clock
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        // Set again only when it would ring too late; one that rings too early costs a turn of the loop.
+        if clock.deadline() > due {
+            clock.as_mut().reset(due);
+        }
+        let (head_seen, done) = (self.head_seen, self.request_done);
+        if !done && !self.upgraded && session.is_body_done() {
+            return Event::Request(None);
+        }
+        let request = async {
+            match self.upgraded {
+                // An end is news here, and not the beginning of a wait.
+                true => session.read_request_body().await,
+                false => session.read_body_or_idle(done).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = response_event(upstream, head_seen) => event,
+            reason = self.exchange.leash.told() => Event::Told(reason),
+            chunk = request => chunk.map_or(Event::AgentGone, Event::Request),
+            () = clock.as_mut() => Event::Clock,
+        }
+    }
+
+    /// When something is overdue.
+    fn due(&self) -> Instant {
+        let idle = if self.request_done && !self.head_seen {
+            forever_if_zero(self.timeouts.first_byte.as_duration())
+        } else {
+            self.idle()
+        };
+        let mut due = self.too_old.min(self.moved_at + idle);
+        if let Some(pause) = self.pause {
+            due = due.min(pause);
+        }
+        due
+    }
+
+    /// The clock rang: for a pause of the response, or because nobody moved.
+    async fn ring(
+        &mut self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+    ) -> Result<(), Failure> {
+        let now = Instant::now();
+        if self.pause.is_some_and(|at| at <= now) {
+            self.pause = None;
+            let mut out = Vec::new();
+            self.down.step(Step::Boundary, trail, &mut out)?;
+            self.send_response(session, out).await?;
+        }
+        if self.too_old <= now {
+            return Err(because(Reason::EgressIdle, "it lived too long").into());
+        }
+        let due = self.due();
+        if due <= now {
+            let waits_for_host = self.request_done || self.head_seen;
+            return Err(match waits_for_host {
+                true => because(Reason::EgressUpstreamTimeout, "the host kept silent"),
+                false => because(Reason::BodyTimeout, "the request came too slowly"),
+            }
+            .into());
+        }
+        if let Some(clock) = &mut self.clock {
+            clock.as_mut().reset(due);
+        }
+        Ok(())
+    }
+}
+
+/// The next thing that comes from the host.
+async fn response_event(upstream: &mut Upstream, head_seen: bool) -> Event {
+    if head_seen {
+        return upstream
+            .session
+            .read_response_body()
+            .await
+            .map_or_else(Event::UpstreamFailed, Event::Response);
+    }
+    match upstream.session.read_response_header().await {
+        Ok(()) => Event::Head,
+        Err(error) => Event::UpstreamFailed(error),
+    }
+}
+
+/// Whether a connection was closed before anything came back over it.
+fn is_stale(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+    )
+}

@@ -1,0 +1,200 @@
+//! The way up: the request is taken, looked at and sent to the host.
+
+use super::flow::{Event, Flow};
+use super::{Failure, Stop, length_of};
+use crate::connection::Connection;
+use crate::egress::refusal::{because, plain};
+use crate::egress::sieve::{Step, Way, scan_head};
+use crate::egress::tap::{self, Tap};
+use crate::egress::trail::Trail;
+use crate::egress::upstream::Upstream;
+use crate::egress::{headers, websocket};
+use bytes::Bytes;
+use http::{Version, header};
+use oktsec_contract::reason::Reason;
+use oktsec_pipeline::egress::{Refusal, Scheme};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::client::HttpSession as ClientSession;
+
+impl Flow<'_> {
+    /// Reads the request until something of it may leave, or all of it is there. A peer that asked to be invited
+    /// first is: by the host, whose head must then go out alone.
+    pub(super) async fn gather(
+        &mut self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+    ) -> Result<(), Stop> {
+        if session.req_header().headers.contains_key(header::EXPECT) {
+            return Ok(());
+        }
+        while !self.request_done && self.ready.is_empty() {
+            let event = tokio::select! {
+                biased;
+                reason = self.exchange.leash.told() => Event::Told(reason),
+                chunk = session.read_request_body() => chunk.map_or(Event::AgentGone, Event::Request),
+                () = tokio::time::sleep(self.idle()) => Event::Clock,
+            };
+            match event {
+                Event::Request(chunk) => self.request(chunk, session, trail)?,
+                Event::Told(reason) => return Err(plain(reason).into()),
+                Event::Clock => {
+                    return Err(because(Reason::BodyTimeout, "the request came too slowly").into());
+                }
+                Event::AgentGone | Event::UpstreamFailed(_) | Event::Head | Event::Response(_) => {
+                    return Err(Stop::Gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a piece of the request.
+    pub(super) fn request(
+        &mut self,
+        chunk: Option<Bytes>,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
+        match chunk {
+            Some(bytes) => {
+                let length = bytes.len() as u64;
+                trail.up += length;
+                self.exchange.leash.moved(length, 0).map_err(plain)?;
+                self.up.step(Step::Push(bytes), trail, &mut self.ready)?;
+                if !self.upgraded && session.is_body_done() {
+                    self.request_ends(session, trail)?;
+                } else if self.upgraded || self.up.holds_question() {
+                    self.up.step(Step::Pause, trail, &mut self.ready)?;
+                }
+            }
+            None => self.request_ends(session, trail)?,
+        }
+        Ok(())
+    }
+
+    /// The request is whole: what stands behind its body is looked at, too.
+    fn request_ends(&mut self, session: &ServerSession, trail: &mut Trail) -> Result<(), Refusal> {
+        self.request_done = true;
+        self.up.step(Step::Finish, trail, &mut self.ready)?;
+        let trailers = Connection::of(session.digest()).and_then(|it| it.trailers.as_ref());
+        if let (Some(trailers), ServerSession::H1(_)) = (trailers, session) {
+            let taken = trailers.lock().take();
+            self.trailers =
+                taken.map_err(|error| because(Reason::EgressProtocolInvalid, error.to_string()))?;
+            tap::strip(&mut self.trailers);
+            if self.scans_requests && !self.trailers.is_empty() {
+                scan_head(Way::Up, "", &self.trailers, &self.exchange.live, trail)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head as it goes to the host.
+    pub(super) fn upstream_head(
+        &self,
+        session: &mut ServerSession,
+        upstream: &Upstream,
+    ) -> Result<RequestHeader, Refusal> {
+        let invalid = |_| plain(Reason::EgressProtocolInvalid);
+        let mut head = session.req_header().clone();
+        let whole = self.request_done;
+        headers::strip_request(&mut head).map_err(plain)?;
+        if self.up.may_change() {
+            let length = whole.then(|| length_of(&self.ready));
+            let changed = !whole || self.up.has_changed();
+            headers::resize_request(&mut head, length, changed).map_err(plain)?;
+        }
+        let target = self.exchange.leash.vetted().target();
+        let scheme = self
+            .exchange
+            .leash
+            .vetted()
+            .scheme()
+            .unwrap_or(Scheme::Http);
+        let host = target.host_header(scheme);
+        match &upstream.session {
+            ClientSession::H2(_) => {
+                head.set_version(Version::HTTP_2);
+                head.remove_header(&header::HOST);
+                head.remove_header(&header::TRANSFER_ENCODING);
+                let uri = format!("{}://{host}{}", scheme.as_str(), self.exchange.path);
+                head.set_uri(
+                    uri.parse()
+                        .map_err(|_| plain(Reason::EgressTargetInvalid))?,
+                );
+            }
+            ClientSession::H1(_) | ClientSession::Custom(()) => {
+                head.set_version(Version::HTTP_11);
+                let path = match upstream.takes_absolute_form {
+                    true => format!("{}://{host}{}", scheme.as_str(), self.exchange.path),
+                    false => self.exchange.path.clone(),
+                };
+                head.set_raw_path(path.as_bytes()).map_err(invalid)?;
+                head.insert_header(header::HOST, host).map_err(invalid)?;
+                if let Some(credentials) = &upstream.proxy_authorization {
+                    head.insert_header(header::PROXY_AUTHORIZATION, credentials.clone())
+                        .map_err(invalid)?;
+                }
+                if let Some(key) = &self.key {
+                    key.ask(&mut head).map_err(plain)?;
+                }
+                let framed = head.headers.contains_key(header::CONTENT_LENGTH)
+                    || head.headers.contains_key(header::TRANSFER_ENCODING);
+                let empty = whole && self.ready.is_empty();
+                if !framed && !empty && !websocket::by_upgrade(&head) {
+                    head.insert_header(header::TRANSFER_ENCODING, "chunked")
+                        .map_err(invalid)?;
+                }
+            }
+        }
+        Ok(head)
+    }
+
+    /// Sends what of the request may leave.
+    pub(super) async fn send_request(&mut self, upstream: &mut Upstream) -> Result<(), Failure> {
+        if self.upgraded
+            && let ClientSession::H1(h1) = &mut upstream.session
+        {
+            h1.maybe_upgrade_body_writer();
+        }
+        let gone = |_| {
+            because(
+                Reason::EgressUpstreamInvalid,
+                "the host does not take the request",
+            )
+        };
+        for bytes in self.ready.drain(..) {
+            let sent = upstream.session.write_request_body(bytes, false).await;
+            if sent.is_err() {
+                // It may have answered already, and closed because of what it answered.
+                self.request_done = true;
+                return Ok(());
+            }
+        }
+        if self.request_done && !self.upgraded {
+            if !self.trailers.is_empty() && self.send_trailers(upstream) {
+                return Ok(());
+            }
+            upstream.session.finish_request_body().await.map_err(gone)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what stands behind the request, or has it sent with its last chunk. `true` if that ended the request.
+    fn send_trailers(&mut self, upstream: &mut Upstream) -> bool {
+        if let Some(trailers) = Tap::of(&upstream.session) {
+            trailers.lock().put(&self.trailers);
+            return false;
+        }
+        let ClientSession::H2(h2) = &mut upstream.session else {
+            return false;
+        };
+        let Some(mut writer) = h2.take_request_body_writer() else {
+            return false;
+        };
+        // A host that does not take them any more has answered, or is gone: its answer will say.
+        let _ = writer.send_trailers(self.trailers.clone());
+        true
+    }
+}
