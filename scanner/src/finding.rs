@@ -28,6 +28,8 @@ pub struct Scanned<'a> {
     /// Bounds that kept something from being looked at.
     pub limits: LimitsReached,
     pub(crate) known: Option<&'a KnownValues>,
+    /// A rule that matches much may have begun; answered only if it was asked for.
+    pub(crate) opens_wide: bool,
 }
 
 impl Scanned<'_> {

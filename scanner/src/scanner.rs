@@ -125,6 +125,11 @@ impl Scanner {
             .collect())
     }
 
+    /// The next scan says as well whether a rule that matches much may begin: [`Scanned::opens_wide`].
+    pub(crate) fn ask_wide(&mut self) {
+        self.sweep.ask_wide();
+    }
+
     /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
     pub fn scan_known(&mut self, content: &[u8], surface: Surface) -> Option<Scanned<'_>> {
         let known = Some(&mut self.prefilter.known).filter(|known| !known.is_empty())?;

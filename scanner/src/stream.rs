@@ -296,7 +296,7 @@ impl Scanner {
             state.append(now);
             chunk = later;
             if pending + take == WINDOW_BYTES {
-                self.window(state, 0, 0)?;
+                self.window(state, None, 0)?;
                 // Nobody has asked what began in it.
                 state.open_until = state.total() + OVERLAP_BYTES as u64;
             }
@@ -330,11 +330,11 @@ impl Scanner {
         state.found.clear();
         let unit_end = unit_end.min(state.total());
         if state.scanned < state.total() || (state.unsettled.is_some() && state.clear < unit_end) {
-            let from = match unit_end == state.total() {
+            let near = match unit_end == state.total() {
                 true => self.looks_back(state)?,
-                false => 0,
+                false => None,
             };
-            self.window(state, from, unit_end)?;
+            self.window(state, near, unit_end)?;
         }
         state.clear = state.clear.max(unit_end);
         state.shrink();
@@ -365,15 +365,17 @@ impl Scanner {
         }
         state.found.clear();
         let end = state.total();
-        self.window(state, 0, end)?;
+        self.window(state, None, end)?;
         state.clear = end;
         Ok(state.answer())
     }
 
-    /// Where in the buffer a pause begins to look.
-    fn looks_back(&mut self, state: &mut StreamState) -> Result<usize, ScanError> {
-        if state.total() - state.whole >= OVERLAP_BYTES as u64 {
-            return Ok(0);
+    /// Where in the buffer a pause begins to look; `None` for all of it.
+    fn looks_back(&mut self, state: &mut StreamState) -> Result<Option<usize>, ScanError> {
+        let is_full = state.total() - state.whole >= OVERLAP_BYTES as u64;
+        if !is_full && state.scanned >= state.open_until {
+            // The scan itself says whether something wide begins.
+            return Ok(Some(state.near_start(self.known_bytes() + GUARD_BYTES)));
         }
         let database = std::sync::Arc::clone(self.database());
         let seen = (state.scanned - state.base) as usize;
@@ -382,23 +384,32 @@ impl Scanner {
         if suspects.iter().any(|rule| database.is_wide(*rule)) {
             state.open_until = state.total() + OVERLAP_BYTES as u64;
         }
-        match state.scanned < state.open_until {
-            true => Ok(0),
-            false => Ok(state.near_start(self.known_bytes() + GUARD_BYTES)),
-        }
+        Ok(None)
     }
 
-    /// Scans what is at hand from this place in the buffer, and reports what was not reported yet. What ends before
-    /// `unit_end` is settled.
+    /// Scans what is at hand, and reports what was not reported yet. What ends before `unit_end` is settled. With
+    /// `near`, what stands before that place in the buffer is looked at only if a rule that matches much may begin
+    /// behind it.
     fn window(
         &mut self,
         state: &mut StreamState,
-        from: usize,
+        near: Option<usize>,
         unit_end: u64,
     ) -> Result<(), ScanError> {
         let database = std::sync::Arc::clone(self.database());
         let watch = self.watch().cloned();
-        let scanned = self.scan(&state.buffer[from..], state.surface)?;
+        let mut from = near.unwrap_or(0);
+        if near.is_some() {
+            self.ask_wide();
+        }
+        let mut scanned = self.scan(&state.buffer[from..], state.surface)?;
+        if near.is_some() && scanned.opens_wide {
+            state.open_until = state.total() + OVERLAP_BYTES as u64;
+            if from > 0 {
+                from = 0;
+                scanned = self.scan(&state.buffer, state.surface)?;
+            }
+        }
         let end = state.total();
         let start = state.base + from as u64;
         let is_whole = from == 0;

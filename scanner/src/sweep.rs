@@ -131,6 +131,11 @@ pub(crate) struct Sweep {
     work: u64,
     findings: Vec<Finding>,
     limits: LimitsReached,
+    /// Whether the content is asked for beginnings of rules that match much. Invariant: only while it is looked at as it
+    /// is, not while its views are.
+    asks_wide: bool,
+    /// What that came to.
+    opens_wide: bool,
 }
 
 impl Sweep {
@@ -139,6 +144,11 @@ impl Sweep {
         self.caches.reset(database.matcher_count());
         self.suspects = Vec::new();
         self.findings.clear();
+    }
+
+    /// Asks as well whether a rule that matches much may begin in the next content as it is.
+    pub(crate) fn ask_wide(&mut self) {
+        self.asks_wide = true;
     }
 
     pub(crate) fn run(
@@ -150,6 +160,7 @@ impl Sweep {
     ) -> Result<Scanned<'_>, ScanError> {
         self.findings.clear();
         self.limits = LimitsReached::default();
+        self.opens_wide = false;
         if content.len() > CONTENT_BYTES_MAX {
             return Err(ScanError::ContentTooLarge {
                 bytes: content.len(),
@@ -159,7 +170,9 @@ impl Sweep {
         if let Some(known) = prefilter.known() {
             known.begin();
         }
-        let signs = self.text(database, prefilter, content, None, surface)?;
+        let signs = self.text(database, prefilter, content, None, surface);
+        self.asks_wide = false;
+        let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
         views.start(content, &mut self.limits);
         for (signs, kind) in [(signs.reversed, View::Reversed), (signs.rot13, View::Rot13)] {
@@ -196,6 +209,7 @@ impl Sweep {
             findings: &self.findings,
             limits: self.limits,
             known: None,
+            opens_wide: self.opens_wide,
         })
     }
 
@@ -215,6 +229,7 @@ impl Sweep {
             findings: &self.findings,
             limits: self.limits,
             known: None,
+            opens_wide: false,
         }
     }
 
@@ -312,6 +327,12 @@ impl Sweep {
             if info.applies_to(surface) {
                 self.rule(database, text, part.clone(), view, rule, group, attempts);
             }
+        }
+        if self.asks_wide {
+            self.opens_wide |= suspects
+                .iter()
+                .map(rule_of)
+                .any(|rule| database.is_wide(rule));
         }
         self.suspects = suspects;
         if self.suspects.capacity() > SUSPECTS_KEPT_MAX {
