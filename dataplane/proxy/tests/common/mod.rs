@@ -70,6 +70,8 @@ pub fn rules() -> RuleSet {
 pub fn parse_config(yaml: &str, dir: &Path) -> Config {
     let yaml = match yaml.contains("identity: {") {
         true => yaml.replace("identity: {", "identity: {keys_dir: ./keys, "),
+        // A whole file.
+        false if yaml.contains("\nidentity:\n") => yaml.to_owned(),
         false => format!("identity: {{keys_dir: ./keys}}\n{yaml}"),
     };
     let loaded = config::parse(&yaml, &dir.join("oktsec.yaml"), &Env::empty());
