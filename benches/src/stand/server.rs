@@ -112,7 +112,11 @@ impl Server {
         Self::start(process, site.port, Some("/readyz"), cpus)
     }
 
-    fn start(
+    /// Any program that listens on this port of this machine. With a path, it is ready when that is answered with 200.
+    ///
+    /// # Errors
+    /// [`StandError`].
+    pub fn start(
         mut process: Command,
         port: u16,
         ready_path: Option<&str>,
