@@ -135,7 +135,7 @@ fn tunnels_go_through_it_to_the_addresses_we_vetted() {
 }
 
 #[test]
-fn requests_go_through_it_in_absolute_form_over_one_connection() {
+fn requests_go_through_it_in_absolute_form() {
     let (proxy, host) = (TlsProxy::start(), Host::echo());
     let site = proxy.trusted();
     let mut client = client(&site);
@@ -147,7 +147,6 @@ fn requests_go_through_it_in_absolute_form_over_one_connection() {
     }
     assert_eq!(host.reached.connections(), 0, "nobody goes around it");
     assert_eq!(proxy.heads.lock().unwrap().len(), 2);
-    assert_eq!(site.metric("oktsec_egress_connections_reused_total"), 1.0);
 }
 
 #[test]

@@ -46,6 +46,10 @@ pub(crate) fn write_roots(path: &Path, extra: &[PathBuf]) -> io::Result<usize> {
             count += 1;
         }
     }
+    if let Some(folder) = path.parent() {
+        // Nobody has made it when this is the first start.
+        files::create_folder(folder)?;
+    }
     files::replace(path, text.as_bytes(), 0o644)?;
     Ok(count)
 }

@@ -325,7 +325,8 @@ fn a_folder_of_the_configuration_takes_the_place_of_ours() {
 #[test]
 fn extra_roots_join_those_of_the_system() {
     let site = Site::new(&[]);
-    let path = site.folder.path().join("roots.pem");
+    // A folder that is not there: nothing ran here before.
+    let path = site.folder.path().join("state").join("roots.pem");
     let system = write_roots(&path, &[]).unwrap();
     assert_eq!(
         write_roots(&path, std::slice::from_ref(&site.paths.ca_cert)).unwrap(),
