@@ -77,11 +77,19 @@ pub(crate) struct Trailers {
     waiting: Option<Bytes>,
     /// What of it is left to write.
     leaving: Bytes,
+    /// What is written leaves at once.
+    eager: bool,
 }
 
 impl Trailers {
+    /// From now on both ends talk: what is written leaves at once.
+    pub(crate) fn talk(&mut self) {
+        self.eager = true;
+    }
+
     /// A message from the other end begins.
     pub(crate) fn begin(&mut self) {
+        self.eager = false;
         self.reader.begin();
         // The message before had no place for them.
         self.waiting = None;
@@ -152,7 +160,7 @@ pub(crate) type SharedTrailers = Arc<Mutex<Trailers>>;
 /// A connection to a host, below HTTP/1.1.
 ///
 /// pingora flushes the head of a request and then its body. What is written here leaves when we begin to wait for the
-/// host, or when it fills a buffer: a short request is one system call, and one packet.
+/// host, or when it fills a buffer: a short request is one system call, and one packet. A WebSocket waits for nothing.
 pub(crate) struct Tap {
     inner: Stream,
     /// Bytes were written that may not have left.
@@ -236,9 +244,14 @@ impl AsyncWrite for Tap {
             .poll_write(Pin::new(&mut this.inner), cx, buf)
     }
 
-    /// Flushing waits until we wait for the host.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Waits until we wait for the host, unless both ends talk.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.trailers.lock().eager {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        self.unflushed = false;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

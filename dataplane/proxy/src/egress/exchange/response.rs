@@ -130,6 +130,9 @@ impl Flow<'_> {
             true => Sieve::of_kind(Way::Down, live(), kind(Side::Server)),
             false => Sieve::open(Way::Down, live()),
         };
+        if let Some(trailers) = Tap::of(&upstream.session) {
+            trailers.lock().talk();
+        }
         if self.key.is_some() {
             // Over HTTP/2 a WebSocket is open when it is answered like any request (RFC 8441 §5).
             let invalid = |_| plain(Reason::EgressUpstreamInvalid);
