@@ -5,8 +5,10 @@
 
 mod common;
 mod egress_chain;
+mod egress_chain_tls;
 mod egress_clients;
 mod egress_front;
+mod egress_go;
 mod egress_hostile;
 mod egress_http;
 mod egress_inside;

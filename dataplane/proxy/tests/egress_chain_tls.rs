@@ -1,11 +1,7 @@
 //! Behind a proxy that is spoken to over TLS (`upstream_proxy.url: https://…`).
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
-mod common;
-
-use common::Site;
-use common::egress::{Host, ask, client, get, records, site, tunnel, yaml};
+use crate::common::Site;
+use crate::common::egress::{Host, ask, client, get, records, site, tunnel, yaml};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -112,7 +108,7 @@ async fn converse(
             return copy_bidirectional(&mut stream, &mut host).await.map(drop);
         }
         stream
-            .write_all(common::egress::answer(target).as_bytes())
+            .write_all(crate::common::egress::answer(target).as_bytes())
             .await?;
         stream.flush().await?;
     }

@@ -1,14 +1,10 @@
 //! A configuration of the Go version, unmodified: what it allows goes as far as a network would, what it forbids is
 //! refused for the reason it means. Nobody is asked about names here, so what is allowed ends at the look-up.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
-mod common;
-
+use crate::common::egress::{Fields, ask, client, records, tunnel};
+use crate::common::{Site, Wish};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::egress::{Fields, ask, client, records, tunnel};
-use common::{Site, Wish};
 use oktsec_contract::token::{TokenKind, hash};
 use std::net::{SocketAddr, UdpSocket};
 
