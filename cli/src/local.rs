@@ -24,10 +24,24 @@ pub(crate) fn call(paths: &StatePaths, call: Call<'_>) -> Result<Option<Answer>,
         .map_err(Failure::new)
 }
 
+/// Whether a control plane has this state and does not answer yet: compiling rules takes seconds when they are new. Its
+/// lock is not tried, for that would keep it from taking it.
+pub(crate) fn is_starting(paths: &StatePaths) -> bool {
+    let pid = std::fs::read_to_string(&paths.controlplane_pid).unwrap_or_default();
+    let Ok(pid) = pid.trim().parse::<u32>() else {
+        return false;
+    };
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|&byte| byte == 0)
+        .any(|word| word == b"controlplane")
+}
+
 /// What the running server made of a change on disk.
 pub(crate) enum InForce {
     /// Nothing runs; it counts from the next start.
     NotRunning,
+    /// A server is starting: it looks again before it is ready.
+    Starting,
     /// It counts now.
     Now { revision: u64 },
     /// The server has it, but no data plane that decides by it said so yet.
@@ -41,6 +55,7 @@ pub(crate) enum InForce {
 /// Asks the running server to look at the files now. It would within a second anyway.
 pub(crate) fn put_in_force(paths: &StatePaths) -> InForce {
     let answer = match call(paths, Call::post("/v1/reload", None)) {
+        Ok(None) if is_starting(paths) => return InForce::Starting,
         Ok(None) => return InForce::NotRunning,
         Ok(Some(answer)) => answer,
         Err(_) => {
@@ -78,6 +93,7 @@ impl InForce {
     pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::NotRunning => serde_json::json!({ "server": "not_running" }),
+            Self::Starting => serde_json::json!({ "server": "starting" }),
             Self::Now { revision } => {
                 serde_json::json!({ "server": "in_force", "revision": revision })
             }
@@ -95,6 +111,7 @@ impl InForce {
     pub(crate) fn tell(&self) {
         match self {
             Self::NotRunning => out::note("No server is running; it counts from the next start."),
+            Self::Starting => out::note("The server is starting; it counts when that is done."),
             Self::Now { revision } => {
                 out::note(format_args!("In force now (revision {revision})."))
             }

@@ -362,3 +362,26 @@ fn without_a_server_nothing_pretends() {
     ]);
     assert!(said.expect(2).stderr.contains("cannot connect"));
 }
+
+#[test]
+fn a_server_that_is_starting_is_not_taken_for_none() {
+    let place = Place::with_agents();
+    // Any process that is called so, and ends with its input.
+    let mut starting = std::process::Command::new("sh")
+        .args(["-c", "read line", "controlplane"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let state = place.path("oktsec.db.d");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("controlplane.pid"), starting.id().to_string()).unwrap();
+    let suspended = place.json(&["agent", "suspend", "hermit"], 0);
+    assert_eq!(suspended["in_force"]["server"], "starting");
+    assert_eq!(place.json(&["status"], 0)["starting"], true);
+
+    drop(starting.stdin.take());
+    starting.wait().unwrap();
+    let restored = place.json(&["agent", "unsuspend", "hermit"], 0);
+    assert_eq!(restored["in_force"]["server"], "not_running");
+    assert_eq!(place.json(&["status"], 0)["starting"], false);
+}

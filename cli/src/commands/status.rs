@@ -52,9 +52,11 @@ pub(crate) fn execute(global: &Global, _args: Args) -> Outcome {
 }
 
 fn not_running(global: &Global, place: &Place) -> Outcome {
+    let starting = local::is_starting(&place.paths);
     if global.json {
         out::json(&json!({
             "running": false,
+            "starting": starting,
             "url": place::url(&place.config),
             "config": { "path": place.config_path, "warnings": place.warnings },
             "mode": place.config.mode.as_str(),
@@ -62,7 +64,10 @@ fn not_running(global: &Global, place: &Place) -> Outcome {
             "state": place.paths.root,
         }))?;
     } else {
-        out::line("Server:     not running (start it with `oktsec serve`)")?;
+        out::line(match starting {
+            true => "Server:     starting",
+            false => "Server:     not running (start it with `oktsec serve`)",
+        })?;
         out::line(format_args!("Config:     {}", place.config_path.display()))?;
         out::line(format_args!("Mode:       {}", place.config.mode.as_str()))?;
         out::line(format_args!("Agents:     {}", place.config.agents.len()))?;
