@@ -336,11 +336,15 @@ impl std::fmt::Debug for Tap {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
-    use super::{LAST_CHUNK, Trailers, strip};
+    use super::{HttpPeer, HttpSession, LAST_CHUNK, Tap, Trailers, strip};
     use http::{HeaderMap, HeaderValue};
-    use std::future::poll_fn;
-    use std::pin::Pin;
+    use pingora::http::RequestHeader;
+    use pingora::protocols::l4::stream::Stream;
+    use std::future::{Future, poll_fn};
+    use std::pin::{Pin, pin};
+    use std::task::Poll;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn write(trailers: &mut Trailers, stream: &mut DuplexStream, bytes: &[u8]) {
         let mut rest = bytes;
@@ -371,6 +375,30 @@ mod tests {
         writer.await.unwrap();
         let expected = "1\r\na\r\n0\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\nx-sum: 17\r\n\r\n0\r\n\r\n";
         assert_eq!(all, expected);
+    }
+
+    #[tokio::test]
+    async fn head_and_body_of_a_request_leave_together_when_its_answer_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let near = TcpStream::connect(address).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let session = HttpSession::new(Box::new(Stream::from(near)));
+        let peer = HttpPeer::new(address, false, String::new());
+        let mut session = Tap::around(session, &peer);
+        let mut head = RequestHeader::build("POST", b"/", None).unwrap();
+        head.insert_header("Content-Length", 2).unwrap();
+        session.write_request_header(Box::new(head)).await.unwrap();
+        session.write_body(b"hi").await.unwrap();
+        session.finish_body().await.unwrap();
+        let mut answer = pin!(session.read_response());
+        let waits = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        let mut came = [0; 256];
+        let length = far.read(&mut came).await.unwrap();
+        let came = String::from_utf8_lossy(&came[..length]);
+        assert!(came.starts_with("POST / HTTP/1.1\r\n"), "{came}");
+        assert!(came.ends_with("\r\n\r\nhi"), "{came}");
     }
 
     #[test]
