@@ -23,6 +23,7 @@
 //! ```
 
 mod check;
+mod context;
 mod expression;
 pub mod fuzz_entry;
 mod load;

@@ -12,7 +12,7 @@ use crate::anchor::{Anchors, Builder};
 use crate::dialect;
 use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
 use crate::gate::Gate;
-use crate::sweep::SIGNS;
+use crate::signs;
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
 const UNINDEXED_PATTERNS_MAX: usize = 32;
@@ -100,9 +100,9 @@ struct Asked {
 
 pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
     let mut anchors = Builder::default();
-    for (words, id) in SIGNS {
-        let hir = one_of(words).to_hir().expect("a list of words");
-        assert!(anchors.add(*id, &hir, 0), "every word has four letters");
+    for (number, sign) in signs::all() {
+        let hir = one_of(&sign.words).to_hir().expect("a list of words");
+        assert!(anchors.add(number, &hir, 0), "every word has four letters");
     }
     let (mut asked, mut lookups) = (Vec::new(), Vec::new());
     for (at, (rule, pattern)) in active_patterns(rules).enumerate() {
@@ -209,7 +209,10 @@ fn compile_group(
     }
 }
 
-fn one_of(words: &[&str]) -> Expression {
-    let words: Vec<String> = words.iter().map(|word| word.replace('.', "\\.")).collect();
+fn one_of(words: &[String]) -> Expression {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| regex_syntax::escape(word))
+        .collect();
     Expression::Regex(format!("(?i)(?:{})", words.join("|")))
 }

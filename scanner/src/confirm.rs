@@ -321,11 +321,9 @@ impl Confirm<'_> {
                 return false;
             }
         }
-        let excludes = self.database.infos()[pattern.rule as usize]
-            .excludes
-            .clone();
-        for exclude in excludes {
-            if self.find(exclude, around(EXCLUDE_WINDOW_BYTES)).is_some() {
+        let database = self.database;
+        for exclude in &database.infos()[pattern.rule as usize].excludes {
+            if self.find(*exclude, around(EXCLUDE_WINDOW_BYTES)).is_some() {
                 return false;
             }
         }

@@ -1,5 +1,6 @@
 //! Every active rule of a snapshot, compiled: immutable, shared by `Arc`.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +23,8 @@ pub(crate) struct PatternInfo {
 
 pub(crate) struct RuleInfo {
     pub(crate) patterns: Range<u32>,
-    pub(crate) excludes: Range<u32>,
+    /// Matchers, shared by rules that exclude the same.
+    pub(crate) excludes: Box<[u32]>,
     pub(crate) all: bool,
     surfaces: u8,
 }
@@ -165,9 +167,13 @@ impl Database {
         } = compiled;
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
+        // One matcher for each expression, however many rules name it.
+        let mut known = HashMap::new();
         let mut add = |expression: &Expression| {
-            matchers.push(Matcher::new(expression.clone()));
-            (matchers.len() - 1) as u32
+            *known.entry(expression.clone()).or_insert_with(|| {
+                matchers.push(Matcher::new(expression.clone()));
+                (matchers.len() - 1) as u32
+            })
         };
         let mut infos = Vec::with_capacity(rules.rules.len());
         for (at, rule) in rules.rules.iter().enumerate() {
@@ -181,12 +187,9 @@ impl Database {
                     checks: pattern.checks.clone(),
                 });
             }
-            let excludes: Vec<u32> = rule.exclude.iter().map(&mut add).collect();
             infos.push(RuleInfo {
                 patterns: first..patterns.len() as u32,
-                excludes: excludes
-                    .first()
-                    .map_or(0..0, |first| *first..first + excludes.len() as u32),
+                excludes: rule.exclude.iter().map(&mut add).collect(),
                 all: rule.match_mode == MatchMode::All,
                 surfaces: rule
                     .surfaces

@@ -46,6 +46,7 @@ pub mod naive;
 mod rarity;
 mod scanner;
 pub mod secrets;
+mod signs;
 mod stream;
 mod sweep;
 mod view;

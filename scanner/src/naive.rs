@@ -12,7 +12,8 @@ use crate::anchor::Start;
 use crate::database::Database;
 use crate::engine::EngineError;
 use crate::finding::{ScanError, Scanned};
-use crate::sweep::{Prefilter, SIGNS, Suspect, Sweep};
+use crate::signs;
+use crate::sweep::{Prefilter, Suspect, Sweep};
 use crate::view::Origin;
 
 /// The oracle of the tests, and of `oktsec rules test`.
@@ -55,14 +56,14 @@ impl Prefilter for Everything {
         };
         suspects.extend((0..database.patterns().len() as u32).map(anywhere));
         let lower = text.to_ascii_lowercase();
-        let holds = |word: &&str| {
+        let holds = |word: &String| {
             lower
                 .windows(word.len())
                 .any(|part| part == word.as_bytes())
         };
-        for (words, sign) in SIGNS {
-            if words.iter().any(holds) {
-                suspects.push(anywhere(*sign));
+        for (number, sign) in signs::all() {
+            if sign.words.iter().any(holds) {
+                suspects.push(anywhere(number));
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::secrets::KnownValues;
+use crate::signs::Seen;
 use crate::view::{Origin, View, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
@@ -35,55 +36,6 @@ const BYTES_PER_ATTEMPT: usize = 16;
 /// so many more for each of its bytes.
 const WORK_MIN: u64 = 256 << 10;
 const WORK_PER_BYTE: u64 = 64;
-
-/// Reported by a prefilter, beside patterns of rules, for a text that holds [`REVERSED_WORDS`].
-pub(crate) const REVERSED_SIGN: u32 = u32::MAX - 1;
-
-/// The same for [`ROT13_WORDS`].
-pub(crate) const ROT13_SIGN: u32 = u32::MAX - 2;
-
-/// Words that ask for a view, and what a prefilter reports for them.
-pub(crate) const SIGNS: &[(&[&str], u32)] =
-    &[(REVERSED_WORDS, REVERSED_SIGN), (ROT13_WORDS, ROT13_SIGN)];
-
-/// Words of attacks, read from the end.
-pub(crate) const REVERSED_WORDS: &[&str] = &[
-    "erongi",
-    "dragersid",
-    "snoitcurtsni",
-    "suoiverp",
-    "tpmorp",
-    "laever",
-    "drowssap",
-    "terces",
-    "ssapyb",
-    "etucexe",
-    "di/hss.",
-    "dwssap/cte",
-];
-
-/// Words of attacks, shifted by thirteen letters.
-pub(crate) const ROT13_WORDS: &[&str] = &[
-    "vtaber",
-    "qvfertneq",
-    "vafgehpgvba",
-    "cerivbhf",
-    "cebzcg",
-    "erirny",
-    "cnffjbeq",
-    "frperg",
-    "olcnff",
-    "rkrphgr",
-    "flfgrz",
-    "ergevrir",
-];
-
-/// What a text shows of letters turned around.
-#[derive(Clone, Copy, Default)]
-struct Signs {
-    reversed: bool,
-    rot13: bool,
-}
 
 /// A pattern that may match, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,17 +127,22 @@ impl Sweep {
         let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
         views.start(content, &mut self.limits);
-        for (signs, kind) in [(signs.reversed, View::Reversed), (signs.rot13, View::Rot13)] {
-            if signs {
-                views.turn(content, kind, &mut self.limits);
-            }
+        for turn in signs.turns() {
+            views.turn(content, None, turn, &mut self.limits);
         }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            if let Err(error) = self.text(database, prefilter, content, Some((&views, at)), surface)
-            {
-                result = Err(error);
-                break;
+            match self.text(database, prefilter, content, Some((&views, at)), surface) {
+                Ok(signs) if views.kind(at).may_be_turned() => {
+                    for turn in signs.turns() {
+                        views.turn(content, Some(at), turn, &mut self.limits);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
         }
         self.views = views;
@@ -241,7 +198,7 @@ impl Sweep {
         content: &[u8],
         view: Option<(&Views, usize)>,
         surface: Surface,
-    ) -> Result<Signs, ScanError> {
+    ) -> Result<Seen, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
@@ -254,9 +211,10 @@ impl Sweep {
             }
         }
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
-        let mut signs = Ok(Signs::default());
+        let mut signs = Seen::default();
+        let mut result = Ok(());
         for part in parts.drain(..) {
-            signs = self.part(
+            let seen = self.part(
                 database,
                 prefilter,
                 text,
@@ -265,12 +223,16 @@ impl Sweep {
                 surface,
                 &mut attempts,
             );
-            if signs.is_err() {
-                break;
+            match seen {
+                Ok(seen) => signs.add(seen),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
         }
         self.parts = parts;
-        signs
+        result.map(|()| signs)
     }
 
     #[expect(
@@ -286,7 +248,7 @@ impl Sweep {
         view: Option<(&Views, usize)>,
         surface: Surface,
         attempts: &mut u32,
-    ) -> Result<Signs, ScanError> {
+    ) -> Result<Seen, ScanError> {
         if let Some(known) = prefilter.known() {
             self.known(database, known, text, part.clone(), view, surface);
         }
@@ -302,17 +264,9 @@ impl Sweep {
         if self.work == 0 {
             self.limits.insert(Limit::Confirms);
         }
-        let mut signs = Signs::default();
-        self.suspects.retain(|suspect| match suspect.pattern {
-            REVERSED_SIGN => {
-                signs.reversed = true;
-                false
-            }
-            ROT13_SIGN => {
-                signs.rot13 = true;
-                false
-            }
-            pattern => (pattern as usize) < database.patterns().len(),
+        let mut signs = Seen::default();
+        self.suspects.retain(|suspect| {
+            !signs.note(suspect.pattern) && (suspect.pattern as usize) < database.patterns().len()
         });
         if self.suspects.is_empty() {
             return Ok(signs);

@@ -3,6 +3,7 @@
 use serde_yaml::{Mapping, Value};
 
 use super::document::Place;
+use crate::context;
 use crate::{
     Check, Examples, Expression, Known, Lane, MatchMode, Pattern, ProblemSeverity, Rule,
     RuleProblem, Severity, Surface,
@@ -307,7 +308,21 @@ impl Reader<'_> {
                 None | Some(Value::Null) => {}
                 Some(Value::Sequence(list)) => {
                     for (at, value) in list.iter().enumerate() {
-                        excludes.extend(self.expression(value, &format!("`{key}` {}", at + 1)));
+                        let what = format!("`{key}` {}", at + 1);
+                        match value.get("context").and_then(Value::as_str) {
+                            Some(name) => match context::named(name) {
+                                Some(expressions) => excludes.extend(
+                                    expressions
+                                        .iter()
+                                        .map(|text| Expression::Regex((*text).to_owned())),
+                                ),
+                                None => self.refuse(format!(
+                                    "{what}: no context {name:?}; there is {}",
+                                    context::NAMES
+                                )),
+                            },
+                            None => excludes.extend(self.expression(value, &what)),
+                        }
                     }
                 }
                 Some(_) => self.refuse(format!("`{key}` must be a list")),

@@ -94,7 +94,7 @@ impl Search {
                 continue;
             }
             let end = NO_TOKEN.next(text, start).unwrap_or(text.len());
-            if text[start].is_ascii_hexdigit()
+            if (text[start].is_ascii_hexdigit() || matches!(text[start], b'U' | b'u'))
                 && let Some(found) = codes(text, start, out)
             {
                 return Some(found);
@@ -217,10 +217,17 @@ fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found
     }
     let hex_digits = body.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
     let is_hex = other == 0 && hex_digits >= HEX_BYTES_MIN && hex_digits + blank == body.len();
+    if is_hex && body.len() % 8 == 0 && body.iter().all(|byte| matches!(byte, b'0' | b'1')) {
+        return open(range, out, |out| {
+            let bits = |byte: &[u8]| byte.iter().fold(0, |bits, bit| bits << 1 | (bit & 1));
+            out.extend(body.chunks(8).map(bits));
+            true
+        });
+    }
     if is_hex {
         return open(range, out, |out| hex(body, out));
     }
-    if lower == 0
+    if (lower == 0 || upper == 0)
         && body.len() >= BASE32_BYTES_MIN
         && let Some(found) = open(range.clone(), out, |out| base32(body, out))
     {
@@ -245,7 +252,7 @@ fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found
 }
 
 /// Decodes into `out`, inflates what is compressed, and keeps what reads as text.
-fn open(
+pub(super) fn open(
     range: Range<usize>,
     out: &mut Vec<u8>,
     decode: impl FnOnce(&mut Vec<u8>) -> bool,
@@ -291,6 +298,7 @@ fn base32(body: &[u8], out: &mut Vec<u8>) -> bool {
     for byte in body {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a',
             b'2'..=b'7' => byte - b'2' + 26,
             b'=' | b'\n' | b'\r' | b' ' => continue,
             _ => return false,
@@ -356,6 +364,7 @@ fn ascii85(text: &[u8], at: usize, out: &mut Vec<u8>) -> Option<Found> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Radix {
     Binary,
+    Octal,
     Decimal,
     Hex,
 }
@@ -373,7 +382,7 @@ fn codes(text: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Found> {
     let radixes: &[Radix] = if binary {
         &[Radix::Binary]
     } else {
-        &[Radix::Hex, Radix::Decimal]
+        &[Radix::Hex, Radix::Decimal, Radix::Octal]
     };
     radixes.iter().find_map(|radix| {
         let mut end = start;
@@ -418,8 +427,13 @@ impl Code<'_> {
         let text = std::str::from_utf8(self.digits).ok()?;
         let (base, fits) = match radix {
             Radix::Binary => (2, self.digits.len() == 8),
+            Radix::Octal => (8, self.digits.len() == 3 && !self.prefixed),
             Radix::Decimal => (10, (2..=3).contains(&self.digits.len()) && !self.prefixed),
-            Radix::Hex => (16, self.digits.len() == 2),
+            // `U+0049` as well.
+            Radix::Hex => (
+                16,
+                self.digits.len() == 2 || (self.prefixed && self.digits.starts_with(b"00")),
+            ),
         };
         fits.then(|| u8::from_str_radix(text, base).ok()).flatten()
     }
@@ -427,7 +441,10 @@ impl Code<'_> {
 
 fn code_at(text: &[u8], at: usize) -> Option<Code<'_>> {
     let rest = text.get(at..)?;
-    let prefix = if rest.starts_with(b"0x") || rest.starts_with(b"\\x") {
+    let prefix = if [&b"0x"[..], b"\\x", b"U+", b"u+"]
+        .iter()
+        .any(|sign| rest.starts_with(sign))
+    {
         2
     } else {
         0

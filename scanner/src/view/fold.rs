@@ -217,11 +217,24 @@ fn by_table(c: char) -> Option<Folded> {
         '\u{2010}'..='\u{2015}' | '\u{2212}' => ascii("-"),
         '\u{2044}' | '\u{2215}' | '\u{29F8}' => ascii("/"),
         // White on black and flag letters, which have no decomposition.
+        '\u{249C}'..='\u{24B5}' => return letter(c, 0x249C),
         '\u{1F150}'..='\u{1F169}' => return letter(c, 0x1F150),
         '\u{1F170}'..='\u{1F189}' => return letter(c, 0x1F170),
         '\u{1F1E6}'..='\u{1F1FF}' => return letter(c, 0x1F1E6),
+        '\u{2801}'..='\u{283F}' => return braille(c),
         _ => return None,
     })
+}
+
+/// The letters of Braille, by the dots they raise (U+2801 raises the first).
+fn braille(c: char) -> Option<Folded> {
+    const DOTS: [u8; 26] = [
+        0x01, 0x03, 0x09, 0x19, 0x11, 0x0B, 0x1B, 0x13, 0x0A, 0x1A, 0x05, 0x07, 0x0D, 0x1D, 0x15,
+        0x0F, 0x1F, 0x17, 0x0E, 0x1E, 0x25, 0x27, 0x3A, 0x2D, 0x3D, 0x35,
+    ];
+    let dots = (c as u32 - 0x2800) as u8;
+    let at = DOTS.iter().position(|letter| *letter == dots)?;
+    Some(Folded::Ascii([b'a' + at as u8, 0, 0, 0], 1))
 }
 
 fn letter(c: char, first: u32) -> Option<Folded> {

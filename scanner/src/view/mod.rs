@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text ─► unescaped ─► folded ─┬─► stripped ─┬─► collapsed
-//!   (each only on evidence)    │             └─► leet, rot13, reversed
+//!   (each only on evidence)    │             └─► leet, shifted, reversed
 //!                              └─► decoded ─► each of these again, to depth 3
 //! ```
 //! A view keeps a map back to the text it was made from, so that every finding has its place in
@@ -16,6 +16,7 @@ mod evidence;
 mod fold;
 mod map;
 mod origin;
+mod rare;
 mod strip;
 mod turn;
 mod unescape;
@@ -26,6 +27,7 @@ use crate::finding::{Limit, LimitsReached};
 use evidence::{Counts, Evidence};
 use map::MappedText;
 pub(crate) use origin::Origin;
+pub(crate) use turn::Turn;
 
 /// Views made of one content.
 const VIEWS_MAX: usize = 256;
@@ -63,11 +65,11 @@ pub enum View {
     Collapsed,
     /// Digits and signs that stand for letters read as letters.
     Leet,
-    /// Read from the end.
+    /// Read from the end, as a whole or word by word.
     Reversed,
-    /// Shifted by thirteen letters.
-    Rot13,
-    /// Base64, base32, base85, hex or character codes opened.
+    /// Letters read as others: Caesar, Atbash, ROT47.
+    Shifted,
+    /// Base64, base32, base58, base85, hex, uuencode, Morse or character codes opened.
     Decoded,
 }
 
@@ -82,8 +84,16 @@ impl View {
             Self::Collapsed => "collapsed",
             Self::Leet => "leet",
             Self::Reversed => "reversed",
-            Self::Rot13 => "rot13",
+            Self::Shifted => "shifted",
             Self::Decoded => "decoded",
+        }
+    }
+
+    /// Whether signs in it ask for it to be turned: not what was turned, or only tidied, itself.
+    pub(crate) const fn may_be_turned(self) -> bool {
+        match self {
+            Self::Raw | Self::Unescaped | Self::Folded | Self::Decoded => true,
+            Self::Stripped | Self::Collapsed | Self::Leet | Self::Reversed | Self::Shifted => false,
         }
     }
 }
@@ -143,13 +153,22 @@ impl Views {
         Some(at)
     }
 
-    /// Adds what letters turned around or shifted say; the engine has seen signs of it.
-    pub(crate) fn turn(&mut self, content: &[u8], kind: View, limits: &mut LimitsReached) {
-        let turned = match kind {
-            View::Reversed => turn::reverse,
-            _ => turn::rot13,
+    /// Adds what a text says when its letters are turned; the engine has seen signs of it.
+    pub(crate) fn turn(
+        &mut self,
+        content: &[u8],
+        of: Option<usize>,
+        turn: Turn,
+        limits: &mut LimitsReached,
+    ) {
+        let kind = match turn {
+            Turn::Reversed | Turn::WordsReversed | Turn::UpsideDown => View::Reversed,
+            Turn::Shifted(_) | Turn::Atbash | Turn::Rot47 => View::Shifted,
         };
-        self.derive(content, None, kind, 0, limits, turned);
+        let depth = of.map_or(0, |at| self.slots[at].depth);
+        self.derive(content, of, kind, depth, limits, |text, out| {
+            turn.undo(text, out)
+        });
     }
 
     pub(crate) fn bytes(&self, at: usize) -> &[u8] {
@@ -185,6 +204,12 @@ impl Views {
         let depth = base.map_or(0, |at| self.slots[at].depth);
         let mut last = base;
         let mut counts = Counts::of(self.source(content, last));
+        // What looks like an escape may be a sign of such an encoding: it is opened before as well.
+        let leet = counts.evidence().leet;
+        let asked = rare::Asked::by(self.source(content, base), leet);
+        if asked.any() {
+            self.decode(content, base, depth, Evidence::default(), asked, limits);
+        }
         if counts.evidence() == Evidence::default() {
             return;
         }
@@ -217,8 +242,12 @@ impl Views {
             }
         }
         let evidence = counts.evidence();
-        if evidence.encoded {
-            self.decode(content, last, depth, evidence.codes, limits);
+        let mut asked = rare::Asked::default();
+        if last != base {
+            asked = rare::Asked::by(self.source(content, last), evidence.leet);
+        }
+        if evidence.encoded || asked.any() {
+            self.decode(content, last, depth, evidence, asked, limits);
         }
         if evidence.marks {
             last = self
@@ -258,12 +287,26 @@ impl Views {
         content: &[u8],
         of: Option<usize>,
         depth: u8,
-        codes: bool,
+        evidence: Evidence,
+        asked: rare::Asked,
         limits: &mut LimitsReached,
     ) {
-        let mut search = decode::Search::new(codes);
+        let mut usual = evidence
+            .encoded
+            .then(|| decode::Search::new(evidence.codes));
+        let mut rare = rare::Search::new(asked);
         let mut decoded = std::mem::take(&mut self.decoded);
-        while let Some(found) = search.next(self.source(content, of), &mut decoded) {
+        loop {
+            let text = self.source(content, of);
+            let found = match usual.as_mut().map(|usual| usual.next(text, &mut decoded)) {
+                Some(Some(found)) => Some(found),
+                Some(None) => {
+                    usual = None;
+                    rare.next(text, &mut decoded)
+                }
+                None => rare.next(text, &mut decoded),
+            };
+            let Some(found) = found else { break };
             if depth == DEPTH_MAX {
                 limits.insert(Limit::Depth);
                 break;
