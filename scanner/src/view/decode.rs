@@ -217,7 +217,8 @@ fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found
     }
     let hex_digits = body.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
     let is_hex = other == 0 && hex_digits >= HEX_BYTES_MIN && hex_digits + blank == body.len();
-    if is_hex && body.len() % 8 == 0 && body.iter().all(|byte| matches!(byte, b'0' | b'1')) {
+    if is_hex && body.len().is_multiple_of(8) && body.iter().all(|byte| matches!(byte, b'0' | b'1'))
+    {
         return open(range, out, |out| {
             let bits = |byte: &[u8]| byte.iter().fold(0, |bits, bit| bits << 1 | (bit & 1));
             out.extend(body.chunks(8).map(bits));

@@ -49,6 +49,9 @@ impl Asked {
     }
 }
 
+/// Finds the next stretch of one kind at or behind a place, and decodes it.
+type Find = fn(&[u8], usize, &mut Vec<u8>) -> Option<Found>;
+
 /// A walk through one text, from one such stretch to the next.
 pub(super) struct Search {
     asked: Asked,
@@ -62,7 +65,7 @@ impl Search {
 
     /// The next stretch that reads as text; its text is in `out`. Kind after kind.
     pub(super) fn next(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
-        let kinds: [(bool, fn(&[u8], usize, &mut Vec<u8>) -> Option<Found>); 3] = [
+        let kinds: [(bool, Find); 3] = [
             (self.asked.morse, find_morse),
             (self.asked.dense, find_dense),
             (self.asked.uu, find_uu),
