@@ -11,6 +11,7 @@
 //! leaves one record, built along its [`trail`].
 
 mod answer;
+mod below;
 mod dial;
 mod exchange;
 mod gateway;

@@ -1,6 +1,7 @@
 //! HTTP/1.1 trailers. pingora reads over them and writes none, so they are read from the bytes as they pass below it,
 //! and written there in the place of the last chunk.
 
+use super::below::described_below;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,8 +14,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
-    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest,
-    Ssl, Stream, TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, Peek, Shutdown, Ssl, Stream, UniqueID, UniqueIDType,
 };
 use pingora::upstreams::peer::HttpPeer;
 use std::io;
@@ -174,6 +174,10 @@ pub(crate) struct Tap {
 static NEXT_ID: AtomicI32 = AtomicI32::new(-2);
 
 impl Tap {
+    const fn below(&self) -> &Stream {
+        &self.inner
+    }
+
     /// Puts one around the stream of a session that has not begun.
     pub(crate) fn around(session: HttpSession, peer: &HttpPeer) -> HttpSession {
         let inner = session.into_inner();
@@ -272,6 +276,8 @@ impl AsyncWrite for Tap {
     }
 }
 
+described_below!(Tap);
+
 #[async_trait]
 impl Shutdown for Tap {
     async fn shutdown(&mut self) {
@@ -306,22 +312,10 @@ impl Peek for Tap {
     }
 }
 
-impl GetTimingDigest for Tap {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-}
-
 impl GetProxyDigest for Tap {
     /// The one way to reach the trailers from a session.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         Some(Arc::clone(&self.digest))
-    }
-}
-
-impl GetSocketDigest for Tap {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
     }
 }
 
