@@ -83,6 +83,12 @@ impl Seen {
         is_sign
     }
 
+    /// Whether a sign was noted; `false` for the number of a pattern.
+    pub(crate) fn holds(self, reported: u32) -> bool {
+        let at = SIGN_FIRST.wrapping_sub(reported);
+        at < u32::BITS && self.0 & 1 << at != 0
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.0 |= other.0;
     }
@@ -108,7 +114,7 @@ mod tests {
         assert!(all().count() < 32);
         for (number, sign) in all() {
             let mut seen = Seen::default();
-            assert!(seen.note(number));
+            assert!(!seen.holds(number) && seen.note(number) && seen.holds(number));
             assert_eq!(seen.turns().next(), Some(sign.turn));
         }
         let mut seen = Seen::default();

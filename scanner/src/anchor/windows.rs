@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::index::Found;
 use super::near::NEAR_BYTES;
 use super::{Anchor, WINDOW_BYTES};
+use crate::signs::Seen;
 use crate::view::Origin;
 
 /// Windows kept of one text, and of all texts of one content.
@@ -18,9 +19,6 @@ const WINDOWS_OF_ALL_MAX: usize = 1 << 19;
 
 /// Windows whose memory is kept for the next content.
 const WINDOWS_KEPT_MAX: usize = 16 << 10;
-
-/// Patterns with this number or a higher one are signs that ask for a view, and of the content only.
-const SIGNS_FROM: u32 = u32::MAX - 16;
 
 /// Texts whose memory is kept.
 const TEXTS_KEPT_MAX: usize = 8;
@@ -251,10 +249,13 @@ struct Patterns {
     /// The round in which each was inserted last.
     rounds: Vec<u32>,
     round: u32,
+    /// The signs inserted, which have the highest numbers.
+    signs: Seen,
 }
 
 impl Patterns {
     fn start(&mut self) {
+        self.signs = Seen::default();
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
             self.rounds.clear();
@@ -263,18 +264,18 @@ impl Patterns {
     }
 
     fn insert(&mut self, pattern: u32) {
-        // Signs that ask for a view have the highest numbers and no part in views.
-        let at = pattern as usize;
-        if pattern < SIGNS_FROM {
-            if at >= self.rounds.len() {
-                self.rounds.resize(at + 1, 0);
-            }
-            self.rounds[at] = self.round;
+        if self.signs.note(pattern) {
+            return;
         }
+        let at = pattern as usize;
+        if at >= self.rounds.len() {
+            self.rounds.resize(at + 1, 0);
+        }
+        self.rounds[at] = self.round;
     }
 
     fn contains(&self, pattern: u32) -> bool {
-        self.rounds.get(pattern as usize) == Some(&self.round)
+        self.rounds.get(pattern as usize) == Some(&self.round) || self.signs.holds(pattern)
     }
 }
 
