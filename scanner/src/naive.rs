@@ -14,7 +14,7 @@ use crate::engine::EngineError;
 use crate::finding::{ScanError, Scanned};
 use crate::signs;
 use crate::sweep::{Prefilter, Suspect, Sweep};
-use crate::view::Origin;
+use crate::view::New;
 
 /// The oracle of the tests, and of `oktsec rules test`.
 pub struct NaiveScanner {
@@ -33,7 +33,7 @@ impl NaiveScanner {
     /// As [`Scanner::scan`](crate::Scanner::scan), with the same result.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
         self.sweep
-            .run(&self.database, &mut Everything, content, surface)
+            .run(&self.database, &mut Everything, content, None, surface)
     }
 }
 
@@ -46,7 +46,7 @@ impl Prefilter for Everything {
         database: &Database,
         text: &[u8],
         part: Range<usize>,
-        _: Option<(usize, &Origin)>,
+        _: Option<New<'_>>,
         _: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {

@@ -13,7 +13,7 @@ use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
 use crate::sweep::{Prefilter, Suspect, Sweep};
-use crate::view::Origin;
+use crate::view::{New, Origin};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
 pub const CONTENT_BYTES_MAX: usize = 64 << 20;
@@ -24,6 +24,7 @@ pub struct Scanner {
     prefilter: Fast,
     sweep: Sweep,
     watch: Option<Arc<SecretKey>>,
+    border: Origin,
 }
 
 impl Scanner {
@@ -35,6 +36,7 @@ impl Scanner {
             prefilter: Fast::new(&database)?,
             sweep,
             watch: None,
+            border: Origin::default(),
             database,
         })
     }
@@ -147,11 +149,41 @@ impl Scanner {
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        let scanned = self
-            .sweep
-            .run(&self.database, &mut self.prefilter, content, surface)?;
+        self.run(content, false, surface)
+    }
+
+    /// The same for a content put together from two that were looked at before: what touches neither
+    /// the `border` between them nor what a view changed may be left out.
+    ///
+    /// # Errors
+    /// [`ScanError`] means that the content was *not* looked at.
+    pub fn scan_across(
+        &mut self,
+        content: &[u8],
+        border: Range<usize>,
+        surface: Surface,
+    ) -> Result<Scanned<'_>, ScanError> {
+        self.border.set_border(border);
+        self.run(content, true, surface)
+    }
+
+    fn run(
+        &mut self,
+        content: &[u8],
+        across: bool,
+        surface: Surface,
+    ) -> Result<Scanned<'_>, ScanError> {
+        let Self {
+            database,
+            prefilter,
+            sweep,
+            border,
+            ..
+        } = self;
+        let border = across.then_some(&*border);
+        let scanned = sweep.run(database, prefilter, content, border, surface)?;
         Ok(Scanned {
-            known: Some(&self.prefilter.known),
+            known: Some(&prefilter.known),
             ..scanned
         })
     }
@@ -186,6 +218,10 @@ impl Prefilter for Fast {
         Some(&mut self.known).filter(|known| !known.is_empty())
     }
 
+    fn begin(&mut self, database: &Database, text: &[u8]) {
+        database.anchors().begin(text, &mut self.memory);
+    }
+
     fn begin_view(&mut self, database: &Database, text: &[u8], view: usize, origin: &Origin) {
         database
             .anchors()
@@ -197,15 +233,15 @@ impl Prefilter for Fast {
         database: &Database,
         text: &[u8],
         part: Range<usize>,
-        view: Option<(usize, &Origin)>,
+        new: Option<New<'_>>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
         let (anchors, memory) = (database.anchors(), &mut self.memory);
         let report = |pattern, start| suspects.push(Suspect { pattern, start });
-        match view {
+        match new {
             None => anchors.scan(text, part.clone(), memory, work, report),
-            Some(view) => anchors.scan_view(text, part.clone(), view, memory, work, report),
+            Some(new) => anchors.scan_new(text, part.clone(), new, memory, work, report),
         }
         self.hits.clear();
         // One byte more on either side: what a border of words needs to see.

@@ -68,6 +68,11 @@ pub(crate) fn all() -> impl Iterator<Item = (u32, &'static Sign)> {
         .map(|(at, sign)| (SIGN_FIRST - at as u32, sign))
 }
 
+/// Whether a prefilter reports a sign by this number.
+pub(crate) fn is_sign(reported: u32) -> bool {
+    Seen::default().note(reported)
+}
+
 /// The signs a text shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u32);

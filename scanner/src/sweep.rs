@@ -15,7 +15,7 @@ use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::secrets::KnownValues;
 use crate::signs::Seen;
-use crate::view::{Origin, View, Views};
+use crate::view::{New, Origin, View, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
 const FINDINGS_PER_RULE_MAX: usize = 8;
@@ -46,17 +46,20 @@ pub(crate) struct Suspect {
 
 /// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
+    /// A content is looked at next of which only some is new.
+    fn begin(&mut self, _database: &Database, _text: &[u8]) {}
+
     /// A view is looked at next, part by part.
     fn begin_view(&mut self, _database: &Database, _text: &[u8], _view: usize, _origin: &Origin) {}
 
-    /// Appends to `suspects` those in this part of the text, and perhaps others; of a view those
-    /// that its parent does not have. Takes what it looks at from `work`, and may stop when that is spent.
+    /// Appends to `suspects` those in this part of the text, and perhaps others; where only some is
+    /// `new`, those it has to do with. Takes what it looks at from `work`, and may stop when that is spent.
     fn suspects(
         &mut self,
         database: &Database,
         text: &[u8],
         part: Range<usize>,
-        view: Option<(usize, &Origin)>,
+        new: Option<New<'_>>,
         work: &mut u64,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError>;
@@ -103,11 +106,13 @@ impl Sweep {
         self.asks_wide = true;
     }
 
+    /// Looks at a content; at what has to do with the border only, if it has one.
     pub(crate) fn run(
         &mut self,
         database: &Database,
         prefilter: &mut impl Prefilter,
         content: &[u8],
+        border: Option<&Origin>,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
         self.findings.clear();
@@ -122,7 +127,10 @@ impl Sweep {
         if let Some(known) = prefilter.known() {
             known.begin();
         }
-        let signs = self.text(database, prefilter, content, None, surface);
+        if border.is_some() {
+            prefilter.begin(database, content);
+        }
+        let signs = self.text(database, prefilter, content, None, border, surface);
         self.asks_wide = false;
         let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
@@ -132,7 +140,8 @@ impl Sweep {
         }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            match self.text(database, prefilter, content, Some((&views, at)), surface) {
+            let view = Some((&views, at));
+            match self.text(database, prefilter, content, view, border, surface) {
                 Ok(signs) if views.kind(at).may_be_turned() => {
                     for turn in signs.turns() {
                         views.turn(content, Some(at), turn, &mut self.limits);
@@ -197,6 +206,7 @@ impl Sweep {
         prefilter: &mut impl Prefilter,
         content: &[u8],
         view: Option<(&Views, usize)>,
+        border: Option<&Origin>,
         surface: Surface,
     ) -> Result<Seen, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
@@ -213,6 +223,13 @@ impl Sweep {
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
         let mut signs = Seen::default();
         let mut result = Ok(());
+        let new = match view {
+            None => border.map(|origin| New { view: None, origin }),
+            Some((views, at)) => Some(New {
+                view: Some(at),
+                origin: views.origin(at),
+            }),
+        };
         for part in parts.drain(..) {
             let seen = self.part(
                 database,
@@ -220,6 +237,7 @@ impl Sweep {
                 text,
                 part,
                 view,
+                new,
                 surface,
                 &mut attempts,
             );
@@ -246,6 +264,7 @@ impl Sweep {
         text: &[u8],
         part: Range<usize>,
         view: Option<(&Views, usize)>,
+        new: Option<New<'_>>,
         surface: Surface,
         attempts: &mut u32,
     ) -> Result<Seen, ScanError> {
@@ -257,7 +276,7 @@ impl Sweep {
             database,
             text,
             part.clone(),
-            view.map(|(views, at)| (at, views.origin(at))),
+            new,
             &mut self.work,
             &mut self.suspects,
         )?;
@@ -279,7 +298,17 @@ impl Sweep {
             let rule = rule_of(&group[0]);
             let info = &database.infos()[rule as usize];
             if info.applies_to(surface) {
-                self.rule(database, text, part.clone(), view, rule, group, attempts);
+                let all = new.is_none();
+                self.rule(
+                    database,
+                    text,
+                    part.clone(),
+                    view,
+                    all,
+                    rule,
+                    group,
+                    attempts,
+                );
             }
         }
         if self.asks_wide {
@@ -327,7 +356,8 @@ impl Sweep {
         }
     }
 
-    /// Confirms what one rule is suspected of in a part of one text.
+    /// Confirms what one rule is suspected of in a part of one text. `all`: what is not among the
+    /// suspects does not occur in the part.
     #[expect(
         clippy::too_many_arguments,
         reason = "the state of one walk over one text"
@@ -338,6 +368,7 @@ impl Sweep {
         text: &[u8],
         part: Range<usize>,
         view: Option<(&Views, usize)>,
+        all: bool,
         rule: u32,
         group: &[Suspect],
         attempts: &mut u32,
@@ -377,8 +408,7 @@ impl Sweep {
                 found
             };
             let mut patterns = group.chunk_by(|a, b| a.pattern == b.pattern);
-            // Of a view only those are suspected that are new in it.
-            if view.is_none()
+            if all
                 && confirm.part == (0..text.len())
                 && patterns.clone().count() < info.patterns.len()
             {

@@ -30,7 +30,7 @@ use std::ops::Range;
 use regex_syntax::hir::{Hir, Look};
 use serde::{Deserialize, Serialize};
 
-use crate::view::Origin;
+use crate::view::{New, Origin};
 use arena::{Arena, Back};
 use automaton::Automaton;
 use block::Block;
@@ -39,7 +39,7 @@ use item::{Item, len_max};
 use marks::Marks;
 use near::Near;
 pub(crate) use set::Set;
-use windows::{Kept as KeptWindows, Reach};
+use windows::{Kept as KeptWindows, Lists, Reach};
 
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 4;
@@ -370,23 +370,37 @@ impl Anchors {
     /// Finds the windows of a view, once before its parts are looked at.
     pub(crate) fn derive(&self, text: &[u8], view: usize, origin: &Origin, memory: &mut Memory) {
         let Memory { batch, windows, .. } = memory;
-        windows.derive(view, text.len(), origin, |part, [quads, pairs]| {
-            batch.pieces(text, part, |piece, batch| {
-                let mut quad = |found: &[index::Found]| quads.extend_from_slice(found);
-                self.index.scan(text, piece.clone(), batch, &mut quad);
-                let mut pair = |found: &[index::Found]| pairs.extend_from_slice(found);
-                self.pairs.scan(text, piece, batch, &mut pair);
-            });
+        windows.derive(view, text.len(), origin, |part, lists| {
+            self.list(text, part, batch, lists);
         });
     }
 
-    /// The same as [`Self::scan`] for a part of a view: what its parent has as well need not be
-    /// reported.
-    pub(crate) fn scan_view(
+    /// Finds the windows of a content of which only what is new will be looked at.
+    pub(crate) fn begin(&self, text: &[u8], memory: &mut Memory) {
+        let Memory { batch, windows, .. } = memory;
+        windows.start();
+        self.list(text, 0..text.len(), batch, windows.content());
+        windows.end();
+    }
+
+    /// Appends the windows of a part of a text.
+    fn list(&self, text: &[u8], part: Range<usize>, batch: &mut Batch, lists: &mut Lists) {
+        let [quads, pairs] = lists;
+        batch.pieces(text, part, |piece, batch| {
+            let mut quad = |found: &[index::Found]| quads.extend_from_slice(found);
+            self.index.scan(text, piece.clone(), batch, &mut quad);
+            let mut pair = |found: &[index::Found]| pairs.extend_from_slice(found);
+            self.pairs.scan(text, piece, batch, &mut pair);
+        });
+    }
+
+    /// The same as [`Self::scan`] for a part of a content or view of which only some is new: what
+    /// lies apart from that need not be reported. Its windows have been found.
+    pub(crate) fn scan_new(
         &self,
         text: &[u8],
         part: Range<usize>,
-        (view, origin): (usize, &Origin),
+        new: New<'_>,
         memory: &mut Memory,
         work: &mut u64,
         mut report: impl FnMut(u32, Start),
@@ -398,6 +412,7 @@ impl Anchors {
             windows,
         } = memory;
         marks.start(self.marks, text.len());
+        let New { view, origin } = new;
         let mut look = |found: &[index::Found]| self.look(found, text, marks, work, &mut report);
         if !windows.touched(view, part.clone(), origin, &self.anchors, &mut look) {
             batch.pieces(text, part, |piece, batch| {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::index::Found;
 use super::near::NEAR_BYTES;
 use super::{Anchor, WINDOW_BYTES};
-use crate::signs::Seen;
+use crate::signs::{self, Seen};
 use crate::view::Origin;
 
 /// Windows kept of one text, and of all texts of one content.
@@ -56,7 +56,7 @@ impl Reach {
 }
 
 /// The windows of one text, of four bytes and of two, each in order of their places.
-type Lists = [Vec<Found>; 2];
+pub(super) type Lists = [Vec<Found>; 2];
 
 #[derive(Default)]
 struct Windows {
@@ -99,6 +99,11 @@ impl Kept {
         self.count = 0;
     }
 
+    /// The lists of the content, to be filled.
+    pub(super) fn content(&mut self) -> &mut Lists {
+        &mut self.texts[0].lists
+    }
+
     /// Keeps windows of the content, as long as there is room.
     pub(super) fn push(&mut self, list: usize, found: &[Found]) {
         if self.count <= WINDOWS_MAX {
@@ -109,7 +114,8 @@ impl Kept {
 
     /// All windows of the content have been seen.
     pub(super) fn end(&mut self) {
-        self.texts[0].complete = self.count <= WINDOWS_MAX;
+        let content = &mut self.texts[0];
+        content.complete = self.count <= WINDOWS_MAX && content.len() <= WINDOWS_MAX;
     }
 
     /// Finds the windows of a view; `tables` looks for them in a part of it.
@@ -157,14 +163,14 @@ impl Kept {
         self.texts[own] = made;
     }
 
-    /// Calls `look` with the windows of a part of a view whose patterns may match where something
-    /// changed, and with all marks. `false` if its windows are not known.
+    /// Calls `look` with the windows of a part of the content or of a view whose patterns may match
+    /// where something is new, and with all marks. `false` if its windows are not known.
     ///
     /// All windows of such a pattern, not only those near a change: its matches are taken in order
     /// and without overlaps, so that one decides about the next.
     pub(super) fn touched(
         &mut self,
-        view: usize,
+        view: Option<usize>,
         part: Range<usize>,
         origin: &Origin,
         anchors: &[Anchor],
@@ -173,7 +179,10 @@ impl Kept {
         let Self {
             texts, patterns, ..
         } = self;
-        let Some(windows) = texts.get(view + 1).filter(|windows| windows.complete) else {
+        let Some(windows) = texts
+            .get(view.map_or(0, |view| view + 1))
+            .filter(|windows| windows.complete)
+        else {
             return false;
         };
         let lists = windows
@@ -198,7 +207,11 @@ impl Kept {
             let mut count = 0;
             for one in list {
                 let anchor = anchors.get(one.anchor as usize);
-                let wanted = anchor.is_none_or(|anchor| patterns.contains(anchor.pattern));
+                let wanted = anchor.is_none_or(|anchor| {
+                    // A sign says something about the whole content.
+                    let is_sign = view.is_none() && signs::is_sign(anchor.pattern);
+                    is_sign || patterns.contains(anchor.pattern)
+                });
                 chunk[count] = *one;
                 count += usize::from(wanted);
                 if count == CHUNK {
@@ -291,7 +304,7 @@ mod tests {
     use regex_syntax::parse;
 
     use super::super::{Anchors, Builder, Memory};
-    use crate::view::Origin;
+    use crate::view::{New, Origin};
 
     fn anchors(patterns: &[&str]) -> Anchors {
         let mut builder = Builder::default();
@@ -331,10 +344,14 @@ mod tests {
             "{text} -> {view}"
         );
         let part = 0..view.len();
-        anchors.scan_view(
+        let new = New {
+            view: Some(0),
+            origin: &origin,
+        };
+        anchors.scan_new(
             view.as_bytes(),
             part,
-            (0, &origin),
+            new,
             &mut memory,
             &mut work,
             |pattern, _| {

@@ -26,7 +26,7 @@ use std::ops::Range;
 use crate::finding::{Limit, LimitsReached};
 use evidence::{Counts, Evidence};
 use map::MappedText;
-pub(crate) use origin::Origin;
+pub(crate) use origin::{New, Origin};
 pub(crate) use turn::Turn;
 
 /// Views made of one content.

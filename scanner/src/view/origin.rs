@@ -35,7 +35,23 @@ pub(crate) struct Origin {
     pub(crate) copies: Vec<Copied>,
 }
 
+/// What is new in a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct New<'a> {
+    /// The view; `None` is the content.
+    pub(crate) view: Option<usize>,
+    pub(crate) origin: &'a Origin,
+}
+
 impl Origin {
+    /// Of a content put together from two, of which this lies between them.
+    pub(crate) fn set_border(&mut self, border: Range<usize>) {
+        self.parent = None;
+        self.changes.clear();
+        self.changes.push(border);
+        self.copies.clear();
+    }
+
     pub(super) fn fill(&mut self, text: &MappedText, parent_text: &[u8], parent: Option<usize>) {
         self.parent = parent;
         self.changes.clear();

@@ -49,7 +49,7 @@ pub(super) fn scan(
     if !has_blank {
         let border = keep_end(spaced, WINDOW_CONTEXT_BYTES);
         spaced.extend_from_slice(near);
-        let scanned = scanner.scan(spaced, Surface::Message);
+        let scanned = scanner.scan_across(spaced, border - 1..border, Surface::Message);
         let scanned = scanned.map_err(|_| Reason::ScanFailed)?;
         // Our own blank is not what the sender said.
         spans.keep(spaced, border - 1, border, &scanned);
@@ -65,7 +65,7 @@ pub(super) fn scan(
         - plain
             .drain(..border.saturating_sub(WINDOW_CONTEXT_BYTES))
             .len();
-    let scanned = scanner.scan(plain, Surface::Message);
+    let scanned = scanner.scan_across(plain, border..border, Surface::Message);
     let scanned = scanned.map_err(|_| Reason::ScanFailed)?;
     spans.keep(plain, border, border, &scanned);
     Ok(())
