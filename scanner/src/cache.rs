@@ -16,6 +16,7 @@ use crate::anchor::Anchors;
 use crate::compile::{Compiled, Group, Lookup};
 use crate::engine::{self, Engine, EngineError};
 use crate::gate::Gate;
+use crate::signs;
 
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
@@ -46,6 +47,13 @@ impl Key {
         let mut hash = Sha256::new();
         hash.update(FORMAT.to_le_bytes());
         hash.update(rules.hash());
+        for (number, sign) in signs::all() {
+            hash.update(number.to_le_bytes());
+            for word in &sign.words {
+                hash.update((word.len() as u32).to_le_bytes());
+                hash.update(word);
+            }
+        }
         hash.update(engine::version());
         for word in engine::platform()? {
             hash.update(word.to_le_bytes());
