@@ -1,7 +1,7 @@
 //! Reading the audit log from the command line: beside a running server, or without one.
 
 use crate::exit::Failure;
-use oktsec_audit::{OpenError, Reader};
+use oktsec_audit::{OpenError, Reader, remove_abandoned};
 use oktsec_contract::config::Config;
 use oktsec_contract::paths::StatePaths;
 use std::path::{Path, PathBuf};
@@ -39,17 +39,19 @@ impl Log {
 /// Not in the state folder: whoever may only read that must be able to read the log.
 struct SecondaryFolder(PathBuf);
 
+/// How these folders are called: this, the process, a nonce.
+const FOLDER: &str = "oktsec-reader-";
+
 impl SecondaryFolder {
     fn new() -> Self {
+        let parent = std::env::temp_dir();
+        // Those of commands that were killed, such as a `logs --follow`.
+        remove_abandoned(&parent, FOLDER);
         let mut nonce = [0u8; 8];
         // Only keeps two readers of one process apart.
         let _ = getrandom::fill(&mut nonce);
-        let name = format!(
-            "oktsec-reader-{}-{}",
-            std::process::id(),
-            hex::encode(nonce)
-        );
-        Self(std::env::temp_dir().join(name))
+        let name = format!("{FOLDER}{}-{}", std::process::id(), hex::encode(nonce));
+        Self(parent.join(name))
     }
 }
 

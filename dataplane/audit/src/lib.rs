@@ -53,7 +53,7 @@ pub use log::{
     AppendError, Appended, Health, Log, Resolved, Review, ReviewError, ReviewTicket, Ticket,
     WriterOptions,
 };
-pub use reader::{Filter, HeldItem, HeldStats, Reader};
+pub use reader::{Filter, HeldItem, HeldStats, Reader, remove_abandoned};
 pub use store::{OpenError, ReadError, Recent};
 pub use stored::StoredRecord;
 pub use verify::{ChainReport, SignatureReport};

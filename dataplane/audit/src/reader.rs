@@ -3,6 +3,7 @@
 //! It shows the state of its last [`Reader::refresh`], whole turns of the writer only. Of a store that misses
 //! files a secondary would show an old state as if it were the newest; such a one is opened anew each time.
 
+mod abandoned;
 mod held;
 mod query;
 mod stream;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use abandoned::remove_abandoned;
 pub use held::{HeldItem, HeldStats};
 
 /// Which records to show. What is empty or `None` does not restrict.
@@ -55,6 +57,9 @@ pub struct Filter {
     pub after: Option<u64>,
 }
 
+/// How the folders of readers are called: this, the process, a number.
+const FOLDER: &str = "reader-";
+
 /// A log opened for reading.
 pub struct Reader {
     store: RwLock<Arc<Store>>,
@@ -73,9 +78,9 @@ impl Reader {
     /// [`OpenError::Missing`] if no writer ever made a log there.
     pub fn open(dir: &Path, secondary_dir: &Path) -> Result<Self, OpenError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        remove_abandoned(secondary_dir);
+        remove_abandoned(secondary_dir, FOLDER);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let own = secondary_dir.join(format!("reader-{}-{number}", std::process::id()));
+        let own = secondary_dir.join(format!("{FOLDER}{}-{number}", std::process::id()));
         let opened = Self::open_own(dir, &own);
         if opened.is_err() {
             let _ = std::fs::remove_dir_all(&own);
@@ -258,27 +263,4 @@ impl std::fmt::Debug for Reader {
 fn is_whole(dir: &Path, store: &Store, signed: u64) -> bool {
     let head = store.head().ok().flatten().unwrap_or_default();
     !is_damage_noted(dir) && head.sequence >= signed
-}
-
-/// Removes the folders of readers whose process is gone. Only where the system can tell.
-fn remove_abandoned(secondary_dir: &Path) {
-    if !Path::new("/proc/self").exists() {
-        return;
-    }
-    let Ok(entries) = std::fs::read_dir(secondary_dir) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let process = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("reader-"))
-            .and_then(|rest| rest.split('-').next())
-            .and_then(|process| process.parse::<u32>().ok());
-        if let Some(process) = process
-            && !Path::new("/proc").join(process.to_string()).exists()
-        {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }

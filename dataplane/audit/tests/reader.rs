@@ -51,9 +51,22 @@ fn folders_of_dead_readers_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, _writer) = start(dir.path());
     let dead = dir.path().join("readers/reader-4294967294-0");
-    std::fs::create_dir_all(&dead).unwrap();
+    std::fs::create_dir_all(dead.join("within")).unwrap();
+    let target = dir.path().join("of-another");
+    std::fs::create_dir(&target).unwrap();
+    let link = dir.path().join("readers/reader-4294967294-1");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let living = dir
+        .path()
+        .join(format!("readers/reader-{}-x", std::process::id()));
+    std::fs::create_dir(&living).unwrap();
     let _reader = reader(dir.path());
     assert!(!dead.exists());
+    assert!(living.exists(), "its process may still use it");
+    assert!(
+        link.exists() && target.exists(),
+        "no folder of ours, whatever it is called"
+    );
 }
 
 /// What the oracle keeps of a record.
