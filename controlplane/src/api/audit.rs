@@ -4,7 +4,7 @@ use super::answer::{Answered, ApiError, Query, ok};
 use crate::app::App;
 use crate::audit::AuditError;
 use axum::extract::State;
-use oktsec_audit::{Filter, StoredRecord};
+use oktsec_audit::{Filter, ReadError, Reader, StoredRecord};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::verdict::Status;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// Records of one answer, and how many by default.
 const LIMIT_MAX: usize = 1_000;
 const LIMIT_DEFAULT: usize = 50;
+/// Bytes of the records of one answer, about: past them a page ends early and says where the next one begins.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// The query string.
 #[derive(Debug, Default, Deserialize)]
@@ -50,32 +52,62 @@ pub(super) async fn query(
     Query(parameters): Query<Parameters>,
 ) -> Answered<Page> {
     let filter = parameters.filter()?;
-    let limit = filter.limit;
-    let records = match app.audit.read(move |reader| reader.query(&filter)).await {
-        Ok(records) => records,
+    let read = move |reader: &Reader| bounded(reader, filter, PAGE_BYTES_MAX);
+    let (records, more) = match app.audit.read(read).await {
+        Ok(read) => read,
         // Nothing has been recorded yet, and that is an answer.
-        Err(AuditError::Absent) => Vec::new(),
+        Err(AuditError::Absent) => (Vec::new(), false),
         Err(error) => return Err(error.into()),
     };
-    let full = records.len() >= limit;
     let before = records
         .iter()
         .map(|record| record.sequence)
         .min()
-        .filter(|_| full);
+        .filter(|_| more);
     Ok(ok(Page {
-        entries: to_json(&records),
+        entries: records.iter().map(to_json).collect(),
         before,
     }))
 }
 
-/// Records as JSON; a damaged one is said to be, never left out.
-pub(super) fn to_json(records: &[StoredRecord]) -> Vec<Value> {
-    let damaged = |record: &StoredRecord| json!({ "sequence": record.sequence, "damaged": true });
-    records
-        .iter()
-        .map(|record| record.to_json().unwrap_or_else(|_| damaged(record)))
-        .collect()
+/// Records that fit, until the filter's limit or about `bytes_max` is reached; and whether there may be more.
+pub(super) fn bounded(
+    reader: &Reader,
+    mut filter: Filter,
+    bytes_max: usize,
+) -> Result<(Vec<StoredRecord>, bool), ReadError> {
+    /// So many of the largest records (`RECORD_BYTES_MAX`) are read beyond the bound at most.
+    const AT_ONCE: usize = 32;
+    let limit = filter.limit;
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while records.len() < limit && bytes < bytes_max {
+        filter.limit = AT_ONCE.min(limit - records.len());
+        let part = reader.query(&filter)?;
+        let Some(last) = part.last().map(|record| record.sequence) else {
+            return Ok((records, false));
+        };
+        let is_end = part.len() < filter.limit;
+        bytes += part
+            .iter()
+            .map(|record| record.bytes().len())
+            .sum::<usize>();
+        records.extend(part);
+        if is_end {
+            return Ok((records, false));
+        }
+        match &mut filter.after {
+            Some(after) => *after = last,
+            None => filter.before = Some(last),
+        }
+    }
+    Ok((records, true))
+}
+
+/// A record as JSON; a damaged one is said to be, never left out.
+pub(super) fn to_json(record: &StoredRecord) -> Value {
+    record
+        .to_json()
+        .unwrap_or_else(|_| json!({ "sequence": record.sequence, "damaged": true }))
 }
 
 impl Parameters {
