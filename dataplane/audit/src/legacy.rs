@@ -7,36 +7,48 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use oktsec_contract::keys::PublicKey;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A row of the Go version's `audit_log`, as far as the chain covers it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A row of the Go version's `audit_log`, as far as the chain covers it. Other columns are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Entry {
     /// Id of the message.
+    #[serde(deserialize_with = "or_null")]
     pub id: String,
     /// As the client sent it.
+    #[serde(deserialize_with = "or_null")]
     pub timestamp: String,
     /// Sender.
+    #[serde(deserialize_with = "or_null")]
     pub from_agent: String,
     /// Recipient.
+    #[serde(deserialize_with = "or_null")]
     pub to_agent: String,
     /// SHA-256 of the content, hex.
+    #[serde(deserialize_with = "or_null")]
     pub content_hash: String,
     /// Status.
+    #[serde(deserialize_with = "or_null")]
     pub status: String,
     /// Decision; not covered by v1.
+    #[serde(deserialize_with = "or_null")]
     pub policy_decision: String,
     /// JSON text of the findings; not covered by v1.
+    #[serde(deserialize_with = "or_null")]
     pub rules_triggered: String,
     /// −1, 0 or 1; not covered by v1.
+    #[serde(deserialize_with = "or_null")]
     pub signature_verified: i64,
     /// Hash of the entry before, hex; empty for the first.
+    #[serde(deserialize_with = "or_null")]
     pub prev_hash: String,
     /// Hash of this one, hex.
+    #[serde(deserialize_with = "or_null")]
     pub entry_hash: String,
     /// Base64 signature over `entry_hash`; may be missing.
+    #[serde(deserialize_with = "or_null")]
     pub proxy_signature: String,
 }
 
@@ -62,34 +74,79 @@ pub struct Report {
     pub unsigned_entries: u64,
 }
 
-/// Checks entries, oldest first; signatures only with a key.
-pub fn verify<'e>(
-    entries: impl IntoIterator<Item = &'e Entry>,
-    public_key: Option<&PublicKey>,
-) -> Report {
-    let mut report = Report {
-        valid: true,
-        entries: 0,
-        broken_at: None,
-        broken_id: None,
-        reason: None,
-        v1_entries: 0,
-        unsigned_entries: 0,
-    };
-    let mut before: Option<&Entry> = None;
-    for entry in entries {
-        if let Some(reason) = wrong(entry, before, public_key, &mut report)
-            && report.valid
-        {
-            report.valid = false;
-            report.broken_at = Some(report.entries);
-            report.broken_id = Some(entry.id.clone());
-            report.reason = Some(reason);
+/// Checks entries one by one, oldest first, in constant memory; signatures only with a key.
+#[derive(Debug)]
+pub struct Verifier {
+    public_key: Option<PublicKey>,
+    /// Hash of the entry before.
+    before: Option<String>,
+    report: Report,
+}
+
+impl Verifier {
+    /// Nothing checked yet.
+    #[must_use]
+    pub const fn new(public_key: Option<PublicKey>) -> Self {
+        Self {
+            public_key,
+            before: None,
+            report: Report {
+                valid: true,
+                entries: 0,
+                broken_at: None,
+                broken_id: None,
+                reason: None,
+                v1_entries: 0,
+                unsigned_entries: 0,
+            },
         }
-        report.entries += 1;
-        before = Some(entry);
     }
-    report
+
+    /// The next entry.
+    pub fn push(&mut self, entry: Entry) {
+        if let Some(reason) = self.wrong(&entry)
+            && self.report.valid
+        {
+            self.report.valid = false;
+            self.report.broken_at = Some(self.report.entries);
+            self.report.broken_id = Some(entry.id);
+            self.report.reason = Some(reason);
+        }
+        self.report.entries += 1;
+        self.before = Some(entry.entry_hash);
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        self.report
+    }
+
+    fn wrong(&mut self, entry: &Entry) -> Option<&'static str> {
+        // A purge leaves a first entry that names one we cannot see; the Go version accepts that, too.
+        let follows = self
+            .before
+            .as_ref()
+            .is_none_or(|before| *before == entry.prev_hash);
+        if !follows {
+            return Some("it does not follow the entry before");
+        }
+        if entry.entry_hash != hash_v2(entry) {
+            if entry.entry_hash != hash_v1(entry) {
+                return Some("its hash does not fit its fields");
+            }
+            self.report.v1_entries += 1;
+        }
+        let key = self.public_key.as_ref()?;
+        if entry.proxy_signature.is_empty() {
+            self.report.unsigned_entries += 1;
+            return None;
+        }
+        let signature = STANDARD.decode(&entry.proxy_signature).ok();
+        let signature: Option<[u8; 64]> = signature.and_then(|bytes| bytes.try_into().ok());
+        let holds = signature.is_some_and(|s| key.verifies(entry.entry_hash.as_bytes(), &s));
+        (!holds).then_some("its signature does not hold")
+    }
 }
 
 /// The v1 hash, hex.
@@ -123,36 +180,18 @@ fn fields_v1(entry: &Entry) -> String {
     .join("\n")
 }
 
-fn wrong(
-    entry: &Entry,
-    before: Option<&Entry>,
-    public_key: Option<&PublicKey>,
-    report: &mut Report,
-) -> Option<&'static str> {
-    // A purge leaves a first entry that names one we cannot see; the Go version accepts that, too.
-    if before.is_some_and(|before| before.entry_hash != entry.prev_hash) {
-        return Some("it does not follow the entry before");
-    }
-    if entry.entry_hash != hash_v2(entry) {
-        if entry.entry_hash != hash_v1(entry) {
-            return Some("its hash does not fit its fields");
-        }
-        report.v1_entries += 1;
-    }
-    let key = public_key?;
-    if entry.proxy_signature.is_empty() {
-        report.unsigned_entries += 1;
-        return None;
-    }
-    let signature = STANDARD.decode(&entry.proxy_signature).ok();
-    let signature: Option<[u8; 64]> = signature.and_then(|bytes| bytes.try_into().ok());
-    let holds = signature.is_some_and(|s| key.verifies(entry.entry_hash.as_bytes(), &s));
-    (!holds).then_some("its signature does not hold")
+/// An absent value in SQLite's JSON.
+fn or_null<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, hash_v1, hash_v2, verify};
+    use super::{Entry, Report, Verifier, hash_v1, hash_v2};
     use oktsec_contract::keys::{KeyPair, PublicKey};
 
     /// The vector of compat §6.2.
@@ -184,6 +223,14 @@ mod tests {
         PublicKey {
             bytes: KeyPair::from_seed("_proxy", &seed).public_key(),
         }
+    }
+
+    fn verify<const N: usize>(entries: [&Entry; N], key: Option<&PublicKey>) -> Report {
+        let mut verifier = Verifier::new(key.copied());
+        for entry in entries {
+            verifier.push(entry.clone());
+        }
+        verifier.finish()
     }
 
     #[test]

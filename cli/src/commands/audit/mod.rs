@@ -1,5 +1,7 @@
 //! `oktsec audit verify-chain`: was the log changed? Reads all of it, in constant memory.
 
+mod go_log;
+
 use super::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
@@ -27,6 +29,10 @@ pub(crate) struct VerifyChain {
     /// Public key that signed the checkpoints [default: _proxy.pub in identity.keys_dir]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Check rows of a log of the Go version instead: audit_log as JSON, oldest first, a list or one a line, perhaps
+    /// gzipped
+    #[arg(long, value_name = "FILE", conflicts_with = "db")]
+    go_log: Option<PathBuf>,
     /// Accepted for scripts of the Go version; the whole log is always read
     #[arg(long, hide = true)]
     limit: Option<u64>,
@@ -40,6 +46,9 @@ pub(crate) fn execute(global: &Global, command: Command) -> Outcome {
 }
 
 fn verify_chain(global: &Global, args: &VerifyChain) -> Outcome {
+    if let Some(path) = &args.go_log {
+        return go_log::verify(global, args, path);
+    }
     // With both named by hand no configuration is needed, and a broken one is in nobody's way.
     let place = match (&args.db, &args.key) {
         (Some(_), Some(_)) => None,
