@@ -29,6 +29,11 @@ struct Control {
 
 impl Control {
     fn start(rest: &str) -> Self {
+        Self::start_with(rest, seed_rules)
+    }
+
+    /// `prepare` makes what stands in the state folder before the start.
+    fn start_with(rest: &str, prepare: impl FnOnce(&StatePaths)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("oktsec.yaml");
         let text = format!(
@@ -38,7 +43,7 @@ impl Control {
         std::fs::create_dir(dir.path().join("keys")).unwrap();
         std::fs::write(&path, text).unwrap();
         let paths = StatePaths::for_config(&config::load(&path).unwrap().config);
-        seed_rules(&paths);
+        prepare(&paths);
         let options = Options::new(path);
         std::thread::spawn(move || oktsec_controlplane::run(options).unwrap());
         let control = Self { dir, paths };
@@ -210,6 +215,42 @@ fn a_data_plane_gets_the_snapshot_when_it_comes_and_whenever_something_changes()
     // The same text again is no change.
     let (status, reload) = control.local("POST", "/v1/reload", "");
     assert_eq!((status, &reload["outcome"]), (200, &json!("unchanged")));
+}
+
+#[test]
+fn an_upgrade_answers_at_once_with_the_rules_in_force_and_takes_its_own_when_they_are_compiled() {
+    let control = Control::start_with("agents:\n  a: {}\n  b: {}\n", |paths| {
+        paths.create().unwrap();
+        let mut rules = oktsec_rules::RuleSet::builtin();
+        rules.rules.truncate(3);
+        let before = Snapshot {
+            revision: 6,
+            created_at: oktsec_contract::clock::Timestamp::now(),
+            config: config::Config::default(),
+            keys: Vec::new(),
+            revoked: Vec::new(),
+            rules,
+            secrets: None,
+        };
+        let bytes = before.encode().unwrap();
+        Snapshot::save_encoded(&bytes, &paths.snapshot).unwrap();
+    });
+    let mut plane = Plane::connect(&control, 6);
+    let first = plane.apply_above(6);
+    assert_eq!(first.rules.rules.len(), 3, "nothing to compile");
+    assert!(first.config.agents.contains_key("b"), "what stands on disk");
+    let (status, _) = control.local("GET", "/v1/agents", "");
+    assert_eq!(status, 200);
+    let upgraded = loop {
+        let next = plane.apply_above(first.revision);
+        if next.rules.rules.len() != 3 {
+            break next;
+        }
+    };
+    assert_eq!(
+        upgraded.rules.hash(),
+        oktsec_rules::RuleSet::builtin().hash()
+    );
 }
 
 #[test]

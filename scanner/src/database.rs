@@ -83,6 +83,15 @@ impl Database {
         Ok((Self::assemble(rules, compiled), outcome))
     }
 
+    /// Whether [`Self::load_or_compile`] would only load these rules.
+    pub fn is_compiled(rules: &RuleSet, cache_dir: &Path) -> bool {
+        let expected = compile::active_patterns(rules).count();
+        cache::Key::new(rules)
+            .ok()
+            .and_then(|key| cache::read(cache_dir, &key).ok())
+            .is_some_and(|compiled| compiled.lookups.len() == expected)
+    }
+
     /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
     pub fn prepare_streams(&self) {
         self.is_wide(0);

@@ -1,7 +1,7 @@
 //! One task that publishes: it alone decides what is in force, so two changes at once cannot cross.
 
 use super::revision::Revisions;
-use super::watch::{Watch, look};
+use super::watch::{Followed, Watch, look};
 use super::{ConfigState, Published, Read, Source};
 use crate::link::Hub;
 use oktsec_contract::clock::Timestamp;
@@ -12,6 +12,8 @@ use oktsec_contract::snapshot::Snapshot;
 use oktsec_rules::RuleSet;
 use oktsec_scanner::{CacheOutcome, Database};
 use parking_lot::RwLock;
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,19 +81,33 @@ pub(crate) struct Outlets {
 }
 
 impl Reloader {
-    /// Publishes what was read as the first snapshot. Blocks while patterns are compiled.
+    /// Publishes what was read as the first snapshot. Blocks while patterns are compiled, unless data planes have a
+    /// snapshot from before: then its rules stay until the new ones are ready, so that an upgrade neither keeps the API
+    /// nor a suspension waiting.
     ///
     /// # Errors
     /// When the patterns cannot be compiled or the revision cannot be written.
     pub(crate) fn start(
         source: Source,
         paths: StatePaths,
-        first: Read,
+        mut first: Read,
         hub: Arc<Hub>,
         state: ConfigState,
     ) -> Result<(Self, Outlets), Vec<String>> {
         let mut revisions = Revisions::open(paths.root.join("revision"));
-        compile(&first.rules, &paths.rules_cache).map_err(|error| vec![error])?;
+        if !Database::is_compiled(&first.rules, &paths.rules_cache) {
+            match Snapshot::load(&paths.snapshot) {
+                Ok(before) => {
+                    tracing::info!(
+                        rules = before.rules.rules.len(),
+                        "the rules in force stay until those of this version are compiled"
+                    );
+                    first.rules = before.rules;
+                }
+                // There is none, or one that nobody decides by.
+                Err(_) => compile(&first.rules, &paths.rules_cache).map_err(|error| vec![error])?,
+            }
+        }
         let published = make(&first, &mut revisions, 0)?;
         tracing::info!(
             revision = published.snapshot.revision,
@@ -170,11 +186,13 @@ impl Reloader {
             }
             let outcome = self.reload(cause).await;
             if matches!(outcome, Outcome::Published { .. }) {
-                watch.follow(self.source.watched(Some(&self.current.config)));
-                seen = look_off_thread(watch.paths()).await;
-                // Folders that are watched only from now on may have changed before.
-                if self.differs_from_disk().await {
-                    pending = Some("file change");
+                let followed = watch.follow(self.source.watched(Some(&self.current.config)));
+                if followed == Followed::More {
+                    seen = look_off_thread(watch.paths()).await;
+                    // What is watched only from now on may have changed before.
+                    if self.differs_from_disk().await {
+                        pending = Some("file change");
+                    }
                 }
             }
             for reply in replies {
@@ -189,21 +207,24 @@ impl Reloader {
     }
 
     async fn differs_from_disk(&self) -> bool {
-        let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
         // Rules may differ for as long as they are compiled; that has its own end.
-        let Ok(Ok(mut read)) = read else { return false };
+        let Ok(mut read) = self.read().await else {
+            return false;
+        };
         read.rules.clone_from(&self.current.rules);
         !read.means_the_same(&self.current)
     }
 
-    async fn reload(&mut self, cause: &'static str) -> Outcome {
-        let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || source.read())
+    /// Everything as it stands on disk.
+    async fn read(&self) -> Result<Read, Vec<String>> {
+        let (source, known) = (self.source.clone(), self.current.keys.clone());
+        tokio::task::spawn_blocking(move || source.read(&known))
             .await
-            .unwrap_or_else(|error| {
-                Err(vec![format!("reading the configuration failed: {error}")])
-            });
+            .unwrap_or_else(|error| Err(vec![format!("reading the configuration failed: {error}")]))
+    }
+
+    async fn reload(&mut self, cause: &'static str) -> Outcome {
+        let read = self.read().await;
         let read = read.and_then(|read| self.with_compiled_rules(read));
         match read {
             Err(problems) => self.stale(cause, problems),
@@ -405,16 +426,16 @@ fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
             tracing::info!(revision, "{}: {}", change.key, change.what);
         }
     }
-    for key in new.keys.iter().filter(|key| !old.keys.contains(key)) {
+    for key in only_in(&new.keys, &old.keys) {
         tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is accepted");
     }
-    for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+    for key in only_in(&old.keys, &new.keys) {
         tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is no longer accepted");
     }
-    for key in new.revoked.iter().filter(|key| !old.revoked.contains(key)) {
+    for key in only_in(&new.revoked, &old.revoked) {
         tracing::info!(revision, agent = %key.agent_name, fingerprint = %key.fingerprint, "key is revoked");
     }
-    for key in old.revoked.iter().filter(|key| !new.revoked.contains(key)) {
+    for key in only_in(&old.revoked, &new.revoked) {
         tracing::warn!(
             revision,
             agent = %key.agent_name,
@@ -422,18 +443,15 @@ fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
             "PROTECTION WEAKENED: a revocation is gone"
         );
     }
-    let ids = |read: &Read| {
-        read.rules
-            .rules
-            .iter()
-            .map(|r| r.id.clone())
-            .collect::<Vec<_>>()
+    let ids = |read: &Read| -> Vec<String> {
+        let rules = read.rules.rules.iter();
+        rules.map(|rule| rule.id.clone()).collect()
     };
     let (before, after) = (ids(old), ids(new));
-    for id in after.iter().filter(|id| !before.contains(id)) {
+    for id in only_in(&after, &before) {
         tracing::info!(revision, rule = %id, "rule added");
     }
-    for id in before.iter().filter(|id| !after.contains(id)) {
+    for id in only_in(&before, &after) {
         tracing::warn!(revision, rule = %id, "PROTECTION WEAKENED: a rule is gone");
     }
     match (&old.secrets, &new.secrets) {
@@ -449,9 +467,16 @@ fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
         }
         (None, None) | (Some(_), Some(_)) => {}
     }
-    for warning in new.warnings.iter().filter(|w| !old.warnings.contains(w)) {
+    for warning in only_in(&new.warnings, &old.warnings) {
         tracing::warn!("{warning}");
     }
+}
+
+/// What `these` have and `those` have not, in order.
+fn only_in<'t, T: Eq + Hash>(these: &'t [T], those: &[T]) -> impl Iterator<Item = &'t T> {
+    let those: HashSet<&T> = those.iter().collect();
+    let new: Vec<&T> = these.iter().filter(|one| !those.contains(one)).collect();
+    new.into_iter()
 }
 
 async fn wait_for_quiet(changes: &mut mpsc::Receiver<()>) {

@@ -7,6 +7,7 @@ use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
 use oktsec_contract::paths::StatePaths;
 use oktsec_rules::{ProblemSeverity, RuleSet};
 use oktsec_scanner::secrets::{SecretKey, SecretStore};
+use std::hash::RandomState;
 use std::path::PathBuf;
 
 /// Where a snapshot comes from.
@@ -34,12 +35,12 @@ impl Source {
         Self { options }
     }
 
-    /// Reads it all.
+    /// Reads it all. Keys that were checked `before` are read, but not checked again.
     ///
     /// # Errors
     /// Every error in the configuration at once, or why revocations cannot be read: a key that may have been
     /// revoked must not be trusted, so that is no warning.
-    pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
+    pub(crate) fn read(&self, before: &[AgentKey]) -> Result<Read, Vec<String>> {
         let WithRules {
             loaded,
             rules,
@@ -64,7 +65,8 @@ impl Source {
         let mut agent_keys = Vec::new();
         let mut revoked = Vec::new();
         if let Some(dir) = &config.identity.keys_dir {
-            let found = keys::load_dir(dir);
+            let checked = before.iter().map(|key| key.public_key).collect();
+            let found = keys::load_dir_again::<RandomState>(dir, &checked);
             warnings.extend(found.problems.iter().map(ToString::to_string));
             agent_keys = found.keys;
             revoked = revocations::load(dir).map_err(|error| {

@@ -16,6 +16,15 @@ const LOOK_FILES_MAX: usize = 4_096;
 /// Folders below a folder that are looked into.
 const LOOK_DEPTH_MAX: usize = 4;
 
+/// What [`Watch::follow`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Nothing that was not followed before.
+    Same,
+    /// Something that was not: it may have changed unnoticed until now.
+    More,
+}
+
 /// Watches a set of paths.
 pub(crate) struct Watch {
     watcher: Option<RecommendedWatcher>,
@@ -48,7 +57,7 @@ impl Watch {
 
     /// Follows these paths from now on: folders themselves, files through their folder, because editors
     /// replace files.
-    pub(crate) fn follow(&mut self, paths: Vec<PathBuf>) {
+    pub(crate) fn follow(&mut self, paths: Vec<PathBuf>) -> Followed {
         let mut wanted = BTreeSet::new();
         for path in &paths {
             if path.is_dir() {
@@ -62,9 +71,14 @@ impl Watch {
                 wanted.insert(parent.to_owned());
             }
         }
-        *self.paths.lock() = paths;
+        let before = std::mem::replace(&mut *self.paths.lock(), paths.clone());
+        let followed = if paths.iter().all(|path| before.contains(path)) {
+            Followed::Same
+        } else {
+            Followed::More
+        };
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return followed;
         };
         for gone in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(gone);
@@ -80,6 +94,7 @@ impl Watch {
                 }
             })
             .collect();
+        followed
     }
 
     /// What [`look`] looks at.

@@ -19,7 +19,8 @@ mod types;
 
 pub use encoding::{KeyError, decode_private, decode_public};
 pub use folder::{
-    KeyDir, KeyFileError, KeyProblem, PROXY_KEY_NAME, Rotated, load_dir, proxy_key, revoke, rotate,
+    KeyDir, KeyFileError, KeyProblem, PROXY_KEY_NAME, Rotated, load_dir, load_dir_again, proxy_key,
+    revoke, rotate,
 };
 pub use name::{NameProblem, check_agent_name};
 pub use revocations::RevokedKey;

@@ -313,9 +313,13 @@ pub(crate) fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Re
         }
     };
     let secrets = known_secrets(before.as_deref(), &snapshot)?;
-    let policy = Policy::build(snapshot, database)
-        .map_err(|error| error.to_string())?
-        .with_secrets(secrets);
+    let policy = Policy::build_after(
+        before.as_deref().map(|live| &*live.policy),
+        snapshot,
+        database,
+    )
+    .map_err(|error| error.to_string())?
+    .with_secrets(secrets);
     let snapshot = policy.snapshot();
     if let Some(live) = &before
         && live.policy.revision() > snapshot.revision

@@ -66,15 +66,20 @@ impl PublicKey {
 /// # Errors
 /// See [`KeyError`].
 pub fn decode_public(text: &str) -> Result<PublicKey, KeyError> {
+    PublicKey::check(public_bytes(text)?)
+}
+
+/// The raw key in the text of a `.pub` file, not checked yet.
+pub(super) fn public_bytes(text: &str) -> Result<[u8; 32], KeyError> {
     let body = pem::decode(text).map_err(KeyError::Pem)?;
     if let Ok(raw) = <[u8; 32]>::try_from(body.as_slice()) {
-        return PublicKey::check(raw);
+        return Ok(raw);
     }
     match body.len() {
         64 => Err(KeyError::PrivateNotPublic),
         44 => {
             let key = VerifyingKey::from_public_key_der(&body).map_err(|_| KeyError::Der)?;
-            PublicKey::check(key.to_bytes())
+            Ok(key.to_bytes())
         }
         length => Err(KeyError::Length(length)),
     }

@@ -3,13 +3,15 @@
 //! Nothing is ever overwritten. When a key is replaced, its revocation is on the disk before the files move:
 //! a crash in between locks an agent out, which is noticed; the other order would leave a stolen key valid.
 
-use super::encoding::{KeyError, decode_private, decode_public};
+use super::encoding::{KeyError, decode_private, public_bytes};
 use super::name::check_agent_name;
 use super::revocations::{self, RevocationError, RevokedKey};
 use super::types::{AgentKey, Fingerprint, KeyPair, PublicKey};
 use crate::clock::Timestamp;
 use crate::files::{self, FileError};
 use crate::limits::KEY_FILE_BYTES_MAX;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -87,6 +89,13 @@ pub struct KeyDir {
 
 /// Reads every `.pub` file of a folder. One bad file never hides the rest.
 pub fn load_dir(dir: &Path) -> KeyDir {
+    load_dir_again(dir, &HashSet::new())
+}
+
+/// The same, when some raw keys are known to be safe to verify with because they were checked before. Every file is
+/// read; only the arithmetic is spared.
+// PERF: a change with 10,000 agents: half of the CPU time of reading them was this check.
+pub fn load_dir_again<S: BuildHasher>(dir: &Path, checked: &HashSet<[u8; 32], S>) -> KeyDir {
     let mut found = KeyDir::default();
     let mut problem = |path: &Path, message: String| {
         found.problems.push(KeyProblem {
@@ -128,7 +137,7 @@ pub fn load_dir(dir: &Path) -> KeyDir {
             continue;
         }
         let key = match check_agent_name(name) {
-            Ok(()) => read_public(&path).map_err(|e| match e {
+            Ok(()) => read_public_again(&path, checked).map_err(|e| match e {
                 KeyFileError::File { source, .. } => source.to_string(),
                 KeyFileError::Key { source, .. } => source.to_string(),
                 other => other.to_string(),
@@ -318,11 +327,25 @@ fn fingerprint_of(dir: &Path, agent: &str) -> Result<Fingerprint, KeyFileError> 
 }
 
 fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
+    read_public_again(path, &HashSet::new())
+}
+
+fn read_public_again<S: BuildHasher>(
+    path: &Path,
+    checked: &HashSet<[u8; 32], S>,
+) -> Result<PublicKey, KeyFileError> {
     let text = files::read_text(path, KEY_FILE_BYTES_MAX).map_err(|source| KeyFileError::File {
         path: path.to_owned(),
         source,
     })?;
-    decode_public(&text).map_err(|source| KeyFileError::Key {
+    let key = public_bytes(&text).and_then(|bytes| {
+        if checked.contains(&bytes) {
+            Ok(PublicKey { bytes })
+        } else {
+            PublicKey::check(bytes)
+        }
+    });
+    key.map_err(|source| KeyFileError::Key {
         path: path.to_owned(),
         source,
     })

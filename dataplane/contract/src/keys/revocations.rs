@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 32 << 20;
 const REASON_CHARS_MAX: usize = 200;
 
 /// A key that must not be believed any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RevokedKey {
     /// Its fingerprint.
     pub fingerprint: Fingerprint,

@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
 const NOW: Timestamp = Timestamp::from_secs(1_771_754_400);
@@ -193,6 +194,32 @@ fn one_bad_file_never_hides_the_rest_and_our_own_key_is_no_agent() {
     let problems: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 6, "{problems:#?}");
     assert_eq!(load_dir(&dir.join("nowhere")).problems.len(), 1);
+}
+
+#[test]
+fn keys_checked_before_are_read_again_and_others_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    for name in ["a", "b"] {
+        KeyPair::generate(name).save(dir).unwrap();
+    }
+    // The neutral point: anybody could sign for it.
+    let mut weak = [0; 32];
+    weak[0] = 1;
+    let pem = super::pem::encode("OKTSEC ED25519 PUBLIC KEY", &weak);
+    std::fs::write(dir.join("weak.pub"), pem).unwrap();
+    let found = load_dir(dir);
+    assert_eq!((found.keys.len(), found.problems.len()), (2, 1));
+    let mut checked: HashSet<_> = found.keys.iter().map(|key| key.public_key).collect();
+    assert_eq!(load_dir_again(dir, &checked), found);
+    // Only what was checked is believed to be, and it is the bytes that count, not the name.
+    checked.remove(&found.keys[0].public_key);
+    assert_eq!(load_dir_again(dir, &checked), found);
+    std::fs::rename(dir.join("a.pub"), dir.join("c.pub")).unwrap();
+    let renamed = load_dir_again(dir, &checked);
+    let names: Vec<_> = renamed.keys.iter().map(|k| k.agent.as_str()).collect();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(renamed.problems, found.problems);
 }
 
 #[test]

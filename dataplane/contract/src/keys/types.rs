@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
 }
 
 /// The public key of an agent; it has been checked to be neither weak nor outside the prime-order group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AgentKey {
     /// The agent.
     pub agent: String,

@@ -85,7 +85,19 @@ impl Policy {
     ///
     /// # Errors
     /// [`PolicyError`]: the caller keeps its old policy.
-    pub fn build(mut snapshot: Snapshot, database: Arc<Database>) -> Result<Self, PolicyError> {
+    pub fn build(snapshot: Snapshot, database: Arc<Database>) -> Result<Self, PolicyError> {
+        Self::build_after(None, snapshot, database)
+    }
+
+    /// The same, when there is a policy `before`: keys it has are not checked again.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: the caller keeps its old policy.
+    pub fn build_after(
+        before: Option<&Self>,
+        mut snapshot: Snapshot,
+        database: Arc<Database>,
+    ) -> Result<Self, PolicyError> {
         if database.hash() != std::mem::take(&mut snapshot.rules).hash() {
             return Err(PolicyError::Database);
         }
@@ -105,9 +117,12 @@ impl Policy {
         let revoked: HashSet<_> = snapshot.revoked.iter().map(|r| r.fingerprint).collect();
         let mut keys: HashMap<Box<str>, Key, RandomState> = HashMap::default();
         for key in &snapshot.keys {
-            let verifying = VerifyingKey::from_bytes(&key.public_key)
-                .ok()
-                .filter(|point| !point.is_weak() && point.to_edwards().is_torsion_free())
+            let known = before
+                .and_then(|before| before.key(&key.agent))
+                .map(|before| before.verifying)
+                .filter(|before| *before.as_bytes() == key.public_key);
+            let verifying = known
+                .or_else(|| safe_to_verify_with(&key.public_key))
                 .ok_or_else(|| PolicyError::Key {
                     agent: key.agent.clone(),
                 })?;
@@ -293,6 +308,11 @@ impl Policy {
         };
         now.plus_secs(hours * 3_600)
     }
+}
+
+fn safe_to_verify_with(key: &[u8; 32]) -> Option<VerifyingKey> {
+    let point = VerifyingKey::from_bytes(key).ok()?;
+    (!point.is_weak() && point.to_edwards().is_torsion_free()).then_some(point)
 }
 
 impl AgentPolicy {
