@@ -17,6 +17,9 @@ pub(crate) fn start(level: LogLevel, process: &'static str) {
         .with_writer(std::io::stderr)
         .with_ansi(rustix::termios::isatty(std::io::stderr()))
         .with_target(false)
+        // What cannot be written is lost. Saying so on the same broken pipe would panic, and a log reader that ended
+        // must not end the gateway.
+        .log_internal_errors(false)
         .try_init();
     if started.is_ok() {
         tracing::debug!(process, pid = std::process::id(), "logging");

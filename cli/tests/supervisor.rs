@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{PATIENCE, Place, http, json_in, signal, until};
+use common::{PATIENCE, Place, Server, http, json_in, signal, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -156,6 +156,34 @@ fn children_end_with_a_killed_supervisor() {
         0
     );
     assert_eq!(again.stop().0, Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let place = Place::with_agents();
+    place.seed_rules(&place.path("oktsec.db.d"));
+    let mut server = Server::start_unread(place.command(&["serve", "--json"]));
+    let pids = || (control_pid(&place), data_pid(&place));
+    let before = until("both planes", PATIENCE, || {
+        let (control, data) = pids();
+        control.zip(data)
+    });
+    // Both processes log this, to a pipe without an end.
+    place.run(&["agent", "suspend", "hermit"]).expect(0);
+    until("the change", PATIENCE, || {
+        let status = place.status();
+        (status["suspended"][0] == "hermit"
+            && status["data_planes"][0]["revision"] == status["revision"])
+            .then_some(())
+    });
+    let (code, decision) = place.send("research-agent", "analysis-agent", "hello");
+    assert_eq!(code, 0, "{decision}");
+    assert_eq!(
+        pids(),
+        (Some(before.0), Some(before.1)),
+        "nothing was restarted"
+    );
+    assert_eq!(server.stop().0, Some(0));
 }
 
 fn is_zombie(pid: u64) -> bool {

@@ -211,6 +211,27 @@ impl Server {
         server
     }
 
+    /// The same, with nobody reading its log from then on.
+    pub(crate) fn start_unread(mut command: Command) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        drop(command);
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        drop(reader);
+        Self {
+            child,
+            ready: serde_json::from_str(&line).unwrap(),
+            stderr: Some(std::thread::spawn(String::new)),
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
