@@ -1,0 +1,245 @@
+//! Long runs of the letters of an encoding: base64 in its spellings, base32, hex, bits.
+
+use std::ops::Range;
+
+use super::super::bytes::Bytes;
+use super::{Found, is_noise, open};
+
+/// Shortest run opened as base64.
+const BASE64_BYTES_MIN: usize = 16;
+
+/// Shortest run opened as base32.
+const BASE32_BYTES_MIN: usize = 24;
+
+/// Shortest run opened as hex.
+const HEX_BYTES_MIN: usize = 16;
+
+/// Lines of a run that is no text from which it is read once more; then each line is read alone.
+/// A text of lines of one length, as lists of hashes are, would take the square of its length.
+const RESTARTS_MAX: u32 = 4;
+
+/// A walk through one text, from one run that reads as text to the next.
+#[derive(Default)]
+pub(super) struct Runs {
+    at: usize,
+    /// Where the last run of several lines ends, and how often one was begun inside of it.
+    wrapped_end: usize,
+    restarts: u32,
+}
+
+impl Runs {
+    /// The next run that reads as text; its text is in `out`.
+    pub(super) fn next(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
+        // Not in the middle of a run.
+        if self.at > 0 && is_token(text[self.at - 1]) {
+            self.at = NO_TOKEN.next(text, self.at)?;
+        }
+        while let Some(start) = next_run(text, self.at) {
+            let end = NO_TOKEN.next(text, start).unwrap_or(text.len());
+            if let Some(found) = self.open(text, start..end, out) {
+                self.at = found.range.end;
+                return Some(found);
+            }
+            self.at = end;
+        }
+        self.at = text.len();
+        None
+    }
+
+    /// Opens the run whose first line this is.
+    fn open(&mut self, text: &[u8], line: Range<usize>, out: &mut Vec<u8>) -> Option<Found> {
+        let inside = line.start < self.wrapped_end;
+        if inside && self.restarts == RESTARTS_MAX {
+            return open_run(text, with_padding(text, line), out);
+        }
+        let range = run(text, line.start);
+        if range.end > self.wrapped_end {
+            self.restarts = 0;
+            self.wrapped_end = range.end;
+        } else if inside {
+            self.restarts += 1;
+        }
+        open_run(text, range, out)
+    }
+}
+
+/// Where the next run begins that may be long enough. Looks at one byte in fourteen where there
+/// is none.
+fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let probe = at + SHORT_RUN_BYTES - 1;
+        if !is_token(*text.get(probe)?) {
+            at = probe + 1;
+            continue;
+        }
+        let before = text[at..probe].iter().rev();
+        let start = probe - before.take_while(|byte| is_token(**byte)).count();
+        let end = NO_TOKEN.next(text, probe).unwrap_or(text.len());
+        if end - start >= SHORT_RUN_BYTES {
+            return Some(start);
+        }
+        at = end;
+    }
+}
+
+/// No run whose first line is shorter is opened: it may end with two signs more.
+const SHORT_RUN_BYTES: usize = BASE64_BYTES_MIN - 2;
+
+const NO_TOKEN: Bytes =
+    Bytes::without(b"+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+
+fn is_token(byte: u8) -> bool {
+    !NO_TOKEN.contains(byte)
+}
+
+/// A run of token characters, continued over line breaks of wrapped text.
+fn run(text: &[u8], start: usize) -> Range<usize> {
+    let mut end = start;
+    let mut first_line = 0;
+    loop {
+        let line = text[end..]
+            .iter()
+            .take_while(|byte| is_token(**byte))
+            .count();
+        end += line;
+        if first_line == 0 {
+            first_line = line;
+        }
+        // A wrapped line is as long as the first one; the last may be shorter.
+        if line < BASE64_BYTES_MIN || line != first_line {
+            break;
+        }
+        let blanks = text[end..]
+            .iter()
+            .take(8)
+            .take_while(|byte| is_blank(**byte))
+            .count();
+        let broken = text[end..end + blanks].contains(&b'\n');
+        if !broken || !text.get(end + blanks).is_some_and(|byte| is_token(*byte)) {
+            break;
+        }
+        end += blanks;
+    }
+    with_padding(text, start..end)
+}
+
+/// What may stand between the lines of wrapped text, in mail as well.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | b' ' | b'\t' | b'>')
+}
+
+/// With the signs that fill up base64.
+fn with_padding(text: &[u8], run: Range<usize>) -> Range<usize> {
+    let signs = text[run.end..].iter().take(2);
+    let padding = signs.take_while(|byte| **byte == b'=').count();
+    run.start..run.end + padding
+}
+
+fn open_run(text: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<Found> {
+    let body = &text[range.clone()];
+    if body.len() < BASE64_BYTES_MIN {
+        return None;
+    }
+    let (mut upper, mut lower, mut digit, mut blank, mut other) = (0, 0, 0, 0, 0);
+    for byte in body {
+        match byte {
+            b'A'..=b'Z' => upper += 1,
+            b'a'..=b'z' => lower += 1,
+            b'0'..=b'9' => digit += 1,
+            byte if is_blank(*byte) => blank += 1,
+            _ => other += 1,
+        }
+    }
+    let hex_digits = body.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+    let is_hex = other == 0 && hex_digits >= HEX_BYTES_MIN && hex_digits + blank == body.len();
+    if is_hex && body.len().is_multiple_of(8) && body.iter().all(|byte| matches!(byte, b'0' | b'1'))
+    {
+        return open(range, out, |out| {
+            let bits = |byte: &[u8]| byte.iter().fold(0, |bits, bit| bits << 1 | (bit & 1));
+            out.extend(body.chunks(8).map(bits));
+            true
+        });
+    }
+    if is_hex {
+        return open(range, out, |out| hex(body, out));
+    }
+    if (lower == 0 || upper == 0)
+        && body.len() >= BASE32_BYTES_MIN
+        && let Some(found) = open(range.clone(), out, |out| base32(body, out))
+    {
+        return Some(found);
+    }
+    // Words, paths and identifiers have no capitals and digits mixed in.
+    if upper == 0 || (lower == 0 && digit == 0) {
+        return None;
+    }
+    if let Some(found) = open(range.clone(), out, |out| base64(body, out)) {
+        return Some(found);
+    }
+    // A path or a name in front of it shifts the alphabet: try what follows the last sign.
+    let cut = body
+        .iter()
+        .rposition(|byte| matches!(byte, b'/' | b'-' | b'_' | b'+'))?
+        + 1;
+    let rest = &body[cut..];
+    (rest.len() >= BASE64_BYTES_MIN)
+        .then(|| open(range.start + cut..range.end, out, |out| base64(rest, out)))
+        .flatten()
+}
+
+fn base64(body: &[u8], out: &mut Vec<u8>) -> bool {
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in body {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => continue,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+            if is_noise(out) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn base32(body: &[u8], out: &mut Vec<u8>) -> bool {
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in body {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a',
+            b'2'..=b'7' => byte - b'2' + 26,
+            b'=' | b'\n' | b'\r' | b' ' => continue,
+            _ => return false,
+        };
+        bits = bits << 5 | u32::from(value);
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    true
+}
+
+fn hex(body: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut digits = body
+        .iter()
+        .filter_map(|byte| char::from(*byte).to_digit(16));
+    while let (Some(high), Some(low)) = (digits.next(), digits.next()) {
+        out.push((high << 4 | low) as u8);
+        if is_noise(out) {
+            return false;
+        }
+    }
+    true
+}
