@@ -42,6 +42,7 @@
 
 mod guarantee;
 mod near;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 
@@ -104,6 +105,9 @@ pub struct StreamFinding {
     pub excerpt: String,
     /// What is needed to know it again: of a sensitive rule, if the scanner was given a key to watch with.
     pub seen: Option<SeenValue>,
+    /// Whether it stands among text. A few bytes that match among others that nobody reads are chance: a body of
+    /// compressed bytes has such a match every few hundred thousand bytes.
+    pub in_text: bool,
 }
 
 /// What a step found, valid until the next one.
@@ -481,6 +485,7 @@ fn found(
         rule: finding.rule,
         span,
         view: finding.view,
+        in_text: surroundings::are_text(window, matched.clone()),
         seen: watch
             .filter(|_| rule.is_some_and(|rule| rule.sensitive))
             .and_then(|key| key.see(window.get(matched)?)),
