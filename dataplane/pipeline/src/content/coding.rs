@@ -18,6 +18,17 @@ const STEP_BYTES: usize = 16 << 10;
 /// Largest window of zstd, as a power of two: what RFC 9659 allows in HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// Words found in `Content-Encoding` that belong into `Content-Type`, or nowhere.
+const NO_CODINGS: [&str; 7] = [
+    "utf-8",
+    "utf8",
+    "us-ascii",
+    "iso-8859-1",
+    "binary",
+    "8bit",
+    "none",
+];
+
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coding {
@@ -46,6 +57,8 @@ impl Coding {
             // The last marks chunks with signatures between plain bytes.
             "" => Ok(None),
             _ if is("identity") || is("aws-chunked") => Ok(None),
+            // No codings, but what some servers write there; whoever gets it reads the bytes as they are.
+            _ if NO_CODINGS.iter().any(|name| is(name)) => Ok(None),
             _ => Err(ContentError::CodingUnknown),
         }
     }
