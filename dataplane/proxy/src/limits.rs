@@ -41,6 +41,10 @@ pub const RESOLVE_SECS_MAX: u64 = 10;
 pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
 /// Milliseconds of silence after which what a response has sent so far is judged by itself and passed on.
 pub const RESPONSE_PAUSE_MS: u64 = 25;
+/// Answers that announce another one (1xx) which a host may give to one request.
+pub const INTERIM_ANSWERS_MAX: u32 = 32;
+/// Milliseconds that a host has to take what a connection holds which is given up.
+pub const GOODBYE_MS: u64 = 20;
 /// Idle connections to hosts that a core keeps for the next request.
 pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 /// Seconds after which such a connection is closed.

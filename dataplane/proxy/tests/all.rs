@@ -10,6 +10,7 @@ mod egress_clients;
 mod egress_front;
 mod egress_go;
 mod egress_hostile;
+mod egress_hosts;
 mod egress_http;
 mod egress_inside;
 mod egress_tunnel;

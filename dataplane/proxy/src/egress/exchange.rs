@@ -119,6 +119,7 @@ impl Exchange<'_> {
             answer_trailers: HeaderMap::new(),
             head: None,
             head_seen: false,
+            interim: 0,
             head_sent: false,
             upgraded: false,
             pause: None,
@@ -134,14 +135,18 @@ impl Exchange<'_> {
             false => Vec::new(),
         };
         loop {
-            let mut upstream = upstream::connect(
+            let connecting = upstream::connect(
                 self.outbound,
                 &self.live,
                 &self.leash,
                 offered.as_ref(),
                 trail,
-            )
-            .await?;
+            );
+            let mut upstream = tokio::select! {
+                biased;
+                connected = connecting => connected?,
+                reason = self.leash.told() => return Err(plain(reason).into()),
+            };
             let reused = upstream.reused;
             match flow.pass(session, &mut upstream, trail).await {
                 Ok(reusable) => {

@@ -189,7 +189,7 @@ impl Gateway {
                 if *error.etype() == ErrorType::InvalidHTTPHeader {
                     session.set_keepalive(None);
                     let mut trail = Trail::begin(peer, "");
-                    let refusal = because(Reason::EgressProtocolInvalid, "the head is no HTTP");
+                    let refusal = because(Reason::EgressProtocolInvalid, what_is_wrong(&error));
                     Box::pin(self.refuse(&mut session, &mut trail, &refusal)).await;
                 }
                 session.shutdown().await;
@@ -551,6 +551,34 @@ fn is_proxied(head: &RequestHeader) -> bool {
     head.method == Method::CONNECT
         || (head.version == Version::HTTP_2 && head.uri.authority().is_some())
         || !(raw.starts_with(b"/") || raw == b"*" || raw.is_empty())
+}
+
+/// What pingora does not like about a head, in words that repeat nothing of it.
+fn what_is_wrong(error: &pingora::Error) -> &'static str {
+    const KNOWN: [(&str, &str); 9] = [
+        (
+            "Host header differs",
+            "Host and the target are not written alike",
+        ),
+        ("multiple Host", "more than one host"),
+        ("userinfo", "a user or password in the target or in Host"),
+        ("ambiguous", "the target can be read in two ways"),
+        ("unparseable", "the target is no URI"),
+        ("HTTP/1.0 requests", "a transfer coding over HTTP/1.0"),
+        ("non-chunked", "a transfer coding other than chunked"),
+        ("Content-Length", "a length that is none, or more than one"),
+        ("larger than", "the head is too large"),
+    ];
+    let context = error
+        .context
+        .as_ref()
+        .map_or("", |context| context.as_str());
+    // Where it does not understand a head it quotes it.
+    let quotes = context.starts_with("buf: ");
+    let known = KNOWN
+        .iter()
+        .find(|(says, _)| !quotes && context.contains(says));
+    known.map_or("the head is no HTTP", |(_, what)| what)
 }
 
 fn check_head(session: &ServerSession) -> Result<(), HeadFault> {

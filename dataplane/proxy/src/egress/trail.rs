@@ -56,6 +56,8 @@ pub(crate) struct Trail {
     database: Option<Arc<Database>>,
     /// The name it goes to holds a secret: a record keeps its last two labels only.
     hides_name: bool,
+    /// Its record was handed over: what happens later to the last bytes makes no second one.
+    ended: bool,
 }
 
 impl Trail {
@@ -83,6 +85,7 @@ impl Trail {
             mode: Mode::Enforce,
             database: None,
             hides_name: false,
+            ended: false,
         }
     }
 
@@ -203,6 +206,9 @@ impl Trail {
 
     /// Counts it, and hands over its record. It came to `reason`; a reason that refuses says in `detail` why.
     pub(crate) fn end(&mut self, reason: Reason, status: Status, detail: &str) -> Recording {
+        if std::mem::replace(&mut self.ended, true) {
+            return Recording::Nothing;
+        }
         let decided = self.decided();
         let (reason, detail) = match &self.would {
             // Observing: the record says what would have been done.

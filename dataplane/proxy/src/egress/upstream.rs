@@ -9,6 +9,7 @@ use super::refusal::{because, plain};
 use super::resolve::Resolver;
 use super::tap::Tap;
 use super::trail::Trail;
+use crate::limits::GOODBYE_MS;
 use crate::plane::Live;
 use ahash::RandomState;
 use async_trait::async_trait;
@@ -39,9 +40,10 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Gives the connection up.
+    /// Gives the connection up. What it still holds goes out if the other end takes it at once.
     pub(crate) async fn shutdown(&mut self) {
-        self.session.shutdown().await;
+        let patience = Duration::from_millis(GOODBYE_MS);
+        let _ = tokio::time::timeout(patience, self.session.shutdown()).await;
     }
 }
 

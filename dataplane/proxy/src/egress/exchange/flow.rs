@@ -8,13 +8,16 @@ use crate::egress::tap::Tap;
 use crate::egress::trail::Trail;
 use crate::egress::upstream::{self, Upstream};
 use crate::egress::websocket;
+use crate::limits::INTERIM_ANSWERS_MAX;
 use bytes::Bytes;
 use http::HeaderMap;
 use oktsec_contract::config::EgressTimeouts;
 use oktsec_contract::reason::Reason;
+use oktsec_pipeline::egress::Refusal;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
+use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -24,6 +27,8 @@ pub(super) enum Event {
     /// More of the request; `None` is its end.
     Request(Option<Bytes>),
     AgentGone,
+    /// What the agent sends cannot be read as a body.
+    AgentInvalid,
     /// A head of the response was read.
     Head,
     /// More of the response; `None` is its end.
@@ -31,6 +36,25 @@ pub(super) enum Event {
     UpstreamFailed(Box<Error>),
     Told(Reason),
     Clock,
+}
+
+impl Event {
+    /// Why nothing more of the request can be read.
+    pub(super) fn of_agent(error: &Error) -> Self {
+        // pingora does not share the names of its own kinds.
+        match error.etype().as_str() {
+            "InvalidChunk" | "InvalidTrailerEnd" => Self::AgentInvalid,
+            _ => Self::AgentGone,
+        }
+    }
+}
+
+/// The refusal of a request whose body cannot be read.
+pub(super) fn unreadable() -> Refusal {
+    because(
+        Reason::EgressProtocolInvalid,
+        "the chunks of the body cannot be read",
+    )
 }
 
 /// The state of both directions.
@@ -50,6 +74,8 @@ pub(super) struct Flow<'a> {
     /// The head of the response, waiting for the first bytes behind it.
     pub(super) head: Option<Box<ResponseHeader>>,
     pub(super) head_seen: bool,
+    /// Answers so far that announce another one (1xx).
+    pub(super) interim: u32,
     pub(super) head_sent: bool,
     pub(super) upgraded: bool,
     /// What the host is asked for a WebSocket that somebody opens over HTTP/2.
@@ -71,6 +97,32 @@ impl Flow<'_> {
         forever_if_zero(self.timeouts.idle.as_duration())
     }
 
+    /// Sends something, for as long as the exchange may go on and the other end takes it: `late` is what it comes to
+    /// if that takes nothing for the time that an idle exchange has.
+    pub(super) async fn send<T>(
+        exchange: &Exchange<'_>,
+        idle: Duration,
+        late: impl FnOnce() -> Stop,
+        sending: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            sent = sending => Ok(sent),
+            reason = exchange.leash.told() => Err(plain(reason).into()),
+            () = tokio::time::sleep(idle) => Err(late()),
+        }
+    }
+
+    /// One more answer that announces another one. A host does not get to say so for ever.
+    pub(super) fn count_interim(&mut self) -> Result<(), Refusal> {
+        self.interim += 1;
+        if self.interim > INTERIM_ANSWERS_MAX {
+            let detail = "the host announces answers without end";
+            return Err(because(Reason::EgressUpstreamInvalid, detail));
+        }
+        Ok(())
+    }
+
     /// Passes the exchange over one connection. Gives whether that connection can be used again.
     pub(super) async fn pass(
         &mut self,
@@ -90,6 +142,10 @@ impl Flow<'_> {
             match self.next(session, upstream).await {
                 Event::Told(reason) => return Err(plain(reason).into()),
                 Event::AgentGone => return Err(Stop::Gone.into()),
+                Event::AgentInvalid => {
+                    session.set_keepalive(None);
+                    return Err(unreadable().into());
+                }
                 Event::Clock => self.ring(session, trail).await?,
                 Event::Request(chunk) => {
                     let ended = chunk.is_none();
@@ -163,7 +219,7 @@ impl Flow<'_> {
             biased;
             event = response_event(upstream, head_seen) => event,
             reason = self.exchange.leash.told() => Event::Told(reason),
-            chunk = request => chunk.map_or(Event::AgentGone, Event::Request),
+            chunk = request => chunk.map_or_else(|error| Event::of_agent(&error), Event::Request),
             () = clock.as_mut() => Event::Clock,
         }
     }

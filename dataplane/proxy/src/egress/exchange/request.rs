@@ -1,6 +1,6 @@
 //! The way up: the request is taken, looked at and sent to the host.
 
-use super::flow::{Event, Flow};
+use super::flow::{Event, Flow, unreadable};
 use super::{Failure, Stop, length_of};
 use crate::connection::Connection;
 use crate::egress::refusal::{because, plain};
@@ -32,7 +32,9 @@ impl Flow<'_> {
             let event = tokio::select! {
                 biased;
                 reason = self.exchange.leash.told() => Event::Told(reason),
-                chunk = session.read_request_body() => chunk.map_or(Event::AgentGone, Event::Request),
+                chunk = session.read_request_body() => {
+                    chunk.map_or_else(|error| Event::of_agent(&error), Event::Request)
+                }
                 () = tokio::time::sleep(self.idle()) => Event::Clock,
             };
             match event {
@@ -40,6 +42,10 @@ impl Flow<'_> {
                 Event::Told(reason) => return Err(plain(reason).into()),
                 Event::Clock => {
                     return Err(because(Reason::BodyTimeout, "the request came too slowly").into());
+                }
+                Event::AgentInvalid => {
+                    session.set_keepalive(None);
+                    return Err(unreadable().into());
                 }
                 Event::AgentGone | Event::UpstreamFailed(_) | Event::Head | Event::Response(_) => {
                     return Err(Stop::Gone);
@@ -164,8 +170,14 @@ impl Flow<'_> {
                 "the host does not take the request",
             )
         };
+        let (exchange, idle) = (self.exchange, self.idle());
+        let late = || {
+            let detail = "the host does not take the request";
+            Stop::from(because(Reason::EgressUpstreamTimeout, detail))
+        };
         for bytes in self.ready.drain(..) {
-            let sent = upstream.session.write_request_body(bytes, false).await;
+            let sending = upstream.session.write_request_body(bytes, false);
+            let sent = Self::send(exchange, idle, late, sending).await?;
             if sent.is_err() {
                 // It may have answered already, and closed because of what it answered.
                 self.request_done = true;
@@ -176,7 +188,9 @@ impl Flow<'_> {
             if !self.trailers.is_empty() && self.send_trailers(upstream) {
                 return Ok(());
             }
-            upstream.session.finish_request_body().await.map_err(gone)?;
+            let finishing = upstream.session.finish_request_body();
+            let sent = Self::send(exchange, idle, late, finishing).await?;
+            sent.map_err(gone)?;
         }
         Ok(())
     }

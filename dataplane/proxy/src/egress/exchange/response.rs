@@ -36,6 +36,11 @@ impl Flow<'_> {
         let mut head = Box::new(read.clone());
         let status = head.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            self.count_interim()?;
+            if self.scans_responses {
+                let live = &self.exchange.live;
+                scan_head(Way::Down, status.as_str(), &head.headers, live, trail)?;
+            }
             let wanted = status != StatusCode::CONTINUE
                 || session.req_header().headers.contains_key(header::EXPECT);
             if wanted && session.req_header().version != Version::HTTP_10 {
@@ -56,6 +61,12 @@ impl Flow<'_> {
                 .switch(session, upstream, head, trail)
                 .await
                 .map(|()| false);
+        }
+        if let ClientSession::H1(_) = &upstream.session {
+            check_framing(&head)?;
+            // What is said over our connection to the agent is ours, whatever the host speaks: framed in chunks it
+            // would be no HTTP/1.0.
+            head.set_version(Version::HTTP_11);
         }
         let done = upstream.session.response_done();
         if let Some(trailers) = Tap::of(&upstream.session)
@@ -184,8 +195,10 @@ impl Flow<'_> {
             return Ok(());
         }
         self.send_head(session).await?;
+        let (exchange, idle) = (self.exchange, self.idle());
         for bytes in out {
-            let sent = session.write_response_body(bytes, false).await;
+            let sending = session.write_response_body(bytes, false);
+            let sent = Self::send(exchange, idle, || Stop::Gone, sending).await?;
             sent.map_err(|_| Stop::Gone)?;
         }
         Ok(())
@@ -264,10 +277,26 @@ impl Flow<'_> {
             // Written if the response is chunked; one with a length has no place for them.
             ours.lock().put(&trailers);
         }
-        session
-            .write_response_body(last.unwrap_or_default(), true)
-            .await
-            .map_err(|_| Stop::Gone)?;
+        let (exchange, idle) = (self.exchange, self.idle());
+        let sending = session.write_response_body(last.unwrap_or_default(), true);
+        let sent = Self::send(exchange, idle, || Stop::Gone, sending).await?;
+        sent.map_err(|_| Stop::Gone)?;
         Ok(())
     }
+}
+
+/// Whether the head of a response over HTTP/1 says in one way only where its body ends. pingora reads a body in a coding
+/// it does not know to the end of the connection, and the agent would get it without the name of the coding.
+fn check_framing(head: &ResponseHeader) -> Result<(), Failure> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &http::HeaderValue| {
+        let word = coding.as_bytes().trim_ascii();
+        word.eq_ignore_ascii_case(b"chunked")
+    };
+    let known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    if known {
+        return Ok(());
+    }
+    let detail = "a transfer coding other than chunked";
+    Err(because(Reason::EgressUpstreamInvalid, detail).into())
 }
