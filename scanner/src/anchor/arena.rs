@@ -1,50 +1,64 @@
 //! Automata, packed: all tables in two blocks of memory that are written to disk as they are.
 //!
-//! They have no state of their own, so all cores share them.
+//! They have no state of their own, so all cores share them. [`super::walk`] runs them.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::automaton::{Automaton, BYTES_MAX, DEAD};
+use super::automaton::{Automaton, BYTES_MAX};
 use super::block::Block;
 use super::minimal::Minimal;
 
-/// An answer about a text before a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Back {
-    /// Every place where the expression may begin was reported.
-    Known,
-    /// It may begin farther away.
-    Farther,
-}
-
 /// Where the parts of an automaton lie: in a table, or as positions if it has too many states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Packed {
+pub(super) struct Packed {
     /// 256 bytes of the block of bytes.
-    class_of: u32,
-    /// Rows of `classes` bytes of the block of bytes, one for each state.
-    table: u32,
-    states: u16,
-    classes: u16,
-    start: u8,
+    pub(super) class_of: u32,
+    /// Of the block of bytes: rows of `classes` bytes, one for each state. Of the block of words,
+    /// if there are no states: where it begins, where it ends, what each class reaches, and what
+    /// follows each position.
+    pub(super) table: u32,
+    pub(super) states: u16,
+    pub(super) classes: u16,
+    pub(super) positions: u16,
+    pub(super) start: u8,
     /// The last accepting state; the first one follows the dead one.
-    accept_max: u8,
+    pub(super) accept_max: u8,
+    /// Bytes it reads at most.
+    pub(super) bytes_max: u8,
+    /// What it matches may be longer.
+    pub(super) endless: bool,
     /// Passes everything.
-    empty: bool,
-    /// Of the block of words: where it begins, where it ends, what each class reaches, and what
-    /// follows each position. None if there is a table.
-    words: u32,
-    positions: u16,
-    bytes_max: Option<u32>,
+    pub(super) empty: bool,
+}
+
+impl Packed {
+    /// What does not depend on where the parts lie.
+    fn of(automaton: &Automaton) -> Self {
+        let bytes_max = automaton
+            .bytes_max
+            .and_then(|bytes| u8::try_from(bytes).ok());
+        Self {
+            class_of: 0,
+            table: 0,
+            states: 0,
+            classes: 0,
+            positions: 0,
+            start: 0,
+            accept_max: 0,
+            bytes_max: bytes_max.unwrap_or(BYTES_MAX as u8),
+            endless: bytes_max.is_none(),
+            empty: automaton.empty,
+        }
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Arena {
-    automata: Vec<Packed>,
-    bytes: Block<u8>,
-    words: Block<u128>,
+    pub(super) automata: Vec<Packed>,
+    pub(super) bytes: Block<u8>,
+    pub(super) words: Block<u128>,
     #[serde(skip)]
     known: Known,
 }
@@ -118,23 +132,18 @@ impl Arena {
         table: &Minimal,
         added: &mut [u32],
     ) {
-        let shared = Packed {
-            class_of: self.bytes(&table.class_of),
-            table: self.bytes(&table.table),
-            states: table.states as u16,
-            classes: table.classes as u16,
-            start: 0,
-            accept_max: table.accept_max,
-            empty: false,
-            words: 0,
-            positions: 0,
-            bytes_max: None,
-        };
+        let class_of = self.bytes(&table.class_of);
+        let rows = self.bytes(&table.table);
         for (at, start) in places.iter().zip(&table.starts) {
             added[*at] = self.push(Packed {
+                class_of,
+                table: rows,
+                states: table.states as u16,
+                classes: table.classes as u16,
+                positions: 0,
                 start: *start,
-                bytes_max: automata[*at].bytes_max,
-                ..shared
+                accept_max: table.accept_max,
+                ..Packed::of(automata[*at])
             });
         }
     }
@@ -150,15 +159,10 @@ impl Arena {
         let words = [first, accept].into_iter().chain(reach).chain(follow);
         let packed = Packed {
             class_of: self.bytes(&automaton.class_of),
-            table: 0,
-            states: 0,
+            table: self.words(words.copied().collect()),
             classes: reach.len() as u16,
-            start: 0,
-            accept_max: 0,
-            empty: automaton.empty,
-            words: self.words(words.copied().collect()),
             positions: follow.len() as u16,
-            bytes_max: automaton.bytes_max,
+            ..Packed::of(automaton)
         };
         self.push(packed)
     }
@@ -211,11 +215,12 @@ impl Arena {
         let class_of = self.bytes.get(one.class_of, 256)?;
         let classes = usize::from(one.classes);
         let mut good = class_of.iter().all(|class| u16::from(*class) < one.classes);
+        good &= usize::from(one.bytes_max) <= BYTES_MAX;
         if one.states == 0 {
             let positions = u32::from(one.positions);
             let words = self
                 .words
-                .get(one.words, 2 + classes + positions as usize)?;
+                .get(one.table, 2 + classes + positions as usize)?;
             let none = u128::MAX.checked_shl(positions).unwrap_or(0);
             // What is reached, and what may be at the beginning or the end.
             good &= words[..2 + classes].iter().all(|set| set & none == 0);
@@ -227,184 +232,5 @@ impl Arena {
             good &= table.iter().all(|state| u16::from(*state) < one.states);
         }
         good.then_some(())
-    }
-
-    /// Reads what a walk that begins with this byte reads first.
-    pub(super) fn touch(&self, one: u32, byte: u8) -> u8 {
-        let one = &self.automata[one as usize];
-        if one.states == 0 {
-            return 0;
-        }
-        Table::of(self, one).next(one.start, byte)
-    }
-
-    /// Whether the text may match from `at` on. Takes the bytes it looked at from `work`.
-    pub(super) fn matches_from(&self, one: u32, text: &[u8], at: usize, work: &mut u64) -> bool {
-        let one = &self.automata[one as usize];
-        if one.empty {
-            return true;
-        }
-        let limit = one.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let (answer, seen) = self.read(one, text[at..].iter().take(limit));
-        *work = work.saturating_sub(seen as u64);
-        // The text ended, or no match is as long as what was seen: no. Otherwise nobody knows.
-        answer.unwrap_or(seen == BYTES_MAX && one.bytes_max.is_none())
-    }
-
-    /// Whether the text up to `at` may end with a match.
-    pub(super) fn may_end_at(&self, one: u32, text: &[u8], at: usize, work: &mut u64) -> bool {
-        let one = &self.automata[one as usize];
-        if one.empty {
-            return true;
-        }
-        let limit = one.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let (answer, seen) = self.read(one, text[..at].iter().rev().take(limit));
-        *work = work.saturating_sub(seen as u64);
-        answer.unwrap_or(one.bytes_max.is_none() && at > limit)
-    }
-
-    /// Calls `start` for each place from which the text up to `at` may match.
-    pub(super) fn starts_before(
-        &self,
-        one: u32,
-        text: &[u8],
-        at: usize,
-        work: &mut u64,
-        mut start: impl FnMut(usize),
-    ) -> Back {
-        let one = &self.automata[one as usize];
-        if one.empty {
-            start(at);
-        }
-        let limit = one.bytes_max.map_or(BYTES_MAX, |bytes| bytes as usize);
-        let bytes = text[..at].iter().rev().take(limit);
-        let mut alive = true;
-        let mut seen = 0;
-        let mut each = |lives: bool, accepts: bool| {
-            alive = lives;
-            seen += 1;
-            if accepts {
-                start(at - seen);
-            }
-            lives
-        };
-        if one.states == 0 {
-            let masks = Masks::of(self, one);
-            let mut live = masks.first;
-            for byte in bytes {
-                live &= masks.reach(*byte);
-                if !each(live != 0, live & masks.accept != 0) {
-                    break;
-                }
-                live = masks.step(live);
-            }
-        } else {
-            let table = Table::of(self, one);
-            let mut state = one.start;
-            for byte in bytes {
-                state = table.next(state, *byte);
-                if !each(state != DEAD, state != DEAD && state <= one.accept_max) {
-                    break;
-                }
-            }
-        }
-        *work = work.saturating_sub(seen as u64);
-        if alive && at > limit && one.bytes_max.is_none() {
-            Back::Farther
-        } else {
-            Back::Known
-        }
-    }
-
-    /// Whether these bytes, read until the answer is known, may match; and how many were read.
-    /// `None` if they all were and nothing is known.
-    fn read<'t>(&self, one: &Packed, bytes: impl Iterator<Item = &'t u8>) -> (Option<bool>, usize) {
-        let mut seen = 0;
-        if one.states == 0 {
-            let masks = Masks::of(self, one);
-            let mut live = masks.first;
-            for byte in bytes {
-                seen += 1;
-                live &= masks.reach(*byte);
-                if live & masks.accept != 0 || live == 0 {
-                    return (Some(live != 0), seen);
-                }
-                live = masks.step(live);
-            }
-            return (None, seen);
-        }
-        let table = Table::of(self, one);
-        let mut state = one.start;
-        for byte in bytes {
-            seen += 1;
-            state = table.next(state, *byte);
-            if state <= one.accept_max {
-                return (Some(state != DEAD), seen);
-            }
-        }
-        (None, seen)
-    }
-}
-
-/// One automaton as a table.
-struct Table<'a> {
-    class_of: &'a [u8],
-    rows: &'a [u8],
-    classes: usize,
-}
-
-impl<'a> Table<'a> {
-    fn of(arena: &'a Arena, one: &Packed) -> Self {
-        let classes = usize::from(one.classes);
-        Self {
-            class_of: arena.bytes.row(one.class_of, 256),
-            rows: arena
-                .bytes
-                .row(one.table, usize::from(one.states) * classes),
-            classes,
-        }
-    }
-
-    fn next(&self, state: u8, byte: u8) -> u8 {
-        let class = self.class_of[usize::from(byte)];
-        self.rows[usize::from(state) * self.classes + usize::from(class)]
-    }
-}
-
-/// The positions of one automaton.
-struct Masks<'a> {
-    class_of: &'a [u8],
-    first: u128,
-    accept: u128,
-    reach: &'a [u128],
-    follow: &'a [u128],
-}
-
-impl<'a> Masks<'a> {
-    fn of(arena: &'a Arena, one: &Packed) -> Self {
-        let classes = usize::from(one.classes);
-        let len = 2 + classes + usize::from(one.positions);
-        let (ends, sets) = arena.words.row(one.words, len).split_at(2);
-        let (reach, follow) = sets.split_at(classes);
-        Self {
-            class_of: arena.bytes.row(one.class_of, 256),
-            first: ends[0],
-            accept: ends[1],
-            reach,
-            follow,
-        }
-    }
-
-    fn reach(&self, byte: u8) -> u128 {
-        self.reach[usize::from(self.class_of[usize::from(byte)])]
-    }
-
-    fn step(&self, live: u128) -> u128 {
-        let (mut rest, mut next) = (live, 0);
-        while rest != 0 {
-            next |= self.follow[rest.trailing_zeros() as usize];
-            rest &= rest - 1;
-        }
-        next
     }
 }

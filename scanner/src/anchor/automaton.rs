@@ -454,7 +454,8 @@ fn bytes_in(hir: &Hir, set: &mut Set) {
 mod tests {
     use oktsec_rules::Expression;
 
-    use super::super::arena::{Arena, Back};
+    use super::super::arena::Arena;
+    use super::super::walk::{Back, Begun, Known};
     use super::*;
 
     fn with(expression: &str, check: impl FnOnce(&[Item<'_>])) {
@@ -467,10 +468,21 @@ mod tests {
     fn passes(expression: &str, text: &str) -> bool {
         let mut passes = false;
         with(expression, |items| {
-            let mut work = u64::MAX;
+            let (mut work, text) = (u64::MAX, text.as_bytes());
             let mut arena = Arena::default();
-            let at = arena.add(&[&Automaton::forward(items)])[0];
-            passes = arena.matches_from(at, text.as_bytes(), 0, &mut work);
+            let one = arena.add(&[&Automaton::forward(items)])[0];
+            let known = Known {
+                bytes: 0,
+                state: arena.start(one),
+            };
+            match arena.forward(one, 7, text, 0, known, &mut work) {
+                Begun::Known(answer) => passes = answer,
+                Begun::Walk(walk) => {
+                    arena.run(&mut vec![walk], text, &mut work, |number| {
+                        passes = number == 7;
+                    });
+                }
+            }
         });
         passes
     }

@@ -37,6 +37,11 @@ impl<T: Copy> Block<T> {
         &self.0[at as usize..at as usize + len]
     }
 
+    /// What begins at a place that is known to be there.
+    pub(super) fn rest(&self, at: u32) -> &[T] {
+        &self.0[at as usize..]
+    }
+
     pub(super) fn all(&self) -> &[T] {
         &self.0
     }

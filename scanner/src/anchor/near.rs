@@ -7,13 +7,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::automaton::Automaton;
+use super::border::Border;
 use super::{CASE, WINDOW_BYTES};
 
 /// Bytes looked at on either side.
 pub(super) const NEAR_BYTES: usize = 8;
 
 /// Any kind, and what lies outside of a text.
-const ANY: u8 = 0xFF;
+pub(super) const ANY: u8 = 0xFF;
 
 const LOW: u64 = u64::from_ne_bytes([1; NEAR_BYTES]);
 const HIGH: u64 = LOW << 7;
@@ -45,7 +46,7 @@ impl Near {
     pub(super) fn of(
         window: &[u8],
         lead: usize,
-        border: super::Border,
+        border: Border,
         forward: &Automaton,
         back: &Automaton,
     ) -> Option<Self> {
@@ -120,23 +121,6 @@ fn walk(automaton: &Automaton, read: impl Iterator<Item = u8>) -> Option<[u8; NE
     Some(near)
 }
 
-impl super::Border {
-    /// What may come before a byte, spelt without case, that follows this border.
-    fn kinds(self, byte: u8) -> u8 {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        // Either spelling may be meant: `@` and a backquote, `_` and DEL differ in case only.
-        let (one, other) = (is_word(byte), is_word(byte & !CASE));
-        match self {
-            Self::Word if one && other => !WORD_KINDS,
-            Self::Word if !one && !other => WORD_KINDS,
-            Self::NoWord if one && other => WORD_KINDS,
-            Self::NoWord if !one && !other => !WORD_KINDS,
-            Self::LineStart => KINDS[usize::from(b'\n')],
-            Self::None | Self::Word | Self::NoWord | Self::TextStart => ANY,
-        }
-    }
-}
-
 /// A piece of text as kinds, with room around it.
 #[derive(Default)]
 pub(super) struct Kinds {
@@ -177,11 +161,11 @@ impl Kinds {
 }
 
 /// The kinds of what counts as part of a word.
-const WORD_KINDS: u8 = 0b1111_1000;
+pub(super) const WORD_KINDS: u8 = 0b1111_1000;
 
 /// The kind of each byte. Letters are spread so that each kind is about as frequent in English,
 /// and either case is of one kind; no kind holds bytes of words and others.
-const KINDS: [u8; 256] = {
+pub(super) const KINDS: [u8; 256] = {
     let letters: [&[u8]; 4] = [b"elcuf", b"tormq", b"andwyzj", b"ishgpbvkx"];
     let mut kinds = [0; 256];
     let mut at = 0;

@@ -96,7 +96,7 @@ impl Rates {
     fn of(&self, window: &[Set; WINDOW_BYTES]) -> f64 {
         *self.0.borrow_mut().entry(*window).or_insert_with(|| {
             let mut spelt = Vec::new();
-            super::spell(window, |bytes| spelt.push(bytes));
+            super::builder::spell(window, |bytes| spelt.push(bytes));
             rarity::rate_of_window(window, spelt.into_iter())
         })
     }
@@ -398,7 +398,7 @@ impl Planner<'_> {
         let (back, ends) = self.walk(&place, Way::Back, before.iter().rev());
         let before = &items[..at];
         place.back_first = back + ends * forward < forward + passes * back;
-        place.look = match super::before(before) {
+        place.look = match super::builder::before(before) {
             super::Before::Here => forward + passes * HERE_NS,
             super::Before::Far { .. } => forward + passes * FAR_NS,
             super::Before::Automaton { .. } => {

@@ -1,0 +1,166 @@
+//! Looks at windows that were found: whether a match may lie around each, and where it begins.
+//!
+//! ```text
+//! windows ─► border, mark ─► first walks ─► second walks ─► where it begins
+//! ```
+//! All windows of a piece take each step together: what a step reads is seldom in the cache, and
+//! that way the reads overlap.
+
+use super::index::Found;
+use super::marks::Marks;
+use super::walk::{Back, Begun, Walk};
+use super::{Anchor, Anchors, Before, MARK, Start};
+
+/// Places reported for one window. Where a match may begin at more, one search from the first of
+/// them costs less: searches that overlap are joined.
+const EXACT_STARTS_MAX: usize = 4;
+
+/// Windows being looked at, between the steps.
+#[derive(Default)]
+pub(super) struct Looks {
+    all: Vec<Look>,
+    walks: Vec<Walk>,
+}
+
+/// A window that is looked at.
+#[derive(Clone, Copy)]
+struct Look {
+    anchor: u32,
+    /// Where its anchor lies: behind the `lead`.
+    at: u32,
+    /// The last walk said that a match is possible.
+    passed: bool,
+}
+
+/// Which of an anchor's automata walks.
+#[derive(Clone, Copy)]
+enum Step {
+    First,
+    Second,
+}
+
+/// One text being looked at.
+pub(super) struct Looking<'a, R> {
+    pub(super) anchors: &'a Anchors,
+    pub(super) text: &'a [u8],
+    pub(super) marks: &'a mut Marks,
+    pub(super) looks: &'a mut Looks,
+    pub(super) work: &'a mut u64,
+    pub(super) report: R,
+}
+
+impl<R: FnMut(u32, Start)> Looking<'_, R> {
+    /// Looks at windows, in the order of their places.
+    pub(super) fn look(&mut self, found: impl IntoIterator<Item = Found>) {
+        self.looks.all.clear();
+        for one in found {
+            if one.anchor & MARK != 0 {
+                self.marks.set(one.anchor & !MARK, one.at as usize);
+                continue;
+            }
+            let anchor = &self.anchors.anchors[one.anchor as usize];
+            let at = one.at as usize + usize::from(anchor.lead);
+            let near = |(mark, reach)| self.marks.is_near(mark, at, reach);
+            if at < self.text.len()
+                && anchor.border.holds(self.text, at)
+                && anchor.after.is_none_or(near)
+            {
+                self.looks.all.push(Look {
+                    anchor: one.anchor,
+                    at: at as u32,
+                    passed: false,
+                });
+            }
+        }
+        *self.work = self.work.saturating_sub(self.looks.all.len() as u64);
+        self.walk(Step::First);
+        self.walk(Step::Second);
+        for at in 0..self.looks.all.len() {
+            let look = self.looks.all[at];
+            if look.passed && *self.work > 0 {
+                self.starts(
+                    &self.anchors.anchors[look.anchor as usize],
+                    look.at as usize,
+                );
+            }
+        }
+    }
+
+    /// Lets the automata walk that are next.
+    fn walk(&mut self, step: Step) {
+        let Self {
+            anchors,
+            text,
+            looks,
+            work,
+            ..
+        } = self;
+        let Looks { all, walks } = &mut **looks;
+        let automata = &anchors.automata;
+        for (number, look) in all.iter_mut().enumerate() {
+            let anchor = &anchors.anchors[look.anchor as usize];
+            let (number, at) = (number as u32, look.at as usize);
+            let begun = match (step, anchor.first_back()) {
+                (Step::First, Some(back)) => automata.back(back, number, text, at, work),
+                (Step::Second, Some(_)) if look.passed => {
+                    automata.forward(anchor.forward, number, text, at, anchor.known, work)
+                }
+                (Step::Second, _) => continue,
+                (Step::First, None) => {
+                    automata.forward(anchor.forward, number, text, at, anchor.known, work)
+                }
+            };
+            look.passed = false;
+            match begun {
+                Begun::Known(passed) => look.passed = passed,
+                Begun::Walk(walk) => walks.push(walk),
+            }
+        }
+        automata.run(walks, text, work, |number| {
+            all[number as usize].passed = true;
+        });
+    }
+
+    /// Reports where matches with this window may begin.
+    fn starts(&mut self, anchor: &Anchor, at: usize) {
+        let report = &mut self.report;
+        let mut start = |at: usize, exact: bool, end: usize| {
+            report(anchor.pattern, Start { at, exact, end });
+        };
+        let end = at.saturating_add(anchor.reach.after as usize);
+        let far = |bytes: Option<u32>| bytes.map_or(0, |bytes| at.saturating_sub(bytes as usize));
+        match anchor.before {
+            Before::Here => start(at, true, end),
+            Before::Far { bytes_max } => start(far(bytes_max), false, end),
+            Before::Automaton { index, bytes_max } => {
+                let (mut starts, mut count, mut first) = ([at; EXACT_STARTS_MAX], 0, at);
+                let exact = |at| {
+                    if let Some(start) = starts.get_mut(count) {
+                        *start = at;
+                    }
+                    count += 1;
+                    first = first.min(at);
+                };
+                let automata = &self.anchors.automata;
+                let back = automata.starts_before(index, self.text, at, self.work, exact);
+                match (back, starts.get(..count)) {
+                    (Back::Farther, _) => start(far(bytes_max), false, end),
+                    (Back::Known, Some(starts)) => {
+                        starts.iter().for_each(|at| start(*at, true, end))
+                    }
+                    (Back::Known, None) => start(first, false, end),
+                }
+            }
+        }
+    }
+}
+
+impl Anchor {
+    /// The automaton for what comes before, if that is looked at first.
+    fn first_back(&self) -> Option<u32> {
+        match self.before {
+            Before::Automaton { index, .. } if self.back_first => Some(index),
+            Before::Here | Before::Far { .. } | Before::Automaton { .. } => None,
+        }
+    }
+}
