@@ -9,12 +9,13 @@
 pub(crate) fn named(name: &str) -> Option<&'static [&'static str]> {
     match name {
         "mention" => Some(MENTION),
+        "documented" => Some(DOCUMENTED),
         _ => None,
     }
 }
 
 /// The names, for messages.
-pub(crate) const NAMES: &str = "mention";
+pub(crate) const NAMES: &str = "mention, documented";
 
 const MENTION: &[&str] = &[
     // Reports: attackers may, injection is, jailbreak prompts commonly.
@@ -28,4 +29,12 @@ const MENTION: &[&str] = &[
     r"(?i)\b(?:attack\w*|prompts?|jailbreak\w*|dan|researchers?|papers?|suites?|tests?|evaluation|injections?|red[\s-]teamers?|examples?)\b[^\n]{0,60}\b(?:asks?|gets?|getting|tells?|makes?|tricks?|tricking|convinc\w+|persuad\w+|instruct\w*|manipulat\w+|(?:tr(?:y|ies)|attempts?)\s+to\s+(?:make|get))\s+(?:the|an?)\s+(?:\w+\s+)?(?:model|agent|assistant|llm|bot|ai|chatbot)\b",
     // Code that looks for it, or tests that it is found.
     r#"(?i)\b(?:regex::new|re\.compile|regexp\.\w+|assert\w*!?\s?\(|self\.assert\w+|describe\(|expect\(|\w{0,30}(?:patterns?|prompts|payloads?|attacks|injections|phrases|blocklist|denylist)\s*(?::[^=\n]{1,30})?=\s*[\[{(&])"#,
+];
+
+/// For payloads that stand in documentation as they would in an attack; `CMD-140` flags them there.
+const DOCUMENTED: &[&str] = &[
+    r"(?i)\battack\s+(?:examples?|scenarios?|vectors?|payloads?)\b",
+    r"(?i)\b(?:an|the|if|when)\s+(?:an\s+)?attackers?\s+(?:then\s+)?(?:sends?|appends?|enters?|supplies|submits?|passes|controls?|puts?|injects?|uses?|could|can|may|might|who|to)\b|\blets?\s+an\s+attacker\b",
+    r"(?i)\b(?:malicious|untrusted|hostile)\s+(?:prompts?|inputs?|payloads?|requests?)\b[^\n]{0,20}(?::|\bsuch\s+as\b|\blike\b|\be\.g\.)",
+    r"(?i)\b(?:alert|trigger)s?\s+on\s+(?:them|it|this|these)\b|\boften\s+look\s+like\b|\bmitigations?\*{0,2}\s*(?::|\n)|\bnever\s+build\s+\w+\s+commands\b",
 ];

@@ -7,6 +7,7 @@
 mod crypto;
 mod finance;
 mod identity;
+mod lookalike;
 mod national;
 mod network;
 mod quality;
@@ -78,6 +79,8 @@ pub enum Check {
     Stellar,
     /// GitLab token of the routable kind: CRC-32 in base 36 at its end.
     Gitlab,
+    /// Host name in letters that look like Latin ones, written out or in punycode.
+    LookalikeHost,
 }
 
 /// A word that names no check.
@@ -85,6 +88,7 @@ pub enum Check {
 #[error(
     "unknown check {0:?}; known: luhn iban aba jwt github gitlab npm age entropy:<bits> random \
      userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
+     lookalike_host \
      es_dni br_cpf uk_nino in_aadhaar {known}",
     known = Scheme::words().collect::<Vec<_>>().join(" ")
 )]
@@ -119,6 +123,7 @@ impl Check {
             Self::Base58Check => crypto::base58check_any(matched),
             Self::Stellar => crypto::stellar(matched),
             Self::Gitlab => token::gitlab(matched),
+            Self::LookalikeHost => lookalike::lookalike_host(matched),
         }
     }
 }
@@ -165,6 +170,7 @@ impl FromStr for Check {
             "base58check" => Self::Base58Check,
             "stellar" => Self::Stellar,
             "gitlab" => Self::Gitlab,
+            "lookalike_host" => Self::LookalikeHost,
             _ => match Scheme::of(word) {
                 Some(scheme) => Self::Number(scheme),
                 None => return Err(CheckError(word.to_owned())),
@@ -204,6 +210,7 @@ impl fmt::Display for Check {
             Self::Base58Check => "base58check",
             Self::Stellar => "stellar",
             Self::Gitlab => "gitlab",
+            Self::LookalikeHost => "lookalike_host",
         })
     }
 }
@@ -274,6 +281,7 @@ mod tests {
             "base58check",
             "stellar",
             "gitlab",
+            "lookalike_host",
             "pl_pesel",
             "vin",
         ] {
