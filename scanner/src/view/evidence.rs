@@ -1,5 +1,7 @@
 //! One cheap pass that says which views a text asks for.
 
+use super::decode;
+
 /// What a text shows. Wrong towards "yes" costs a view, towards "no" a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -9,7 +11,7 @@ pub(super) struct Evidence {
     pub(super) escapes: bool,
     /// `<`, `*`, `` ` `` or `~`.
     pub(super) marks: bool,
-    /// Twelve characters of an encoding's alphabet in a row, digits in groups, or `<~`.
+    /// Fourteen characters of an encoding's alphabet in a row, digits in groups, or `<~`.
     pub(super) encoded: bool,
     /// Among it perhaps lists of character codes or base85, not only long runs.
     pub(super) codes: bool,
@@ -19,138 +21,105 @@ pub(super) struct Evidence {
     pub(super) leet: bool,
 }
 
-const HIGH: u16 = 1;
-const ESCAPE: u16 = 2;
-const MARK: u16 = 4;
-const TOKEN: u16 = 8;
-const SINGLE: u16 = 16;
-const SEPARATOR: u16 = 32;
-const LEET: u16 = 64;
-const DIGIT: u16 = 128;
-const LETTER: u16 = 256;
-
-const CLASSES: [u16; 256] = {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        let byte = at as u8;
-        let mut class = 0;
-        if byte >= 0x7F || (byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')) {
-            class |= HIGH;
-        }
-        if matches!(byte, b'\\' | b'&' | b'%' | b'=' | b'+') {
-            class |= ESCAPE;
-        }
-        if matches!(byte, b'<' | b'*' | b'`' | b'~') {
-            class |= MARK;
-        }
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_') {
-            class |= TOKEN;
-        }
-        if byte.is_ascii_alphanumeric() {
-            class |= SINGLE;
-        }
-        if matches!(
-            byte,
-            b' ' | b'.' | b'-' | b'_' | b'*' | b'|' | b',' | b'/' | b'+' | b'~'
-        ) {
-            class |= SEPARATOR;
-        }
-        if matches!(byte, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'@' | b'$') {
-            class |= LEET;
-        }
-        if byte.is_ascii_digit() {
-            class |= DIGIT;
-        }
-        if byte.is_ascii_alphabetic() {
-            class |= LETTER;
-        }
-        table[at] = class;
-        at += 1;
-    }
-    table
-};
-
-const GROUP: usize = 4;
-
-/// Groups with a digit and a sign before numbers may be character codes; beside other encodings
-/// half of them, which is less than the shortest list has.
-const DIGIT_GROUPS_MIN: u32 = 8;
+/// Numbers of which so many borders are seen may be character codes: the shortest list has as many, each code begins
+/// or ends with a digit beside what is no letter. Beside other encodings that is enough, alone it takes half as many more.
+const CODE_BORDERS_MIN: u32 = 8;
+const CODE_BORDERS_ALONE_MIN: u32 = 12;
 
 /// Letters beside digits or signs before a text is looked at that way.
 const LEET_PAIRS_MIN: u32 = 2;
 
-/// The bits of [`LEET`] or [`LETTER`] where one stands beside the other.
-const fn leet_pair(one: u16, two: u16) -> u16 {
-    const APART: u32 = LETTER.trailing_zeros() - LEET.trailing_zeros();
-    (one & two >> APART | one >> APART & two) & LEET
-}
+/// Bytes counted together, and how far ahead of the last of them is looked.
+const BLOCK: usize = 64;
+const AHEAD: usize = 16;
 
 /// What was counted in a text, or in parts of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Classes of its bytes.
-    seen: u16,
+    high: bool,
+    escapes: bool,
+    marks: bool,
     tokens: bool,
     spaced: bool,
-    digit_groups: u32,
+    code_borders: u32,
     leet_pairs: u32,
     base85: bool,
 }
 
 impl Counts {
     pub(super) fn of(text: &[u8]) -> Self {
-        let mut seen = 0;
-        // Groups in a row that are wholly of an encoding, or wholly letter-separator pairs. A run
-        // of sixteen holds three whole groups wherever it begins.
-        let (mut token_groups, mut tokens) = (0_u32, false);
-        let (mut spaced_groups, mut spaced) = (0_u32, false);
-        let mut digit_groups = 0_u32;
-        let (mut leet_pairs, mut last) = (0_u32, 0);
-        let (groups, rest) = text.as_chunks::<GROUP>();
-        for group in groups {
-            let [a, b, c, d] = group.map(|byte| CLASSES[usize::from(byte)]);
-            let (any, all) = (a | b | c | d, a & b & c & d);
-            seen |= any;
-            let pairs = leet_pair(last, a) | leet_pair(a, b) | leet_pair(b, c) | leet_pair(c, d);
-            leet_pairs += u32::from(pairs / LEET);
-            last = d;
-            token_groups = if all & TOKEN != 0 {
-                token_groups + 1
-            } else {
-                0
-            };
-            tokens |= token_groups >= 3;
-            let (even, odd) = (a & c, b & d);
-            let pairs = (even & SINGLE != 0 && odd & SEPARATOR != 0)
-                || (odd & SINGLE != 0 && even & SEPARATOR != 0);
-            spaced_groups = if pairs { spaced_groups + 1 } else { 0 };
-            spaced |= spaced_groups >= 2;
-            digit_groups += u32::from(any & DIGIT != 0 && all & TOKEN == 0);
+        let mut counts = Self::default();
+        let mut rest = text;
+        while let Some(block) = rest.first_chunk() {
+            counts.add(block);
+            rest = &rest[BLOCK..];
         }
-        for byte in rest {
-            let class = CLASSES[usize::from(*byte)];
-            seen |= class;
-            leet_pairs += u32::from(leet_pair(last, class) / LEET);
-            last = class;
+        // Behind the text is nothing that counts.
+        let mut last = [b'\n'; 2 * BLOCK + AHEAD];
+        last[..rest.len()].copy_from_slice(rest);
+        for start in (0..rest.len()).step_by(BLOCK) {
+            if let Some(block) = last[start..].first_chunk() {
+                counts.add(block);
+            }
         }
-        Self {
-            seen,
-            tokens,
-            spaced,
-            digit_groups,
-            leet_pairs,
-            base85: seen & MARK != 0 && memchr::memmem::find(text, b"<~").is_some(),
+        counts.tokens = decode::has_run(text);
+        counts.base85 = counts.marks && memchr::memmem::find(text, b"<~").is_some();
+        counts
+    }
+
+    /// Counts one block; what is in it alone, a byte or a few at a time, each as a number of its own.
+    ///
+    /// PERF: the compiler makes instructions for sixteen bytes at a time of these loops; a table of classes took two to
+    /// three times as long.
+    fn add(&mut self, block: &[u8; BLOCK + AHEAD]) {
+        let mut letter = [0; BLOCK + AHEAD];
+        let mut digit = [0; BLOCK + AHEAD];
+        let mut single = [0; BLOCK + AHEAD];
+        let mut separator = [0; BLOCK + AHEAD];
+        let mut token = [0; BLOCK + AHEAD];
+        let mut leet = [0; BLOCK + AHEAD];
+        for (at, byte) in block.iter().enumerate() {
+            letter[at] = u8::from((byte | 0x20).wrapping_sub(b'a') < 26);
+            digit[at] = u8::from(byte.wrapping_sub(b'0') < 10);
+            single[at] = letter[at] | digit[at];
+            separator[at] = among(*byte, *b" .-_*|,/+~");
+            token[at] = single[at] | among(*byte, *b"+/-_");
+            leet[at] = among(*byte, *b"013457@$");
         }
+        let (mut high, mut escapes, mut marks) = (0, 0, 0);
+        for byte in &block[..BLOCK] {
+            let control = u8::from(*byte < 0x20) & (among(*byte, *b"\t\n\r") ^ 1);
+            high |= u8::from(*byte >= 0x7F) | control;
+            escapes |= among(*byte, *b"\\&%=+");
+            marks |= among(*byte, *b"<*`~");
+        }
+        let mut pair = [0; BLOCK + AHEAD / 2];
+        for (at, pair) in pair.iter_mut().enumerate() {
+            *pair = single[at] & separator[at + 1];
+        }
+        let (mut spaced, mut code_borders, mut leet_pairs) = (0, 0_u8, 0_u8);
+        for at in 0..BLOCK {
+            spaced |= pair[at] & pair[at + 2] & pair[at + 4] & pair[at + 6] & pair[at + 8];
+            code_borders += digit[at] & (token[at + 1] ^ 1) | (token[at] ^ 1) & digit[at + 1];
+            leet_pairs += leet[at] & letter[at + 1] | letter[at] & leet[at + 1];
+        }
+        self.high |= high != 0;
+        self.escapes |= escapes != 0;
+        self.marks |= marks != 0;
+        self.spaced |= spaced != 0;
+        self.code_borders = self.code_borders.saturating_add(u32::from(code_borders));
+        self.leet_pairs = self.leet_pairs.saturating_add(u32::from(leet_pairs));
     }
 
     /// Of both together.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
-            seen: self.seen | other.seen,
+            high: self.high | other.high,
+            escapes: self.escapes | other.escapes,
+            marks: self.marks | other.marks,
             tokens: self.tokens | other.tokens,
             spaced: self.spaced | other.spaced,
-            digit_groups: self.digit_groups.saturating_add(other.digit_groups),
+            code_borders: self.code_borders.saturating_add(other.code_borders),
             leet_pairs: self.leet_pairs.saturating_add(other.leet_pairs),
             base85: self.base85 | other.base85,
         }
@@ -158,15 +127,22 @@ impl Counts {
 
     pub(super) fn evidence(self) -> Evidence {
         Evidence {
-            high: self.seen & HIGH != 0,
-            escapes: self.seen & ESCAPE != 0,
-            marks: self.seen & MARK != 0,
-            encoded: self.tokens || self.digit_groups >= DIGIT_GROUPS_MIN || self.base85,
-            codes: self.digit_groups >= DIGIT_GROUPS_MIN / 2 || self.base85,
+            high: self.high,
+            escapes: self.escapes,
+            marks: self.marks,
+            encoded: self.tokens || self.code_borders >= CODE_BORDERS_ALONE_MIN || self.base85,
+            codes: self.code_borders >= CODE_BORDERS_MIN || self.base85,
             spaced: self.spaced,
             leet: self.leet_pairs >= LEET_PAIRS_MIN,
         }
     }
+}
+
+/// One if the byte is one of these, otherwise zero.
+fn among<const COUNT: usize>(byte: u8, these: [u8; COUNT]) -> u8 {
+    these
+        .iter()
+        .fold(0, |any, one| any | u8::from(byte == *one))
 }
 
 #[cfg(test)]
@@ -188,6 +164,43 @@ mod tests {
         for shift in 0..8 {
             let text = format!("{}{} x", " ".repeat(shift), "aB3/".repeat(4));
             assert!(gather(text.as_bytes()).encoded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_of_codes_are_seen_wherever_they_begin() {
+        for shift in 0..70 {
+            for list in [
+                "49 67 6e 6f 72 65 20 61 6c 6c 20 70",
+                "73 103 110 111 114 101 32 97",
+                "0x49,0x67,0x6e,0x6f,0x72,0x65,0x20",
+            ] {
+                let seen = gather(format!("{} {list} x", "x".repeat(shift)).as_bytes());
+                assert!(seen.encoded && seen.codes, "{shift} {list}");
+            }
+            assert!(
+                !gather(format!("{} on 2024-10-31 at 10:45", "x ".repeat(shift)).as_bytes()).codes
+            );
+        }
+    }
+
+    #[test]
+    fn what_lies_across_blocks_is_seen() {
+        for shift in 2 * BLOCK - 20..2 * BLOCK + AHEAD + 20 {
+            let before = ". ".repeat(shift / 2) + &";".repeat(shift % 2);
+            assert!(
+                gather(format!("{before}i g n o r e").as_bytes()).spaced,
+                "{shift}"
+            );
+            assert!(
+                gather(format!("{before}p4ss 1t").as_bytes()).leet,
+                "{shift}"
+            );
+            assert!(
+                gather(format!("{before}a\u{e9}").as_bytes()).high,
+                "{shift}"
+            );
+            assert!(gather(format!("{before}a%").as_bytes()).escapes, "{shift}");
         }
     }
 
