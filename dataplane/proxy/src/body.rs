@@ -16,7 +16,7 @@ pub(crate) enum BodyFault {
     TooLarge,
     /// It came too slowly.
     TooSlow,
-    /// Its framing is wrong.
+    /// Its framing is wrong, or it ended before that. Whoever closed one direction may still read in the other.
     Malformed,
     /// The peer went away; nobody is left to answer.
     Gone,
@@ -108,7 +108,9 @@ pub(crate) async fn next_chunk(
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(error)) => Err(match error.etype() {
             ErrorType::ReadTimedout => BodyFault::TooSlow,
-            ErrorType::Custom(_) | ErrorType::InvalidHTTPHeader => BodyFault::Malformed,
+            ErrorType::Custom(_) | ErrorType::InvalidHTTPHeader | ErrorType::ConnectionClosed => {
+                BodyFault::Malformed
+            }
             _ => BodyFault::Gone,
         }),
     }

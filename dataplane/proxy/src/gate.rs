@@ -42,19 +42,19 @@ impl Gate {
     /// Answers what is ours; `false` passes the request on.
     async fn answer(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         let plane = &*self.plane;
+        let connected = visit
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.peer);
         if let Err(fault) = check_head(session) {
             message::count(Reason::RequestInvalid, std::time::Instant::now());
             if let HeadFault::Ambiguous(what) = fault {
-                throttled!(info, what, peer = ?visit.peer, "a request head was refused");
+                throttled!(info, what, peer = ?connected, "a request head was refused");
             }
             respond::send(session, bad_head(fault)).await?;
             return Ok(true);
         }
         let head = session.req_header();
-        let connected = visit
-            .connection
-            .as_ref()
-            .and_then(|connection| connection.peer);
         let host = head.headers.get(http::header::HOST);
         let host = match head.uri.authority() {
             Some(authority) => Some(authority.as_str()),

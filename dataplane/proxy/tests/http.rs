@@ -410,6 +410,33 @@ fn a_body_that_drips_is_answered_408() {
 }
 
 #[test]
+fn a_body_that_ends_early_is_answered_and_counted() {
+    let site = Site::plain();
+    let announced = b"POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{\"from\"";
+    let chunked =
+        b"POST /v1/message HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"fro\r\n";
+    let lines = b"POST /v1/messages HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{\"from\"";
+    for request in [&announced[..], chunked, lines] {
+        let mut client = site.client();
+        client.send(request);
+        // It sends no more, and may still read.
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let response = client.receive().unwrap();
+        assert_eq!(response.json()["reason"], "request_invalid");
+        assert!(client.is_closed());
+    }
+    let counted = site.metric("oktsec_refusals_total{reason=\"request_invalid\"}");
+    assert!((counted - 3.0).abs() < 0.1, "{counted}");
+    assert_eq!(
+        site.records().len(),
+        site.records()
+            .iter()
+            .filter(|r| r["status"] == "system")
+            .count()
+    );
+}
+
+#[test]
 fn a_silent_connection_is_closed_and_a_busy_one_is_not() {
     let site = impatient();
     let mut silent = site.client();
