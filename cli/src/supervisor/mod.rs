@@ -98,7 +98,10 @@ async fn supervise(plan: Plan) -> Outcome {
             }
             () = &mut slow, if !is_ready && !said_slow => {
                 said_slow = true;
-                tracing::info!("still starting: compiling the patterns for the first time takes a while");
+                // What keeps ending has said why, and it is not that.
+                if control.never_ended() && data.never_ended() {
+                    tracing::info!("still starting: compiling the patterns for the first time takes a while");
+                }
             }
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: passing it on");

@@ -81,6 +81,11 @@ struct Running {
 }
 
 impl Role {
+    /// Whether it was started and has not ended since.
+    pub(crate) const fn never_ended(&self) -> bool {
+        matches!(self.state, State::Running(_)) && self.is_first_start()
+    }
+
     /// Starts the process; a failure is its first event.
     pub(crate) fn start(kind: Kind, exe: &Path, plan: &Plan) -> Self {
         let mut arguments: Vec<OsString> = vec![

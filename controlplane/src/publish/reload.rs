@@ -378,7 +378,7 @@ fn compile(rules: &RuleSet, cache: &Path) -> Result<(), String> {
 fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published, Vec<String>> {
     let revision = revisions
         .next(floor)
-        .map_err(|error| vec![format!("the revision cannot be written: {error}")])?;
+        .map_err(|error| vec![format!("{}: {error}", revisions.path().display())])?;
     let at = Timestamp::now();
     let snapshot = Snapshot {
         revision,

@@ -3,7 +3,7 @@
 use oktsec_contract::files;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file with the last revision given out.
 pub(crate) struct Revisions {
@@ -22,6 +22,11 @@ impl Revisions {
             path,
             last: last.unwrap_or(0),
         }
+    }
+
+    /// The file it stands in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next revision, above `floor` and everything given out before; on disk before it is used.

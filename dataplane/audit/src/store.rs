@@ -14,6 +14,7 @@ use crate::{Checkpoint, StoredRecord};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use rocksdb::{ColumnFamily, DB, ErrorKind};
+use rustix::fs::{Access, access};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -307,10 +308,13 @@ impl Store {
     /// Opens it for writing; creates it if it is not there.
     pub(crate) fn open_primary(dir: &Path, node: &str, care: Care) -> Result<Self, OpenError> {
         check_not_symlink(dir)?;
-        create_private(dir).map_err(|error| OpenError::Io {
+        let unusable = |error| OpenError::Io {
             path: dir.to_owned(),
             error,
-        })?;
+        };
+        create_private(dir).map_err(unusable)?;
+        // RocksDB would name whichever of its files it came to first.
+        access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| unusable(error.into()))?;
         let db = match care {
             Care::Strict => open_db(dir, care),
             Care::Damaged => open_db(dir, care)

@@ -47,8 +47,7 @@ impl Bootstrap {
             key,
             queue_records_max: options.audit_queue_max.0,
             queue_bytes_max: options.audit_queue_max.1,
-        })
-        .map_err(|error| RunError::Audit(error.to_string()))?;
+        })?;
         let plane = Arc::new(Plane::new(PlaneParts {
             node: options.node.clone(),
             patience: options.patience,

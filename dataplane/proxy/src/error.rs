@@ -1,5 +1,6 @@
 //! Why a data plane does not run.
 
+use oktsec_audit::OpenError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ pub enum RunError {
     },
     /// The audit log cannot be opened.
     #[error("the audit log: {0}")]
-    Audit(String),
+    Audit(#[from] OpenError),
     /// The system gives no thread.
     #[error("no thread: {0}")]
     Thread(io::Error),
@@ -75,8 +76,8 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit code of the process: 2 for what the operator can mend in the configuration.
-    pub const fn exit_code(&self) -> u8 {
+    /// The exit code of the process: 2 for what no restart will mend.
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::PortBusy { .. }
             | Self::Address { .. }
@@ -84,7 +85,41 @@ impl RunError {
             | Self::Interception(_)
             | Self::State { .. }
             | Self::SigningKey { .. } => 2,
+            Self::Audit(OpenError::Symlink(_)) => 2,
+            Self::Audit(OpenError::Io { error, .. })
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                2
+            }
             Self::Audit(_) | Self::Thread(_) | Self::NotListening(_) | Self::CoreEnded => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RunError;
+    use oktsec_audit::OpenError;
+    use std::io::{Error, ErrorKind};
+    use std::path::PathBuf;
+
+    #[test]
+    fn what_no_restart_will_mend_is_told_from_what_one_may() {
+        let io = |kind: ErrorKind| OpenError::Io {
+            path: PathBuf::from("audit"),
+            error: Error::from(kind),
+        };
+        for (error, code) in [
+            (io(ErrorKind::PermissionDenied), 2),
+            (io(ErrorKind::ReadOnlyFilesystem), 2),
+            (OpenError::Symlink(PathBuf::from("audit")), 2),
+            (io(ErrorKind::StorageFull), 1),
+            (OpenError::Locked(PathBuf::from("audit")), 1),
+        ] {
+            assert_eq!(RunError::from(error).exit_code(), code);
         }
     }
 }
