@@ -219,4 +219,6 @@ fn a_url_is_explained_with_the_line_that_decides() {
     let inside = place.json(&["explain", "169.254.169.254:80", "--method", "GET"], 3);
     assert_eq!(inside["reason"], "egress_address_special", "{inside}");
     place.run(&["explain", "http://"]).expect(2);
+    let neither = place.run(&["explain", "f3a1"]).expect(2).stderr;
+    assert!(neither.contains("no id of a record"), "{neither}");
 }

@@ -402,13 +402,11 @@ fn a_held_message_is_reviewed_once() {
     let said = place.run(&["quarantine", "reject", &first]).expect(2);
     assert!(said.stderr.contains("not pending"), "{said:?}");
     place.run(&["quarantine", "reject", &second]).expect(0);
-    place
-        .run(&[
-            "quarantine",
-            "approve",
-            "550e8400-e29b-41d4-a716-446655440000",
-        ])
-        .expect(2);
+    let unknown = "550e8400-e29b-41d4-a716-446655440000";
+    for action in ["approve", "detail"] {
+        let said = place.run(&["quarantine", action, unknown]).expect(2);
+        assert!(said.stderr.contains(unknown), "{said:?}");
+    }
     assert_eq!(place.json(&["quarantine", "list"], 0), json!([]));
     assert_eq!(
         place

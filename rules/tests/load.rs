@@ -119,6 +119,34 @@ fn a_document_that_is_no_yaml_leaves_the_next_one_readable() {
 }
 
 #[test]
+fn examples_under_another_name_are_not_passed_over_silently() {
+    let rule = |examples: &str| {
+        load_text(
+            "a.yaml",
+            &format!(
+                "id: A-1\nseverity: low\ncategory: c\npatterns: [{{contains: bluebird}}]\nexamples: {examples}\n"
+            ),
+        )
+    };
+    let odd = rule("{match: [a bluebird], no_match: [a bird]}");
+    assert_eq!(odd.rules[0].examples.clean.len(), 0);
+    assert!(
+        odd.problems[0].to_string().contains("\"no_match\""),
+        "{:?}",
+        odd.problems
+    );
+    assert!(
+        rule("[a bluebird]").problems[0]
+            .to_string()
+            .contains("`match`")
+    );
+    // Both formats in one rule: none of them is lost.
+    let both = rule("{match: [a bluebird], true_positive: [bluebirds]}");
+    assert!(both.problems.is_empty(), "{:?}", both.problems);
+    assert_eq!(both.rules[0].examples.matching.len(), 2);
+}
+
+#[test]
 fn oversized_and_multiplying_expressions_are_refused_with_the_bound() {
     let rule =
         |pattern: &str| format!("id: X-1\nseverity: high\npatterns: [{{regex: '{pattern}'}}]\n");

@@ -66,8 +66,12 @@ fn request(global: &Global, args: &Args) -> Outcome {
         url: &args.what,
         addresses: &args.address,
     };
-    let explained = egress::explain(&policy, question)
-        .map_err(|error| Failure::new(format_args!("{:?}: {error}", args.what)))?;
+    let explained = egress::explain(&policy, question).map_err(|error| {
+        Failure::new(format_args!(
+            "{:?} is no id of a record, and as a URL or host:port: {error}",
+            args.what
+        ))
+    })?;
     let text = std::fs::read_to_string(&place.config_path).unwrap_or_default();
     let line = |line: &egress::Line| place_of(&steps_of(line.as_str()), &place, &text);
     let refused = explained.reason.http_status() >= 400;

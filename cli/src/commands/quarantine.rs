@@ -109,7 +109,7 @@ fn detail(global: &Global, place: &Place, id: MessageId) -> Outcome {
         None => None,
     };
     let Some(item) = item else {
-        return Err(Failure::new(format_args!("no held message {id}")));
+        return Err(no_such(id));
     };
     let item = held_json(&item);
     if global.json {
@@ -140,6 +140,12 @@ fn detail(global: &Global, place: &Place, id: MessageId) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn no_such(id: MessageId) -> Failure {
+    Failure::new(format_args!(
+        "no held message {id}; `oktsec quarantine list --status all` shows them"
+    ))
+}
+
 fn review(global: &Global, place: &Place, args: &Review, action: &str) -> Outcome {
     let path = format!("/v1/quarantine/{}/{action}", args.id);
     let body = json!({ "reviewer": args.reviewer })
@@ -150,6 +156,9 @@ fn review(global: &Global, place: &Place, args: &Review, action: &str) -> Outcom
             "no server is running for this configuration; start it with `oktsec serve`: it alone writes records",
         ));
     };
+    if answer.status == 404 {
+        return Err(no_such(args.id));
+    }
     if !answer.status.is_success() {
         return Err(Failure::new(answer.error()));
     }

@@ -378,7 +378,22 @@ impl Reader<'_> {
         let Some(value) = self.map.get("examples") else {
             return Examples::default();
         };
-        let list = |ours, theirs| strings(value.get(ours).or_else(|| value.get(theirs)));
+        let keys = value.as_mapping().into_iter().flat_map(Mapping::keys);
+        for key in keys.filter_map(Value::as_str) {
+            if !["match", "clean", "true_positive", "false_positive"].contains(&key) {
+                self.warn(format!(
+                    "examples: unknown key {key:?} has no effect; `match` lists what must be found, `clean` what must not"
+                ));
+            }
+        }
+        if !value.is_mapping() && !value.is_null() {
+            self.warn("examples: lists `match` and `clean` are expected; nothing was read");
+        }
+        let list = |ours, theirs| {
+            let mut list = strings(value.get(ours));
+            list.extend(strings(value.get(theirs)));
+            list
+        };
         Examples {
             matching: list("match", "true_positive"),
             clean: list("clean", "false_positive"),

@@ -17,9 +17,10 @@ use oktsec_contract::keys;
 use oktsec_contract::paths::StatePaths;
 use oktsec_scanner::secrets::{Added, SecretFinder, SecretKey, SecretKind, SecretStore};
 use rustix::fs::{FlockOperation, flock};
-use serde_json::json;
+use serde_json::{Value, json};
 use source::Source;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -131,18 +132,14 @@ fn add(global: &Global, place: &Place, args: &Add) -> Outcome {
             "every value is known under another name; `oktsec secrets bind` says where that one may go",
         ));
     }
-    store.write()?;
-    let in_force = local::put_in_force(&place.paths);
-    if global.json {
-        out::json(&json!({
-            "name": args.name,
-            "new": new,
-            "known": known,
-            "refused": refused,
-            "forgotten": forgotten,
-            "in_force": in_force.to_json(),
-        }))?;
-    } else {
+    let done = json!({
+        "name": args.name,
+        "new": new,
+        "known": known,
+        "refused": refused,
+        "forgotten": forgotten,
+    });
+    keep(global, place, store, done, || {
         out::line(format_args!(
             "{}: {new} new, {known} known already, {} refused",
             out::printable(&args.name),
@@ -155,8 +152,8 @@ fn add(global: &Global, place: &Place, args: &Add) -> Outcome {
             let more = refused.len() - REFUSALS_SHOWN_MAX;
             out::note(format_args!("and {more} more"));
         }
-        in_force.tell();
-    }
+        Ok(())
+    })?;
     Ok(match refused.is_empty() {
         true => Exit::Done,
         false => Exit::Findings,
@@ -176,23 +173,35 @@ fn bind(global: &Global, place: &Place, args: &Bind) -> Outcome {
             args.name
         )));
     }
+    let done = json!({ "name": args.name, "hosts": hosts });
+    keep(global, place, store, done, || {
+        let name = out::printable(&args.name);
+        match hosts.is_empty() {
+            true => out::line(format_args!("{name}: belongs to no host")),
+            false => out::line(format_args!("{name}: belongs to {}", hosts.join(", "))),
+        }
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Writes the store, puts it in force and says what was done: as `done`, or in words.
+fn keep(
+    global: &Global,
+    place: &Place,
+    store: Locked<'_>,
+    mut done: Value,
+    say: impl FnOnce() -> io::Result<()>,
+) -> Result<(), Failure> {
     store.write()?;
     let in_force = local::put_in_force(&place.paths);
     if global.json {
-        out::json(&json!({
-            "name": args.name,
-            "hosts": hosts,
-            "in_force": in_force.to_json(),
-        }))?;
-        return Ok(Exit::Done);
+        done["in_force"] = in_force.to_json();
+        out::json(&done)?;
+    } else {
+        say()?;
+        in_force.tell();
     }
-    let name = out::printable(&args.name);
-    match hosts.is_empty() {
-        true => out::line(format_args!("{name}: belongs to no host"))?,
-        false => out::line(format_args!("{name}: belongs to {}", hosts.join(", ")))?,
-    }
-    in_force.tell();
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Hosts in the one spelling that traffic is compared in.
@@ -225,25 +234,18 @@ fn plant(global: &Global, place: &Place, args: &Plant) -> Outcome {
         .inner
         .plant(&args.agent, &chance)
         .map_err(Failure::new)?;
-    store.write()?;
-    let in_force = local::put_in_force(&place.paths);
-    if global.json {
-        out::json(&json!({
-            "agent": args.agent,
-            "token": token,
-            "in_force": in_force.to_json(),
-        }))?;
-        return Ok(Exit::Done);
-    }
-    out::line(&token)?;
-    out::note(format_args!(
-        "Canary token of {}. It is shown this once; put it where only {} reads it.",
-        args.agent, args.agent
-    ));
-    if !place.config.agents.contains_key(&args.agent) {
-        out::note(format_args!("No agent is called {:?}.", args.agent));
-    }
-    in_force.tell();
+    let done = json!({ "agent": args.agent, "token": token });
+    keep(global, place, store, done, || {
+        out::line(&token)?;
+        out::note(format_args!(
+            "Canary token of {}. It is shown this once; put it where only {} reads it.",
+            args.agent, args.agent
+        ));
+        if !place.config.agents.contains_key(&args.agent) {
+            out::note(format_args!("No agent is called {:?}.", args.agent));
+        }
+        Ok(())
+    })?;
     Ok(Exit::Done)
 }
 
@@ -291,22 +293,13 @@ fn remove(global: &Global, place: &Place, args: &Remove) -> Outcome {
             args.name
         )));
     }
-    store.write()?;
-    let in_force = local::put_in_force(&place.paths);
-    if global.json {
-        out::json(&json!({
-            "name": args.name,
-            "kind": kind.as_str(),
-            "values": values,
-            "in_force": in_force.to_json(),
-        }))?;
-        return Ok(Exit::Done);
-    }
-    out::line(format_args!(
-        "{}: {values} forgotten",
-        out::printable(&args.name)
-    ))?;
-    in_force.tell();
+    let done = json!({ "name": args.name, "kind": kind.as_str(), "values": values });
+    keep(global, place, store, done, || {
+        out::line(format_args!(
+            "{}: {values} forgotten",
+            out::printable(&args.name)
+        ))
+    })?;
     Ok(Exit::Done)
 }
 
