@@ -3,20 +3,17 @@
 //! Families of compat §17 keep name, type, labels and buckets.
 
 mod egress;
+mod families;
 
 use super::process::Process;
 use super::{
-    APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, Histogram, LATENCY_BOUNDS,
+    APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, LATENCY_BOUNDS,
     SIGNATURE_WORDS, STATUSES,
 };
+use families::{Families, Value, merge};
 use oktsec_contract::Severity;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
-use prometheus::proto::{
-    Bucket, Counter as CounterValue, Gauge, Histogram as HistogramValue, LabelPair, Metric,
-    MetricFamily, MetricType,
-};
-use prometheus::{Encoder, TextEncoder};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,7 +34,7 @@ pub(crate) struct Facts {
 
 /// The text of `/metrics`.
 pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
-    let mut families = Families(Vec::with_capacity(40));
+    let mut families = Families::new();
     messages(&mut families, cores);
     rules(&mut families, cores);
     signatures(&mut families, cores);
@@ -45,11 +42,7 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     plain(&mut families, cores, facts);
     egress::egress(&mut families, cores);
     process(&mut families);
-    let mut text = Vec::with_capacity(16 << 10);
-    TextEncoder::new()
-        .encode(&families.0, &mut text)
-        .expect("every family has a name and a metric, and a Vec takes all bytes");
-    text
+    families.into_text()
 }
 
 /// How often each outcome and each reason of a refusal was counted.
@@ -263,21 +256,25 @@ fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         "1 if a part of the log cannot be read any more.",
         u64::from(facts.audit_damaged),
     );
-    families.counter(
-        "oktsec_audit_waits_total",
-        "Times a core found the writer's queue full and waited.",
-        total(cores, |core| &core.append_waits),
-    );
-    families.counter(
-        "oktsec_audit_failures_total",
-        "Batches of records that were not appended.",
-        total(cores, |core| &core.append_failures),
-    );
-    families.counter(
-        "oktsec_audit_records_refused_total",
-        "Records above the limits of a record.",
-        total(cores, |core| &core.records_refused),
-    );
+    for (name, help, of) in [
+        (
+            "oktsec_audit_waits_total",
+            "Times a core found the writer's queue full and waited.",
+            (|core| &core.append_waits) as Counted,
+        ),
+        (
+            "oktsec_audit_failures_total",
+            "Batches of records that were not appended.",
+            |core| &core.append_failures,
+        ),
+        (
+            "oktsec_audit_records_refused_total",
+            "Records above the limits of a record.",
+            |core| &core.records_refused,
+        ),
+    ] {
+        families.counter(name, help, total(cores, of));
+    }
     families.gauge(
         "oktsec_audit_queue_records",
         "Records waiting.",
@@ -298,16 +295,35 @@ fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
 }
 
 fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
-    families.counter(
-        "oktsec_connections_total",
-        "Connections accepted.",
-        total(cores, |core| &core.connections),
-    );
-    families.counter(
-        "oktsec_connections_refused_total",
-        "Connections above the limit of a core.",
-        total(cores, |core| &core.connections_refused),
-    );
+    for (name, help, of) in [
+        (
+            "oktsec_connections_total",
+            "Connections accepted.",
+            (|core| &core.connections) as Counted,
+        ),
+        (
+            "oktsec_connections_refused_total",
+            "Connections above the limit of a core.",
+            |core| &core.connections_refused,
+        ),
+        (
+            "oktsec_http_requests_total",
+            "HTTP requests read.",
+            |core| &core.requests,
+        ),
+        (
+            "oktsec_relayed_requests_total",
+            "Requests passed on to the control plane.",
+            |core| &core.relayed,
+        ),
+        (
+            "oktsec_relay_failures_total",
+            "Requests the control plane did not answer.",
+            |core| &core.relay_failures,
+        ),
+    ] {
+        families.counter(name, help, total(cores, of));
+    }
     let failed = [
         (
             "message",
@@ -342,42 +358,31 @@ fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         .sum::<usize>();
     families.gauge("oktsec_connections_open", "Connections open.", open as u64);
     families.counter(
-        "oktsec_http_requests_total",
-        "HTTP requests read.",
-        total(cores, |core| &core.requests),
-    );
-    families.counter(
-        "oktsec_relayed_requests_total",
-        "Requests passed on to the control plane.",
-        total(cores, |core| &core.relayed),
-    );
-    families.counter(
-        "oktsec_relay_failures_total",
-        "Requests the control plane did not answer.",
-        total(cores, |core| &core.relay_failures),
-    );
-    families.gauge(
-        "oktsec_snapshot_revision",
-        "Snapshot decided by.",
-        facts.revision,
-    );
-    families.counter(
         "oktsec_snapshots_refused_total",
         "Snapshots that were not taken.",
         facts.snapshots_refused,
     );
-    families.gauge("oktsec_rules_loaded", "Rules in the database.", facts.rules);
-    families.gauge(
-        "oktsec_ready",
-        "1 if messages are decided.",
-        u64::from(facts.ready),
-    );
-    families.gauge(
-        "oktsec_control_plane_connected",
-        "1 if the control plane is connected.",
-        u64::from(facts.link_connected),
-    );
-    families.gauge("oktsec_cores", "Cores at work.", cores.len() as u64);
+    for (name, help, value) in [
+        (
+            "oktsec_snapshot_revision",
+            "Snapshot decided by.",
+            facts.revision,
+        ),
+        ("oktsec_rules_loaded", "Rules in the database.", facts.rules),
+        (
+            "oktsec_ready",
+            "1 if messages are decided.",
+            u64::from(facts.ready),
+        ),
+        (
+            "oktsec_control_plane_connected",
+            "1 if the control plane is connected.",
+            u64::from(facts.link_connected),
+        ),
+        ("oktsec_cores", "Cores at work.", cores.len() as u64),
+    ] {
+        families.gauge(name, help, value);
+    }
     let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     families.gauges("oktsec_build_info", "1, with the version.", [(labels, 1.0)]);
 }
@@ -422,129 +427,11 @@ fn process(families: &mut Families) {
     }
 }
 
+/// Which counter of a core.
+type Counted = fn(&Counters) -> &Counter;
+
 fn total(cores: &[Arc<Counters>], of: impl Fn(&Counters) -> &Counter) -> u64 {
     cores.iter().map(|core| of(core).get()).sum()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
-fn merge<'a, const N: usize>(
-    cores: impl Iterator<Item = &'a Histogram<N>> + Clone,
-    bounds: &[u64; N],
-    unit: f64,
-) -> HistogramValue {
-    let mut merged = HistogramValue::default();
-    let mut cumulative = 0;
-    let buckets = bounds.iter().enumerate().map(|(at, &bound)| {
-        cumulative += cores
-            .clone()
-            .map(|core| core.buckets[at].get())
-            .sum::<u64>();
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound as f64 / unit);
-        bucket.set_cumulative_count(cumulative);
-        bucket
-    });
-    merged.set_bucket(buckets.collect());
-    // A bucket may be read before and the total after an observation; never the other way round.
-    merged.set_sample_count(cores.clone().map(|core| core.count.get()).sum::<u64>());
-    merged.set_sample_sum(cores.map(|core| core.sum.get()).sum::<u64>() as f64 / unit);
-    merged
-}
-
-type Labels = Vec<(&'static str, String)>;
-
-enum Value {
-    Counter(f64),
-    Gauge(f64),
-    Histogram(HistogramValue),
-}
-
-struct Families(Vec<MetricFamily>);
-
-impl Families {
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.counters(name, help, [(vec![], value)]);
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
-    fn counters(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, u64)>) {
-        self.push(
-            name,
-            help,
-            all.into_iter().map(|(l, v)| (l, Value::Counter(v as f64))),
-        );
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.gauges(name, help, [(vec![], value as f64)]);
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, f64)>) {
-        self.push(
-            name,
-            help,
-            all.into_iter().map(|(l, v)| (l, Value::Gauge(v))),
-        );
-    }
-
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        all: impl IntoIterator<Item = (Labels, HistogramValue)>,
-    ) {
-        self.push(
-            name,
-            help,
-            all.into_iter().map(|(l, v)| (l, Value::Histogram(v))),
-        );
-    }
-
-    fn push(&mut self, name: &str, help: &str, all: impl IntoIterator<Item = (Labels, Value)>) {
-        let mut kind = MetricType::GAUGE;
-        let metrics: Vec<Metric> = all
-            .into_iter()
-            .map(|(labels, value)| {
-                let mut metric = Metric::default();
-                metric.set_label(labels.into_iter().map(pair).collect());
-                match value {
-                    Value::Counter(value) => {
-                        kind = MetricType::COUNTER;
-                        let mut counter = CounterValue::default();
-                        counter.set_value(value);
-                        metric.set_counter(counter);
-                    }
-                    Value::Gauge(value) => {
-                        let mut gauge = Gauge::default();
-                        gauge.set_value(value);
-                        metric.set_gauge(gauge);
-                    }
-                    Value::Histogram(value) => {
-                        kind = MetricType::HISTOGRAM;
-                        metric.set_histogram(value);
-                    }
-                }
-                metric
-            })
-            .collect();
-        if metrics.is_empty() {
-            return;
-        }
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        family.set_metric(metrics);
-        self.0.push(family);
-    }
-}
-
-fn pair((name, value): (&'static str, String)) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value);
-    pair
 }
 
 #[cfg(test)]
