@@ -83,13 +83,12 @@ impl Database {
         Ok((Self::assemble(rules, compiled), outcome))
     }
 
-    /// Whether [`Self::load_or_compile`] would only load these rules.
-    pub fn is_compiled(rules: &RuleSet, cache_dir: &Path) -> bool {
-        let expected = compile::active_patterns(rules).count();
-        cache::Key::new(rules)
-            .ok()
-            .and_then(|key| cache::read(cache_dir, &key).ok())
-            .is_some_and(|compiled| compiled.lookups.len() == expected)
+    /// The compiled form as [`Self::load_or_compile`] takes it, if it is there: what takes seconds is never done.
+    pub fn load(rules: &RuleSet, cache_dir: &Path) -> Option<Self> {
+        let key = cache::Key::new(rules).ok()?;
+        let compiled = cache::read(cache_dir, &key).ok()?;
+        let is_whole = compiled.lookups.len() == compile::active_patterns(rules).count();
+        is_whole.then(|| Self::assemble(rules, compiled))
     }
 
     /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.

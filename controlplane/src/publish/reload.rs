@@ -95,7 +95,7 @@ impl Reloader {
         state: ConfigState,
     ) -> Result<(Self, Outlets), Vec<String>> {
         let mut revisions = Revisions::open(paths.root.join("revision"));
-        if !Database::is_compiled(&first.rules, &paths.rules_cache) {
+        if Database::load(&first.rules, &paths.rules_cache).is_none() {
             match Snapshot::load(&paths.snapshot) {
                 Ok(before) => {
                     tracing::info!(

@@ -18,13 +18,17 @@ use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use oktsec_contract::snapshot::{Snapshot, SnapshotError};
 use oktsec_pipeline::Shared;
+use oktsec_scanner::Database;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A plane and the thread that writes its log.
 pub(crate) struct Bootstrap {
     pub(crate) plane: Arc<Plane>,
     pub(crate) writer: WriterThread,
+    /// The last good snapshot, if its rules must be compiled first: that takes seconds, and whoever asks meanwhile
+    /// should get an answer.
+    pub(crate) uncompiled: Option<Snapshot>,
 }
 
 impl Bootstrap {
@@ -61,20 +65,25 @@ impl Bootstrap {
         }));
         restore(&plane, Timestamp::now());
         note(&log, Reason::Started, 0, &started_detail(cores));
-        tidy::aside(|| begin_with_last(&plane, paths));
-        Ok(Self { plane, writer })
+        let uncompiled = tidy::aside(|| begin_with_last(&plane, paths));
+        Ok(Self {
+            plane,
+            writer,
+            uncompiled,
+        })
     }
 }
 
-/// Puts the last good snapshot in force, if there is one.
-fn begin_with_last(plane: &Plane, paths: &StatePaths) {
+/// Puts the last good snapshot in force, if there is one and its rules are compiled; gives it back if they are not.
+fn begin_with_last(plane: &Plane, paths: &StatePaths) -> Option<Snapshot> {
+    let begun = Instant::now();
     match Snapshot::load(&paths.snapshot) {
         Ok(snapshot) => {
-            if let Err(cause) = link::apply(plane, paths, snapshot) {
-                tracing::error!(
-                    cause,
-                    "the last good snapshot cannot be used; waiting for a new one"
-                );
+            let Some(database) = Database::load(&snapshot.rules, &paths.rules_cache) else {
+                return Some(snapshot);
+            };
+            if let Err(cause) = link::enforce(plane, snapshot, Arc::new(database), begun) {
+                tracing::error!(cause, "{}", link::UNUSABLE);
             }
         }
         Err(SnapshotError::File(FileError::Missing)) => {
@@ -82,6 +91,7 @@ fn begin_with_last(plane: &Plane, paths: &StatePaths) {
         }
         Err(error) => tracing::error!(%error, "the last good snapshot cannot be read"),
     }
+    None
 }
 
 fn started_detail(cores: usize) -> String {

@@ -51,7 +51,12 @@ struct Line {
 }
 
 impl Link {
-    pub(crate) fn start(plane: Arc<Plane>, paths: &StatePaths) -> io::Result<Self> {
+    /// Puts `first` in force, if there is one, and keeps the line then.
+    pub(crate) fn start(
+        plane: Arc<Plane>,
+        paths: &StatePaths,
+        first: Option<Snapshot>,
+    ) -> io::Result<Self> {
         let ending: Arc<Ending> = Arc::default();
         let keeper = Keeper {
             plane,
@@ -61,7 +66,12 @@ impl Link {
         };
         let thread = std::thread::Builder::new()
             .name(String::from("link"))
-            .spawn(move || keeper.run())?;
+            .spawn(move || {
+                if let Some(first) = first {
+                    keeper.begin_with(first);
+                }
+                keeper.run();
+            })?;
         Ok(Self { ending, thread })
     }
 
@@ -89,6 +99,19 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Of the last run, whose rules this program did not compile yet.
+    fn begin_with(&self, snapshot: Snapshot) {
+        tracing::info!(
+            revision = snapshot.revision,
+            "compiling the rules of the last snapshot; nothing is decided until then"
+        );
+        tidy::aside(|| {
+            if let Err(cause) = apply(&self.plane, &self.paths, snapshot) {
+                tracing::error!(cause, "{UNUSABLE}");
+            }
+        });
+    }
+
     fn run(self) {
         let mut wait = RETRY_FIRST;
         loop {
@@ -291,15 +314,17 @@ fn send(stream: &mut UnixStream, message: &ToControl) -> io::Result<()> {
     stream.write_all(&message.encode().map_err(io::Error::other)?)
 }
 
+/// When the snapshot of the last run cannot be put in force.
+pub(crate) const UNUSABLE: &str = "the last good snapshot cannot be used; waiting for a new one";
+
 /// Compiles a snapshot and puts it in force. On failure nothing has changed.
-pub(crate) fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Result<(), String> {
+fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Result<(), String> {
     let begun = Instant::now();
-    let before = plane.live();
-    let database = match &before {
+    let database = match plane.live() {
         Some(live) if live.policy.database().hash() == snapshot.rules.hash() => {
             Arc::clone(live.policy.database())
         }
-        _ => {
+        Some(_) | None => {
             let (database, outcome) =
                 Database::load_or_compile(&snapshot.rules, &paths.rules_cache)
                     .map_err(|error| error.to_string())?;
@@ -312,6 +337,17 @@ pub(crate) fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Re
             Arc::new(database)
         }
     };
+    enforce(plane, snapshot, database, begun)
+}
+
+/// Puts a snapshot in force, its rules compiled. On failure nothing has changed.
+pub(crate) fn enforce(
+    plane: &Plane,
+    snapshot: Snapshot,
+    database: Arc<Database>,
+    begun: Instant,
+) -> Result<(), String> {
+    let before = plane.live();
     let secrets = known_secrets(before.as_deref(), &snapshot)?;
     let policy = Policy::build_after(
         before.as_deref().map(|live| &*live.policy),

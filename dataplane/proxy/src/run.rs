@@ -195,7 +195,11 @@ impl Dataplane {
             .workers
             .map_or(cpus.len(), usize::from)
             .max(1);
-        let Bootstrap { plane, writer } = Bootstrap::load(&options, count)?;
+        let Bootstrap {
+            plane,
+            writer,
+            uncompiled,
+        } = Bootstrap::load(&options, count)?;
         let (shutdown, watching) = watch::channel(false);
         let serving = Serving {
             address,
@@ -241,7 +245,8 @@ impl Dataplane {
             threads.push(thread);
         }
         drop(serving);
-        let link = Link::start(Arc::clone(&plane), &options.paths).map_err(RunError::Thread)?;
+        let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled)
+            .map_err(RunError::Thread)?;
         let kill_switch = match egress.addresses.is_empty() {
             true => None,
             false => {

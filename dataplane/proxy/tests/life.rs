@@ -77,6 +77,27 @@ fn snapshots_come_down_the_link_and_the_last_one_survives_a_restart() {
 }
 
 #[test]
+fn a_start_whose_rules_must_be_compiled_answers_meanwhile_and_decides_then() {
+    let mut site = Site::plain();
+    site.stop();
+    for file in site.paths.rules_cache.read_dir().unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    // No control plane is there to send it again.
+    site.begin(&|_| {});
+    eventually("a decision", || {
+        let response = site.post(&signed("alice", "bob", "hello"));
+        let decides = response.status == 200;
+        if !decides {
+            assert_eq!(response.status, 503);
+            assert_eq!(response.json()["reason"], "snapshot_missing");
+            assert_eq!(response.header("Retry-After"), Some("1"));
+        }
+        decides
+    });
+}
+
+#[test]
 fn a_snapshot_that_could_not_be_kept_is_kept_as_soon_as_it_can_be() {
     let mut site = Site::plain();
     std::fs::remove_file(&site.paths.snapshot).unwrap();

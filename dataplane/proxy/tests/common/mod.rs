@@ -170,7 +170,16 @@ impl Site {
         site
     }
 
+    /// Starts it, and waits for the snapshot of the last run if there is one.
     pub fn start(&mut self, tune: &dyn Fn(&mut DataplaneOptions)) {
+        self.begin(tune);
+        if self.paths.snapshot.exists() {
+            eventually("the last snapshot", || self.running().revision() != 0);
+        }
+    }
+
+    /// Starts it.
+    pub fn begin(&mut self, tune: &dyn Fn(&mut DataplaneOptions)) {
         let mut options = DataplaneOptions::from_config(&self.config, self.paths.clone());
         options.pin = false;
         options.proxy_key_dir = self.paths.root.clone();
