@@ -138,6 +138,36 @@ fn keygen_makes_private_keys_and_overwrites_none() {
     assert!(out.join("x.pub").exists());
 }
 
+/// A full disk, as far as one command sees: no byte can be written to a file.
+#[test]
+fn what_could_not_be_written_is_in_nobodys_way() {
+    let place = Place::with_agents();
+    let on_a_full_disk = |arguments: &str| {
+        let line = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" {arguments}");
+        let said = std::process::Command::new("sh")
+            .args(["-c", &line, env!("CARGO_BIN_EXE_oktsec")])
+            .current_dir(place.dir.path())
+            .env("HOME", place.dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(said.status.code(), Some(2), "{arguments}: {said:?}");
+    };
+    on_a_full_disk("keygen --agent late");
+    on_a_full_disk("secrets add late --command 'echo blue+Harbour9/tide'");
+    on_a_full_disk("tls init");
+    place.run(&["keygen", "--agent", "late"]).expect(0);
+    place
+        .run(&[
+            "secrets",
+            "add",
+            "late",
+            "--command",
+            "echo blue+Harbour9/tide",
+        ])
+        .expect(0);
+    place.run(&["tls", "init"]).expect(0);
+}
+
 #[test]
 fn keys_are_rotated_and_revoked() {
     let place = Place::with_agents();

@@ -111,16 +111,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Writes a file that must not exist yet, and syncs it.
 ///
 /// # Errors
-/// `AlreadyExists`, or what the system says.
+/// `AlreadyExists`, or what the system says; there is no file then.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)?;
-    file.write_all(bytes)?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.sync_all()?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // An empty file would be in the way of whoever tries again.
+        let _ = std::fs::remove_file(path);
+    }
+    written?;
     sync_folder(&folder_of(path))
 }
 

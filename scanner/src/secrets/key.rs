@@ -44,9 +44,12 @@ impl SecretKey {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(path) {
             Ok(mut file) => {
-                writeln!(file, "{}", hex(&fresh))?;
-                file.sync_all()?;
-                Ok(Self::from_bytes(fresh))
+                let written = writeln!(file, "{}", hex(&fresh)).and_then(|()| file.sync_all());
+                if written.is_err() {
+                    // Without it the next call would find a file that holds no key.
+                    let _ = fs::remove_file(path);
+                }
+                written.map(|()| Self::from_bytes(fresh))
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::load(path),
             Err(error) => Err(error),
