@@ -8,6 +8,7 @@ use super::border::Border;
 use super::index::{Index, Spelling};
 use super::item::{self, Item, len_max};
 use super::near::Near;
+use super::needs::Needs;
 use super::plan;
 use super::set::Set;
 use super::walk::Known;
@@ -27,6 +28,7 @@ pub(crate) struct Builder {
     marks: u32,
     heads: Heads,
     rates: plan::Rates,
+    needs: Needs,
 }
 
 /// What an expression's anchors cost.
@@ -104,9 +106,11 @@ impl Builder {
         });
         let forward = self.automata.add(&ahead);
         let mut back = self.automata.add(&behind.collect::<Vec<_>>()).into_iter();
+        let needs = plan::needs(&choice, &self.rates);
         for (at, (place, (ahead, behind, mut before))) in
             choice.places.iter().zip(around).enumerate()
         {
+            let needs = self.needs.add(&needs[at]);
             if let Before::Automaton { index, .. } = &mut before {
                 *index = back.next().expect("one was added for each of these");
             }
@@ -142,6 +146,7 @@ impl Builder {
                 before,
                 forward: forward[at],
                 known: known.all(self.automata.start(forward[at])),
+                needs,
                 back_first: place.back_first,
                 after: place.after.map(|after| {
                     // From the mark's first byte to ours is no more than what lies before us.
@@ -177,6 +182,7 @@ impl Builder {
                 bytes: 0,
                 state: self.automata.start(forward),
             },
+            needs: self.needs.add(&plan::needs_of_head(&items, &self.rates)),
             back_first: false,
             after: None,
             reach: Reach::of(None, None, 0),
@@ -194,6 +200,7 @@ impl Builder {
             pairs: Index::new(self.pairs),
             marks: self.marks,
             heads: self.heads,
+            needs: self.needs.finish(),
         }
     }
 }

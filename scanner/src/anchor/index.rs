@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::near::{Kinds, Near};
+use super::needs::Present;
 use super::{CASE, WINDOW_BYTES};
 
 /// Windows found by one look at eight bytes.
@@ -47,6 +48,8 @@ pub(super) struct Batch {
     lists: Box<[[u32; 2]; CANDIDATES_MAX]>,
     found: Box<[Found; FOUND_MAX]>,
     kinds: Kinds,
+    /// Of all pieces since it was cleared.
+    pub(super) present: Present,
 }
 
 impl Batch {
@@ -73,6 +76,7 @@ impl Default for Batch {
             lists: Box::new([[0; 2]; CANDIDATES_MAX]),
             found: Box::new([Found::default(); FOUND_MAX]),
             kinds: Kinds::default(),
+            present: Present::default(),
         }
     }
 }
@@ -128,7 +132,7 @@ impl Spelling {
 
 impl<const WIDTH: usize> Index<WIDTH> {
     /// Bits of the table's index. Of four bytes: 128 KiB, of which one bit in twenty is set.
-    const TABLE_BITS: u32 = if WIDTH == WINDOW_BYTES { 20 } else { 16 };
+    pub(super) const TABLE_BITS: u32 = if WIDTH == WINDOW_BYTES { 20 } else { 16 };
 
     /// Bits of the index of lists.
     const LIST_BITS: u32 = if WIDTH == WINDOW_BYTES { 16 } else { 12 };
@@ -192,7 +196,10 @@ impl<const WIDTH: usize> Index<WIDTH> {
     /// The windows of a piece whose bit is set.
     fn candidates(&self, text: &[u8], piece: Range<usize>, batch: &mut Batch) {
         let Batch {
-            candidates, len, ..
+            candidates,
+            len,
+            present,
+            ..
         } = batch;
         let mut count = 0;
         let mut add = |window: u32, at: usize| {
@@ -202,7 +209,11 @@ impl<const WIDTH: usize> Index<WIDTH> {
                 window,
                 at: at as u32,
             };
-            count += (self.bit(Self::hash(window)) & 1) as usize;
+            let hash = Self::hash(window);
+            if WIDTH == WINDOW_BYTES {
+                present.insert(hash);
+            }
+            count += (self.bit(hash) & 1) as usize;
         };
         let mut at = piece.start;
         while at + STRIDE <= piece.end
@@ -225,7 +236,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
     }
 
     /// An index into the table.
-    fn hash(window: u32) -> u32 {
+    pub(super) fn hash(window: u32) -> u32 {
         window.wrapping_mul(0x9E37_79B1) >> (32 - Self::TABLE_BITS)
     }
 
@@ -249,6 +260,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
             kinds,
             lists,
             found: all,
+            ..
         } = batch;
         let candidates = &candidates[..*len];
         for (candidate, range) in candidates.iter().zip(lists.iter_mut()) {

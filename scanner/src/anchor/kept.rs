@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::arena::Arena;
 use super::block::Block;
 use super::index::{Index, Spelling};
+use super::needs::Needs;
 use super::{Anchor, Anchors, Before, Heads, MARK};
 
 /// What is read; [`Anchors::to_bytes`] writes the same.
@@ -16,6 +17,7 @@ struct Kept {
     pairs: Block<u8>,
     marks: u32,
     heads: Heads,
+    needs: Needs,
 }
 
 impl Anchors {
@@ -27,6 +29,7 @@ impl Anchors {
             Block::from(self.pairs.to_bytes()),
             self.marks,
             &self.heads,
+            &self.needs,
         );
         postcard::to_allocvec(&kept).expect("plain data, and memory is not limited here")
     }
@@ -43,6 +46,7 @@ impl Anchors {
             pairs: Index::new(pairs),
             marks: kept.marks,
             heads: kept.heads,
+            needs: kept.needs,
         })
     }
 }
@@ -68,6 +72,7 @@ impl Kept {
                 };
                 self.automata.has_state(anchor.forward, anchor.known.state)
                     && (index as usize) < automata
+                    && self.needs.has(anchor.needs)
                     && anchor.after.is_none_or(|(mark, _)| mark < self.marks)
             })
     }

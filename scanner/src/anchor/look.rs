@@ -6,10 +6,14 @@
 //! All windows of a piece take each step together: what a step reads is seldom in the cache, and
 //! that way the reads overlap.
 
+use std::ops::Range;
+
 use super::index::Found;
 use super::marks::Marks;
+use super::near::Near;
+use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
-use super::{Anchor, Anchors, Before, MARK, Start};
+use super::{Anchor, Anchors, Before, Head, MARK, Start};
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
@@ -18,6 +22,7 @@ const EXACT_STARTS_MAX: usize = 4;
 /// Windows being looked at, between the steps.
 #[derive(Default)]
 pub(super) struct Looks {
+    marks: Marks,
     all: Vec<Look>,
     walks: Vec<Walk>,
 }
@@ -41,29 +46,70 @@ enum Step {
 
 /// One text being looked at.
 pub(super) struct Looking<'a, R> {
-    pub(super) anchors: &'a Anchors,
-    pub(super) text: &'a [u8],
-    pub(super) marks: &'a mut Marks,
-    pub(super) looks: &'a mut Looks,
-    pub(super) work: &'a mut u64,
-    pub(super) report: R,
+    anchors: &'a Anchors,
+    text: &'a [u8],
+    looks: &'a mut Looks,
+    /// The windows of the whole text, if they are known.
+    present: Option<&'a Present>,
+    work: &'a mut u64,
+    report: R,
 }
 
-impl<R: FnMut(u32, Start)> Looking<'_, R> {
+impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
+    /// Begins a part of a text, and looks at the beginning of the text if the part has it.
+    pub(super) fn begin(
+        anchors: &'a Anchors,
+        text: &'a [u8],
+        part: &Range<usize>,
+        looks: &'a mut Looks,
+        present: Option<&'a Present>,
+        work: &'a mut u64,
+        report: R,
+    ) -> Self {
+        looks.marks.start(anchors.marks, text.len());
+        let mut looking = Self {
+            anchors,
+            text,
+            looks,
+            present,
+            work,
+            report,
+        };
+        if part.start == 0 {
+            let begins = Near::head(text);
+            let long_enough = |head: &&Head| head.text_bytes_max >= text.len() as u64;
+            let heads = anchors.heads.iter().take_while(long_enough);
+            let allowed = heads.filter(|head| head.near.allows(begins));
+            looking.look(allowed.map(|head| Found {
+                anchor: head.anchor,
+                at: 0,
+            }));
+        }
+        looking
+    }
+
+    /// Ends the text.
+    pub(super) fn finish(self) {
+        self.looks.marks.finish(self.text.len());
+    }
+
     /// Looks at windows, in the order of their places.
     pub(super) fn look(&mut self, found: impl IntoIterator<Item = Found>) {
         self.looks.all.clear();
         for one in found {
             if one.anchor & MARK != 0 {
-                self.marks.set(one.anchor & !MARK, one.at as usize);
+                self.looks.marks.set(one.anchor & !MARK, one.at as usize);
                 continue;
             }
             let anchor = &self.anchors.anchors[one.anchor as usize];
             let at = one.at as usize + usize::from(anchor.lead);
-            let near = |(mark, reach)| self.marks.is_near(mark, at, reach);
+            let near = |(mark, reach)| self.looks.marks.is_near(mark, at, reach);
             if at < self.text.len()
                 && anchor.border.holds(self.text, at)
                 && anchor.after.is_none_or(near)
+                && self
+                    .present
+                    .is_none_or(|present| self.anchors.needs.are_met(anchor.needs, present))
             {
                 self.looks.all.push(Look {
                     anchor: one.anchor,
@@ -95,7 +141,7 @@ impl<R: FnMut(u32, Start)> Looking<'_, R> {
             work,
             ..
         } = self;
-        let Looks { all, walks } = &mut **looks;
+        let Looks { all, walks, .. } = &mut **looks;
         let automata = &anchors.automata;
         for (number, look) in all.iter_mut().enumerate() {
             let anchor = &anchors.anchors[look.anchor as usize];

@@ -23,6 +23,7 @@ mod look;
 mod marks;
 mod minimal;
 mod near;
+mod needs;
 mod plan;
 mod set;
 #[cfg(test)]
@@ -41,8 +42,8 @@ pub(crate) use builder::{Builder, price};
 
 use index::{Batch, Found, Index};
 use look::{Looking, Looks};
-use marks::Marks;
 use near::Near;
+use needs::{Needed, Needs};
 pub(crate) use set::Set;
 use walk::Known;
 use windows::{Kept as KeptWindows, Reach};
@@ -86,6 +87,7 @@ pub(crate) struct Anchors {
     /// Number of marks.
     marks: u32,
     heads: Heads,
+    needs: Needs,
 }
 
 /// A window of a pattern and what the pattern has around it.
@@ -100,6 +102,8 @@ struct Anchor {
     forward: u32,
     /// How far the window leads that automaton.
     known: Known,
+    /// Windows that the text must have besides.
+    needs: Needed,
     /// What comes before is looked at first.
     back_first: bool,
     /// The mark that must lie so many bytes before the window, at most.
@@ -137,10 +141,17 @@ const MARK: u32 = 1 << 31;
 /// [`Anchors`] only.
 #[derive(Default)]
 pub(crate) struct Memory {
-    marks: Marks,
+    looks: Looks,
     batch: Batch,
     windows: KeptWindows,
-    looks: Looks,
+}
+
+impl Memory {
+    /// Begins a content of which so many bytes are looked at.
+    fn start(&mut self, text: &[u8], looked_at: usize) {
+        self.windows.start();
+        self.batch.present.start(text.len(), looked_at);
+    }
 }
 
 /// Which table a window was found in, an index into [`windows::Lists`].
@@ -161,15 +172,36 @@ impl Anchors {
         report: impl FnMut(u32, Start),
     ) {
         let whole = part == (0..text.len());
-        memory.windows.start();
-        self.pass(text, &part, memory, work, report, |pass| {
-            self.tables(text, part.clone(), pass.batch, |list, found| {
-                pass.windows.push(list, found);
-                pass.looking.look(found.iter().copied());
+        memory.start(text, part.len());
+        let Memory {
+            looks,
+            batch,
+            windows,
+        } = memory;
+        if batch.present.complete().is_some() {
+            // What a match needs besides its anchor may come last.
+            self.tables(text, part.clone(), batch, |list, found| {
+                windows.push(list, found)
             });
+            windows.end();
+            if let (Some(lists), present @ Some(_)) = (windows.whole(), batch.present.complete()) {
+                let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
+                for found in lists.iter().flat_map(|list| list.chunks(windows::CHUNK)) {
+                    looking.look(found.iter().copied());
+                }
+                return looking.finish();
+            }
+            windows.start();
+            batch.present.start(text.len(), 0);
+        }
+        let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
+        self.tables(text, part, batch, |list, found| {
+            windows.push(list, found);
+            looking.look(found.iter().copied());
         });
+        looking.finish();
         if whole {
-            memory.windows.end();
+            windows.end();
         }
     }
 
@@ -185,8 +217,8 @@ impl Anchors {
 
     /// Finds the windows of a content of which only what is new will be looked at.
     pub(crate) fn begin(&self, text: &[u8], memory: &mut Memory) {
+        memory.start(text, text.len());
         let Memory { batch, windows, .. } = memory;
-        windows.start();
         let lists = windows.content();
         self.tables(text, 0..text.len(), batch, |list, found| {
             lists[list].extend_from_slice(found);
@@ -206,17 +238,25 @@ impl Anchors {
         report: impl FnMut(u32, Start),
     ) {
         let New { view, origin } = new;
-        self.pass(text, &part, memory, work, report, |pass| {
-            let Pass {
-                looking,
-                batch,
-                windows,
-            } = pass;
-            let mut look = |found: &[Found]| looking.look(found.iter().copied());
-            if !windows.touched(view, part.clone(), origin, &self.anchors, &mut look) {
-                self.tables(text, part.clone(), batch, |_, found| look(found));
-            }
-        });
+        let Memory {
+            looks,
+            batch,
+            windows,
+        } = memory;
+        if windows.is_complete(view) {
+            let present = batch.present.complete();
+            let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
+            windows.touched(view, part, origin, &self.anchors, |found| {
+                looking.look(found.iter().copied());
+            });
+            looking.finish();
+        } else {
+            let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
+            self.tables(text, part, batch, |_, found| {
+                looking.look(found.iter().copied())
+            });
+            looking.finish();
+        }
     }
 
     /// Calls `found` with windows in a part of a text, table by table for each piece of it.
@@ -235,66 +275,13 @@ impl Anchors {
         });
     }
 
-    /// Looks at the beginning of a text, if this part has it, and at the windows that `look` finds.
-    fn pass<R: FnMut(u32, Start)>(
-        &self,
-        text: &[u8],
-        part: &Range<usize>,
-        memory: &mut Memory,
-        work: &mut u64,
-        report: R,
-        look: impl FnOnce(&mut Pass<'_, R>),
-    ) {
-        let Memory {
-            marks,
-            batch,
-            windows,
-            looks,
-        } = memory;
-        marks.start(self.marks, text.len());
-        let mut pass = Pass {
-            looking: Looking {
-                anchors: self,
-                text,
-                marks,
-                looks,
-                work,
-                report,
-            },
-            batch,
-            windows,
-        };
-        if part.start == 0 {
-            self.look_at_head(text, &mut pass.looking);
-        }
-        look(&mut pass);
-        marks.finish(text.len());
-    }
-
-    fn look_at_head<R: FnMut(u32, Start)>(&self, text: &[u8], looking: &mut Looking<'_, R>) {
-        let begins = Near::head(text);
-        let long_enough = |head: &&Head| head.text_bytes_max >= text.len() as u64;
-        let heads = self.heads.iter().take_while(long_enough);
-        let allowed = heads.filter(|head| head.near.allows(begins));
-        looking.look(allowed.map(|head| Found {
-            anchor: head.anchor,
-            at: 0,
-        }));
-    }
-
     pub(crate) fn size_bytes(&self) -> usize {
         self.index.size_bytes()
             + self.pairs.size_bytes()
             + size_of_val(&self.anchors[..])
             + self.automata.size_bytes()
+            + self.needs.size_bytes()
     }
-}
-
-/// One pass over a text.
-struct Pass<'a, R> {
-    looking: Looking<'a, R>,
-    batch: &'a mut Batch,
-    windows: &'a mut KeptWindows,
 }
 
 #[cfg(test)]

@@ -58,6 +58,13 @@ const PAIRS_DEAR: f64 = 1500.0;
 /// Bytes of an ordinary text, for what may lie anywhere in it.
 const TEXT_BYTES: usize = 2048;
 
+/// Spellings of windows that are needed besides, and the share of texts that may have one of them;
+/// how often a text seems to have a window it has not.
+pub(super) const NEEDED_MAX: usize = 48;
+const NEEDED_SHARE_MAX: f64 = 0.6;
+const NEEDED_TEXT_BYTES: f64 = 1024.0;
+const NEEDED_BY_CHANCE: f64 = 0.01;
+
 const KIB: f64 = 1024.0;
 
 /// One window and the pattern around it.
@@ -70,6 +77,8 @@ pub(super) struct Place<'a> {
     /// So many of its bytes count; behind them it holds all bytes.
     pub(super) width: usize,
     pub(super) window: [Set; WINDOW_BYTES],
+    /// The item behind the window.
+    end: usize,
     /// Index into [`Choice::marks`] of the windows one of which must come before.
     pub(super) after: Option<usize>,
     /// Occurrences for each byte of ordinary text.
@@ -129,6 +138,51 @@ pub(super) fn choose_pairs(hir: &Hir) -> Option<Choice<'_>> {
     let all = 0..items.len();
     let choice = planner.in_region(&Rc::from(items), all, 0, 0)?;
     (choice.price < PAIRS_DEAR && choice.places.len() <= PLACES_MAX).then_some(choice)
+}
+
+/// Windows of which every match has one, in each of these sets.
+pub(super) type Needs = Vec<Rc<[[Set; WINDOW_BYTES]]>>;
+
+/// For each place of a choice what its matches need besides, before it and behind it.
+pub(super) fn needs(choice: &Choice<'_>, rates: &Rates) -> Vec<Needs> {
+    let planner = Planner {
+        rates,
+        width: WINDOW_BYTES,
+        shares: RefCell::default(),
+    };
+    let mut known = HashMap::new();
+    let mut of = |place: &Place<'_>| {
+        let before = &place.items[..place.at - place.lead.min(place.at)];
+        let around = [before, &place.items[place.end..]];
+        let needed = around.into_iter().filter_map(|items| {
+            let identity = items.iter().map(identity).collect::<Vec<_>>();
+            let needed = known.entry(identity);
+            needed.or_insert_with(|| planner.needed(items)).clone()
+        });
+        needed.collect()
+    };
+    choice.places.iter().map(&mut of).collect()
+}
+
+/// What a pattern at the beginning of a text needs.
+pub(super) fn needs_of_head(items: &[Item<'_>], rates: &Rates) -> Needs {
+    let planner = Planner {
+        rates,
+        width: WINDOW_BYTES,
+        shares: RefCell::default(),
+    };
+    planner.needed(items).into_iter().collect()
+}
+
+/// The same for the same item.
+fn identity(item: &Item<'_>) -> (Option<Set>, usize, u32, Option<u32>) {
+    match item {
+        Item::Byte(set) => (Some(*set), 0, 0, None),
+        Item::Look(look) => (None, 1, look.as_repr(), None),
+        Item::Branches(branches) => (None, branches.as_ptr().addr(), 2, None),
+        Item::Repeat { sub, min, max } => (None, std::ptr::from_ref(*sub).addr(), *min, *max),
+        Item::Anything => (None, 4, 0, None),
+    }
 }
 
 /// Chooses for one pattern.
@@ -305,6 +359,19 @@ impl Planner<'_> {
     }
 }
 
+impl Planner<'_> {
+    /// Windows of which every match of the items has one, if most texts have none of them.
+    fn needed(&self, items: &[Item<'_>]) -> Option<Rc<[[Set; WINDOW_BYTES]]>> {
+        let choice = self.in_region(&Rc::from(items), 0..items.len(), 0, 0)?;
+        let spelt: usize = choice.places.iter().map(Place::spellings).sum();
+        let rate: f64 = choice.places.iter().map(|place| place.rate).sum();
+        let by_chance = spelt as f64 * NEEDED_BY_CHANCE;
+        let present = 1.0 - (-rate * NEEDED_TEXT_BYTES).exp() + by_chance;
+        let wanted = choice.price.is_finite() && spelt <= NEEDED_MAX && present < NEEDED_SHARE_MAX;
+        wanted.then(|| choice.places.iter().map(|place| place.window).collect())
+    }
+}
+
 fn offer<'a>(best: &mut Option<Choice<'a>>, choice: Choice<'a>) {
     if best.as_ref().is_none_or(|best| choice.price < best.price) {
         *best = Some(choice);
@@ -374,6 +441,7 @@ impl Planner<'_> {
             lead,
             width: self.width,
             window,
+            end,
             after: None,
             rate: f64::INFINITY,
             look: 0.0,

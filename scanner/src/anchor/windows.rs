@@ -24,7 +24,7 @@ const WINDOWS_KEPT_MAX: usize = 16 << 10;
 const TEXTS_KEPT_MAX: usize = 8;
 
 /// Windows looked at together.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
 /// Bytes in a row whose windows are worth moving.
 const MOVED_BYTES_MIN: usize = 64;
@@ -99,6 +99,18 @@ impl Kept {
         self.count = 0;
     }
 
+    /// All windows of the content, if they are known.
+    pub(super) fn whole(&self) -> Option<&Lists> {
+        let content = self.texts.first().filter(|content| content.complete);
+        content.map(|content| &content.lists)
+    }
+
+    /// Whether all windows of the content or of a view are known.
+    pub(super) fn is_complete(&self, view: Option<usize>) -> bool {
+        let own = self.texts.get(view.map_or(0, |view| view + 1));
+        own.is_some_and(|own| own.complete)
+    }
+
     /// The lists of the content, to be filled.
     pub(super) fn content(&mut self) -> &mut Lists {
         &mut self.texts[0].lists
@@ -164,7 +176,7 @@ impl Kept {
     }
 
     /// Calls `look` with the windows of a part of the content or of a view whose patterns may match
-    /// where something is new, and with all marks. `false` if its windows are not known.
+    /// where something is new, and with all marks. Its windows are known: [`Self::is_complete`].
     ///
     /// All windows of such a pattern, not only those near a change: its matches are taken in order
     /// and without overlaps, so that one decides about the next.
@@ -175,7 +187,7 @@ impl Kept {
         origin: &Origin,
         anchors: &[Anchor],
         mut look: impl FnMut(&[Found]),
-    ) -> bool {
+    ) {
         let Self {
             texts, patterns, ..
         } = self;
@@ -183,7 +195,7 @@ impl Kept {
             .get(view.map_or(0, |view| view + 1))
             .filter(|windows| windows.complete)
         else {
-            return false;
+            return;
         };
         let lists = windows
             .lists
@@ -223,7 +235,6 @@ impl Kept {
                 look(&chunk[..count]);
             }
         }
-        true
     }
 }
 
