@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use rustc_hash::FxHashMap;
+
 use super::near::{Kinds, Near};
 use super::needs::Present;
 use super::{CASE, WINDOW_BYTES};
@@ -86,7 +88,19 @@ pub(super) struct Index<const WIDTH: usize> {
     table: Box<[u64]>,
     /// For each value of the hash's upper bits the first of its spellings; one more at the end.
     lists: Box<[u32]>,
-    spellings: Box<[Spelling]>,
+    windows: Box<[Window]>,
+    /// What may surround the windows: many share one.
+    nears: Box<[Near]>,
+    /// For each window its anchor, which is seldom asked for.
+    anchors: Box<[u32]>,
+}
+
+/// A spelling as it is compared.
+#[derive(Clone, Copy)]
+struct Window {
+    bytes: u32,
+    /// Index of what may surround it.
+    near: u32,
 }
 
 /// The bytes of a window, little endian, and what may surround them.
@@ -163,20 +177,40 @@ impl<const WIDTH: usize> Index<WIDTH> {
         for at in 1..lists.len() {
             lists[at] += lists[at - 1];
         }
+        let mut nears = Vec::new();
+        let mut known = FxHashMap::default();
+        let windows = spellings.iter().map(|spelling| Window {
+            bytes: spelling.bytes,
+            near: *known.entry(spelling.near).or_insert_with(|| {
+                nears.push(spelling.near);
+                (nears.len() - 1) as u32
+            }),
+        });
         Self {
             table: table.into(),
             lists: lists.into(),
-            spellings: spellings.into(),
+            windows: windows.collect(),
+            nears: nears.into(),
+            anchors: spellings.iter().map(|spelling| spelling.anchor).collect(),
         }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let spellings = self.spellings.iter();
-        spellings.flat_map(|spelling| spelling.to_bytes()).collect()
+        let all = self.windows.iter().zip(&self.anchors);
+        let spelling = |(window, anchor): (&Window, &u32)| Spelling {
+            bytes: window.bytes,
+            anchor: *anchor,
+            near: self.nears[window.near as usize],
+        };
+        all.map(spelling).flat_map(Spelling::to_bytes).collect()
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        size_of_val(&*self.table) + size_of_val(&*self.lists) + size_of_val(&*self.spellings)
+        size_of_val(&*self.table)
+            + size_of_val(&*self.lists)
+            + size_of_val(&*self.windows)
+            + size_of_val(&*self.nears)
+            + size_of_val(&*self.anchors)
     }
 
     /// Calls `found` with windows that may begin in a piece of a text and their places, in the
@@ -274,7 +308,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
                     anchor: spelling,
                     at: candidate.at,
                 };
-                let same = self.spellings[spelling as usize].bytes == candidate.window;
+                let same = self.windows[spelling as usize].bytes == candidate.window;
                 count += usize::from(same);
                 if count == all.len() {
                     self.compare(&mut all[..], kinds, found);
@@ -290,14 +324,18 @@ impl<const WIDTH: usize> Index<WIDTH> {
         let mut count = 0;
         for at in 0..all.len() {
             let place = all[at].at;
-            let spelling = &self.spellings[all[at].anchor as usize];
+            let window = all[at].anchor;
             all[count] = Found {
-                anchor: spelling.anchor,
+                anchor: window,
                 at: place,
             };
-            count += usize::from(spelling.near.allows(kinds.around(place as usize, WIDTH)));
+            let near = self.nears[self.windows[window as usize].near as usize];
+            count += usize::from(near.allows(kinds.around(place as usize, WIDTH)));
         }
         if count > 0 {
+            for one in &mut all[..count] {
+                one.anchor = self.anchors[one.anchor as usize];
+            }
             found(&all[..count]);
         }
     }

@@ -20,7 +20,7 @@ const LOW: u64 = u64::from_ne_bytes([1; NEAR_BYTES]);
 const HIGH: u64 = LOW << 7;
 
 /// Which kinds may surround a window: a byte for each byte of text, a bit for each kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Near {
     pub(super) before: u64,
     pub(super) after: u64,
