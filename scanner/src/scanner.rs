@@ -101,15 +101,23 @@ impl Scanner {
     /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
     #[doc(hidden)]
     pub fn suspects(&mut self, content: &[u8]) -> Result<Vec<u32>, ScanError> {
-        self.suspects_in(content, 0..content.len())
+        self.suspected(content, 0..content.len())
     }
 
-    /// The same in a part of the content: what has an anchor there, whatever stands around it.
+    /// The same in a part of the content: what has an anchor there, whatever stands around it or
+    /// comes behind the content.
     pub(crate) fn suspects_in(
         &mut self,
         content: &[u8],
         part: Range<usize>,
     ) -> Result<Vec<u32>, ScanError> {
+        self.prefilter.memory.set_goes_on(true);
+        let suspects = self.suspected(content, part);
+        self.prefilter.memory.set_goes_on(false);
+        suspects
+    }
+
+    fn suspected(&mut self, content: &[u8], part: Range<usize>) -> Result<Vec<u32>, ScanError> {
         let (mut suspects, mut work) = (Vec::new(), u64::MAX);
         self.prefilter.suspects(
             &self.database,
@@ -130,6 +138,7 @@ impl Scanner {
     /// The next scan says as well whether a rule that matches much may begin: [`Scanned::opens_wide`].
     pub(crate) fn ask_wide(&mut self) {
         self.sweep.ask_wide();
+        self.prefilter.memory.set_goes_on(true);
     }
 
     /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
@@ -181,7 +190,9 @@ impl Scanner {
             ..
         } = self;
         let border = across.then_some(&*border);
-        let scanned = sweep.run(database, prefilter, content, border, surface)?;
+        let scanned = sweep.run(database, prefilter, content, border, surface);
+        prefilter.memory.set_goes_on(false);
+        let scanned = scanned?;
         Ok(Scanned {
             known: Some(&prefilter.known),
             ..scanned

@@ -478,8 +478,8 @@ mod tests {
             match arena.forward(one, 7, text, 0, known, &mut work) {
                 Begun::Known(answer) => passes = answer,
                 Begun::Walk(walk) => {
-                    arena.run(&mut vec![walk], text, &mut work, |number| {
-                        passes = number == 7;
+                    arena.run(&mut vec![walk], text, &mut work, |number, _, answer| {
+                        passes = number == 7 && answer;
                     });
                 }
             }

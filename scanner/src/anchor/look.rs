@@ -13,7 +13,8 @@ use super::marks::Marks;
 use super::near::Near;
 use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
-use super::{Anchor, Anchors, Before, Head, MARK, Start};
+use super::windows::Walked;
+use super::{Anchor, Anchors, Before, Head, MARK, Start, WINDOW_BYTES, automaton};
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
@@ -23,6 +24,7 @@ const EXACT_STARTS_MAX: usize = 4;
 #[derive(Default)]
 pub(super) struct Looks {
     marks: Marks,
+    heads: Vec<Found>,
     all: Vec<Look>,
     walks: Vec<Walk>,
 }
@@ -33,6 +35,11 @@ struct Look {
     anchor: u32,
     /// Where its anchor lies: behind the `lead`.
     at: u32,
+    /// How many windows were found before it.
+    number: u32,
+    /// How far its walks came.
+    first: u32,
+    last: u32,
     /// The last walk said that a match is possible.
     passed: bool,
 }
@@ -80,10 +87,14 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             let long_enough = |head: &&Head| head.text_bytes_max >= text.len() as u64;
             let heads = anchors.heads.iter().take_while(long_enough);
             let allowed = heads.filter(|head| head.near.allows(begins));
-            looking.look(allowed.map(|head| Found {
+            let mut found = std::mem::take(&mut looking.looks.heads);
+            found.clear();
+            found.extend(allowed.map(|head| Found {
                 anchor: head.anchor,
                 at: 0,
             }));
+            looking.look(&found, &mut []);
+            looking.looks.heads = found;
         }
         looking
     }
@@ -93,10 +104,11 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         self.looks.marks.finish(self.text.len());
     }
 
-    /// Looks at windows, in the order of their places.
-    pub(super) fn look(&mut self, found: impl IntoIterator<Item = Found>) {
+    /// Looks at windows, in the order of their places, and notes what is known of them: of all,
+    /// or of none.
+    pub(super) fn look(&mut self, found: &[Found], walked: &mut [Walked]) {
         self.looks.all.clear();
-        for one in found {
+        for (number, one) in found.iter().enumerate() {
             if one.anchor & MARK != 0 {
                 self.looks.marks.set(one.anchor & !MARK, one.at as usize);
                 continue;
@@ -114,6 +126,9 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                 self.looks.all.push(Look {
                     anchor: one.anchor,
                     at: at as u32,
+                    number: number as u32,
+                    first: at as u32,
+                    last: at as u32,
                     passed: false,
                 });
             }
@@ -121,13 +136,16 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         *self.work = self.work.saturating_sub(self.looks.all.len() as u64);
         self.walk(Step::First);
         self.walk(Step::Second);
+        if *self.work == 0 {
+            return;
+        }
         for at in 0..self.looks.all.len() {
             let look = self.looks.all[at];
-            if look.passed && *self.work > 0 {
-                self.starts(
-                    &self.anchors.anchors[look.anchor as usize],
-                    look.at as usize,
-                );
+            if look.passed {
+                let anchor = &self.anchors.anchors[look.anchor as usize];
+                self.starts(anchor, look.at as usize);
+            } else if let Some(walked) = walked.get_mut(look.number as usize) {
+                *walked = look.walked();
             }
         }
     }
@@ -158,12 +176,19 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             };
             look.passed = false;
             match begun {
-                Begun::Known(passed) => look.passed = passed,
+                Begun::Known(passed) => {
+                    look.passed = passed;
+                    // How far is not said.
+                    look.came_to(at.saturating_sub(automaton::BYTES_MAX) as u32);
+                    look.came_to((at + automaton::BYTES_MAX) as u32);
+                }
                 Begun::Walk(walk) => walks.push(walk),
             }
         }
-        automata.run(walks, text, work, |number| {
-            all[number as usize].passed = true;
+        automata.run(walks, text, work, |number, at, passed| {
+            let look = &mut all[number as usize];
+            look.passed = passed;
+            look.came_to(at);
         });
     }
 
@@ -197,6 +222,26 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                     (Back::Known, None) => start(first, false, end),
                 }
             }
+        }
+    }
+}
+
+impl Look {
+    fn came_to(&mut self, at: u32) {
+        self.first = self.first.min(at);
+        self.last = self.last.max(at);
+    }
+
+    /// What is known if its walks say that there is no match.
+    fn walked(&self) -> Walked {
+        // The window itself and the bytes beside it count as well: a border may lie there.
+        let before = self.at - self.first + 1;
+        let after = (self.last - self.at).max(WINDOW_BYTES as u32) + 1;
+        // No walk reads as many bytes.
+        let bytes = |len: u32| u8::try_from(len).unwrap_or(u8::MAX);
+        Walked {
+            before: bytes(before),
+            after: bytes(after),
         }
     }
 }

@@ -144,12 +144,19 @@ pub(crate) struct Memory {
     looks: Looks,
     batch: Batch,
     windows: KeptWindows,
+    goes_on: bool,
 }
 
 impl Memory {
+    /// From now on contents go on behind their end, and so may what matches in them.
+    pub(crate) fn set_goes_on(&mut self, goes_on: bool) {
+        self.goes_on = goes_on;
+    }
+
     /// Begins a content of which so many bytes are looked at.
     fn start(&mut self, text: &[u8], looked_at: usize) {
         self.windows.start();
+        let looked_at = if self.goes_on { 0 } else { looked_at };
         self.batch.present.start(text.len(), looked_at);
     }
 }
@@ -177,17 +184,21 @@ impl Anchors {
             looks,
             batch,
             windows,
+            ..
         } = memory;
         if batch.present.complete().is_some() {
             // What a match needs besides its anchor may come last.
             self.tables(text, part.clone(), batch, |list, found| {
-                windows.push(list, found)
+                windows.push(list, found);
             });
             windows.end();
             if let (Some(lists), present @ Some(_)) = (windows.whole(), batch.present.complete()) {
                 let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
-                for found in lists.iter().flat_map(|list| list.chunks(windows::CHUNK)) {
-                    looking.look(found.iter().copied());
+                for list in lists {
+                    let walked = list.walked.chunks_mut(windows::CHUNK);
+                    for (found, walked) in list.found.chunks(windows::CHUNK).zip(walked) {
+                        looking.look(found, walked);
+                    }
                 }
                 return looking.finish();
             }
@@ -196,8 +207,7 @@ impl Anchors {
         }
         let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
         self.tables(text, part, batch, |list, found| {
-            windows.push(list, found);
-            looking.look(found.iter().copied());
+            looking.look(found, windows.push(list, found));
         });
         looking.finish();
         if whole {
@@ -210,7 +220,7 @@ impl Anchors {
         let Memory { batch, windows, .. } = memory;
         windows.derive(view, text.len(), origin, |part, lists| {
             self.tables(text, part, batch, |list, found| {
-                lists[list].extend_from_slice(found);
+                lists[list].push(found);
             });
         });
     }
@@ -221,7 +231,7 @@ impl Anchors {
         let Memory { batch, windows, .. } = memory;
         let lists = windows.content();
         self.tables(text, 0..text.len(), batch, |list, found| {
-            lists[list].extend_from_slice(found);
+            lists[list].push(found);
         });
         windows.end();
     }
@@ -242,19 +252,18 @@ impl Anchors {
             looks,
             batch,
             windows,
+            ..
         } = memory;
         if windows.is_complete(view) {
             let present = batch.present.complete();
             let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
             windows.touched(view, part, origin, &self.anchors, |found| {
-                looking.look(found.iter().copied());
+                looking.look(found, &mut []);
             });
             looking.finish();
         } else {
             let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
-            self.tables(text, part, batch, |_, found| {
-                looking.look(found.iter().copied())
-            });
+            self.tables(text, part, batch, |_, found| looking.look(found, &mut []));
             looking.finish();
         }
     }

@@ -38,7 +38,7 @@ impl Default for Present {
 impl Present {
     /// Begins a content of so many bytes, of which so many will be looked at.
     pub(super) fn start(&mut self, len: usize, looked_at: usize) {
-        self.complete = len <= TEXT_BYTES_MAX && len == looked_at;
+        self.complete = (1..=TEXT_BYTES_MAX).contains(&len) && len == looked_at;
         if self.complete {
             self.bits.fill(0);
         }
@@ -133,5 +133,59 @@ impl Needs {
 
     pub(super) fn size_bytes(&self) -> usize {
         size_of_val(&self.lists[..])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::super::index::Batch;
+    use super::super::item::flatten;
+    use super::super::plan::{Rates, needs_of_head};
+    use super::*;
+
+    fn present(text: &str) -> Batch {
+        let mut batch = Batch::default();
+        batch.present.start(text.len(), text.len());
+        let nothing = Index::<WINDOW_BYTES>::new(Vec::new());
+        batch.pieces(text.as_bytes(), 0..text.len(), |piece, batch| {
+            nothing.scan(text.as_bytes(), piece, batch, &mut |_| ());
+        });
+        batch
+    }
+
+    fn are_met(expression: &str, text: &str) -> bool {
+        let hir = regex_syntax::parse(expression).unwrap();
+        let mut items = Vec::new();
+        flatten(&hir, &mut items);
+        let mut needs = Needs::default();
+        let needed = needs.add(&needs_of_head(&items, &Rates::default()));
+        assert!(needs.has(needed));
+        needs.are_met(needed, &present(text).present)
+    }
+
+    #[test]
+    fn a_text_needs_a_window_of_one_branch_in_either_case() {
+        let places = "(?-u:[a-z]*)(?:pastebin|gist)(?-u:[a-z]*)";
+        assert!(are_met(places, "put it on PasteBin") && are_met(places, "a gist"));
+        assert!(!are_met(places, "put it on paper") && !are_met(places, ""));
+    }
+
+    #[test]
+    fn what_every_text_has_is_not_asked_for() {
+        assert!(are_met("(?-u:[a-z]+)", "") && are_met("(?:the |and |pastebin)", ""));
+    }
+
+    #[test]
+    fn of_a_long_text_or_a_part_nothing_is_known() {
+        let mut present = Present::default();
+        for (len, looked_at, known) in [
+            (TEXT_BYTES_MAX, TEXT_BYTES_MAX, true),
+            (TEXT_BYTES_MAX + 1, TEXT_BYTES_MAX + 1, false),
+            (20, 19, false),
+        ] {
+            present.start(len, looked_at);
+            assert_eq!(present.complete().is_some(), known);
+        }
     }
 }

@@ -123,14 +123,15 @@ impl Arena {
         })
     }
 
-    /// Ends these walks and calls `passes` with the numbers of those whose answer is yes. Takes
+    /// Ends these walks and says of each by its number how far it came, and whether its answer is
+    /// yes; more than once, the last time counts. Takes
     /// what they read from `work`; when that is used up, those that are left have no answer.
     pub(super) fn run(
         &self,
         walks: &mut Vec<Walk>,
         text: &[u8],
         work: &mut u64,
-        mut passes: impl FnMut(u32),
+        mut came: impl FnMut(u32, u32, bool),
     ) {
         while !walks.is_empty() && *work > 0 {
             *work = work.saturating_sub((walks.len() * TURN_BYTES) as u64);
@@ -138,9 +139,7 @@ impl Arena {
             for at in 0..walks.len() {
                 let mut walk = walks[at];
                 let answer = self.turn(&mut walk, text);
-                if answer == Some(true) {
-                    passes(walk.number);
-                }
+                came(walk.number, walk.at, answer == Some(true));
                 // PERF: no branch, nobody could guess it.
                 walks[kept] = walk;
                 kept += usize::from(answer.is_none());

@@ -55,8 +55,49 @@ impl Reach {
     }
 }
 
-/// The windows of one text, of four bytes and of two, each in order of their places.
-pub(super) type Lists = [Vec<Found>; 2];
+/// Windows of one table, in order of their places.
+#[derive(Default)]
+pub(super) struct List {
+    pub(super) found: Vec<Found>,
+    /// For each of them what is known of its surroundings. Invariant: as many.
+    pub(super) walked: Vec<Walked>,
+}
+
+impl List {
+    /// Adds windows that nobody looked at.
+    pub(super) fn push(&mut self, found: &[Found]) {
+        self.found.extend_from_slice(found);
+        self.walked.resize(self.found.len(), Walked::UNKNOWN);
+    }
+}
+
+/// The windows of one text, of four bytes and of two.
+pub(super) type Lists = [List; 2];
+
+/// How far one had to look around a window to know that no match lies there: so many bytes from
+/// where it begins. In a text that is the same so far there is none either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Walked {
+    pub(super) before: u8,
+    pub(super) after: u8,
+}
+
+impl Walked {
+    /// There may be a match, or it depends on what lies elsewhere.
+    pub(super) const UNKNOWN: Self = Self {
+        before: u8::MAX,
+        after: u8::MAX,
+    };
+
+    /// What is known if the nearest bytes that are not the same are that far.
+    fn beside(self, (before, after): (usize, usize)) -> Self {
+        if before > usize::from(self.before) && after > usize::from(self.after) {
+            self
+        } else {
+            Self::UNKNOWN
+        }
+    }
+}
 
 #[derive(Default)]
 struct Windows {
@@ -67,13 +108,15 @@ struct Windows {
 
 impl Windows {
     fn len(&self) -> usize {
-        self.lists.iter().map(Vec::len).sum()
+        self.lists.iter().map(|list| list.found.len()).sum()
     }
 
     fn clear(&mut self) {
         for list in &mut self.lists {
-            list.clear();
-            list.shrink_to(WINDOWS_KEPT_MAX);
+            list.found.clear();
+            list.found.shrink_to(WINDOWS_KEPT_MAX);
+            list.walked.clear();
+            list.walked.shrink_to(WINDOWS_KEPT_MAX);
         }
         self.complete = false;
     }
@@ -100,9 +143,9 @@ impl Kept {
     }
 
     /// All windows of the content, if they are known.
-    pub(super) fn whole(&self) -> Option<&Lists> {
-        let content = self.texts.first().filter(|content| content.complete);
-        content.map(|content| &content.lists)
+    pub(super) fn whole(&mut self) -> Option<&mut Lists> {
+        let content = self.texts.first_mut().filter(|content| content.complete);
+        content.map(|content| &mut content.lists)
     }
 
     /// Whether all windows of the content or of a view are known.
@@ -116,12 +159,16 @@ impl Kept {
         &mut self.texts[0].lists
     }
 
-    /// Keeps windows of the content, as long as there is room.
-    pub(super) fn push(&mut self, list: usize, found: &[Found]) {
-        if self.count <= WINDOWS_MAX {
-            self.count += found.len();
-            self.texts[0].lists[list].extend_from_slice(found);
+    /// Keeps windows of the content, as long as there is room, to be told what is known of them.
+    pub(super) fn push(&mut self, list: usize, found: &[Found]) -> &mut [Walked] {
+        if self.count > WINDOWS_MAX {
+            return &mut [];
         }
+        self.count += found.len();
+        let list = &mut self.texts[0].lists[list];
+        let first = list.walked.len();
+        list.push(found);
+        &mut list.walked[first..]
     }
 
     /// All windows of the content have been seen.
@@ -149,6 +196,7 @@ impl Kept {
         made.complete = parent.complete;
         if parent.complete {
             let mut seen = 0;
+            let mut changes = [Changes::of(&origin.changes), Changes::of(&origin.changes)];
             for copied in &origin.copies {
                 // What surrounds a window is the same as well.
                 let start = copied.view + NEAR_BYTES;
@@ -158,11 +206,16 @@ impl Kept {
                 }
                 tables(seen..start, &mut made.lists);
                 let from = copied.parent + NEAR_BYTES..copied.parent + NEAR_BYTES + (end - start);
-                for (list, made) in parent.lists.iter().zip(&mut made.lists) {
-                    made.extend(within(list, from.clone()).iter().map(|one| Found {
-                        anchor: one.anchor,
-                        at: (one.at as usize - from.start + start) as u32,
-                    }));
+                for (at, (list, made)) in parent.lists.iter().zip(&mut made.lists).enumerate() {
+                    let moved = within(&list.found, from.clone());
+                    for (one, walked) in list.found[moved.clone()].iter().zip(&list.walked[moved]) {
+                        let place = one.at as usize - from.start + start;
+                        made.found.push(Found {
+                            anchor: one.anchor,
+                            at: place as u32,
+                        });
+                        made.walked.push(walked.beside(changes[at].around(place)));
+                    }
                 }
                 seen = end;
             }
@@ -197,12 +250,16 @@ impl Kept {
         else {
             return;
         };
-        let lists = windows
-            .lists
-            .each_ref()
-            .map(|list| within(list, part.clone()));
+        let lists = windows.lists.each_ref().map(|list| {
+            let part = within(&list.found, part.clone());
+            let walked = list.walked[part.clone()].iter();
+            // Where there was no match, and all that was looked at is the same, there is none.
+            let open = list.found[part].iter().zip(walked);
+            open.filter(|(_, walked)| **walked == Walked::UNKNOWN)
+                .map(|(one, _)| one)
+        });
         patterns.start();
-        for list in lists {
+        for list in lists.clone() {
             let mut changes = Changes::of(&origin.changes);
             for one in list {
                 let (before, after) = changes.around(one.at as usize);
@@ -304,9 +361,9 @@ impl Patterns {
 }
 
 /// Those of a list that lie in a part of the text.
-fn within(list: &[Found], part: Range<usize>) -> &[Found] {
+fn within(list: &[Found], part: Range<usize>) -> Range<usize> {
     let first = |place: usize| list.partition_point(|one| (one.at as usize) < place);
-    &list[first(part.start)..first(part.end)]
+    first(part.start)..first(part.end)
 }
 
 #[cfg(test)]
@@ -350,10 +407,11 @@ mod tests {
             &mut work,
             |_, _| (),
         );
-        assert_eq!(
-            memory.windows.texts[1].lists, fresh.windows.texts[0].lists,
-            "{text} -> {view}"
-        );
+        let [of_view, of_text] = [(&memory, 1), (&fresh, 0)].map(|(memory, text)| {
+            let lists = memory.windows.texts[text].lists.each_ref();
+            lists.map(|list| &list.found)
+        });
+        assert_eq!(of_view, of_text, "{text} -> {view}");
         let part = 0..view.len();
         let new = New {
             view: Some(0),
@@ -392,6 +450,30 @@ mod tests {
             );
             assert!(!after.contains(&1));
         }
+    }
+
+    #[test]
+    fn a_window_is_looked_at_again_only_if_its_walk_came_to_a_change() {
+        let anchors = anchors(&["secret(?-u:[0-9]{4}[a-z -]{0,150});;"]);
+        let looked_at = |digits: &str, gap: usize| {
+            let text = format!("{}secret{digits}{}%20;", " -".repeat(20), "-".repeat(gap));
+            let view = text.replace("%20", " ");
+            let at = text.find('%').unwrap();
+            let origin = Origin::of_change(text.as_bytes(), view.as_bytes(), at..at + 3);
+            let (mut memory, mut work, mut looked_at) = (Memory::default(), u64::MAX, 0);
+            let whole = 0..text.len();
+            anchors.scan(text.as_bytes(), whole, &mut memory, &mut work, |_, _| ());
+            anchors.derive(view.as_bytes(), 0, &origin, &mut memory);
+            let all = anchors.anchors.as_slice();
+            memory
+                .windows
+                .touched(Some(0), 0..view.len(), &origin, all, |found| {
+                    looked_at += found.len();
+                });
+            looked_at
+        };
+        assert_eq!(looked_at("none", 100), 0, "the walk ended at once");
+        assert_eq!(looked_at("1234", 100), 1, "the walk came to the change");
     }
 
     #[test]
