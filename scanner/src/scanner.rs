@@ -12,6 +12,7 @@ use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
+use crate::stream::Islands;
 use crate::sweep::{Prefilter, Suspect, Sweep};
 use crate::view::{New, Origin};
 
@@ -25,6 +26,8 @@ pub struct Scanner {
     sweep: Sweep,
     watch: Option<Arc<SecretKey>>,
     border: Origin,
+    /// What is left of windows that are hardly text.
+    islands: Islands,
 }
 
 impl Scanner {
@@ -37,6 +40,7 @@ impl Scanner {
             sweep,
             watch: None,
             border: Origin::default(),
+            islands: Islands::default(),
             database,
         })
     }
@@ -87,6 +91,16 @@ impl Scanner {
 
     pub(crate) fn watch(&self) -> Option<&Arc<SecretKey>> {
         self.watch.as_ref()
+    }
+
+    /// Lends the memory for what is left of windows that are hardly text.
+    pub(crate) fn take_islands(&mut self) -> Islands {
+        std::mem::take(&mut self.islands)
+    }
+
+    /// Takes it back.
+    pub(crate) fn keep_islands(&mut self, islands: Islands) {
+        self.islands = islands;
     }
 
     /// Memory of the engine's scratch space.

@@ -15,6 +15,8 @@
 //! It looks back over the whole overlap while a rule that matches more may have begun, when so much was paused
 //! that the overlap is full of it, and at the end.
 //!
+//! Of a window that is hardly text only what is text is scanned ([`islands`]).
+//!
 //! A window is cut out of a text, and a pattern must not take the cut for a border:
 //! * at its end, a match within [`SETTLE_BYTES`] is *unsettled*: the next byte may still undo it (`\b`, an
 //!   exclusion). It is kept back, and decided when more bytes, or the end, are there;
@@ -41,6 +43,7 @@
 //! ```
 
 mod guarantee;
+mod islands;
 mod near;
 mod surroundings;
 #[cfg(test)]
@@ -56,6 +59,7 @@ use crate::secrets::{SecretKey, SeenValue};
 use crate::view::View;
 
 pub use guarantee::{Guarantee, guarantee};
+pub(crate) use islands::Islands;
 pub(crate) use near::is_wide;
 
 /// New bytes of one window: what is gathered before it is looked at.
@@ -406,7 +410,14 @@ impl Scanner {
         if near.is_some() {
             self.ask_wide();
         }
-        let mut scanned = self.scan(&state.buffer[from..], state.surface)?;
+        let mut islands = self.take_islands();
+        // Known values count wherever they are.
+        let is_thin = near.is_none() && self.known_bytes() == 0 && islands.fill(&state.buffer);
+        let text = match is_thin {
+            true => islands.bytes(),
+            false => &state.buffer[from..],
+        };
+        let mut scanned = self.scan(text, state.surface)?;
         if near.is_some() && scanned.opens_wide {
             state.open_until = state.total() + OVERLAP_BYTES as u64;
             if from > 0 {
@@ -435,7 +446,15 @@ impl Scanner {
         };
         let mut kept = end;
         for finding in scanned.findings {
-            let span = start + u64::from(finding.span.start)..start + u64::from(finding.span.end);
+            let place = finding.span.start as usize..finding.span.end as usize;
+            let place = match is_thin {
+                true => islands.in_window(place),
+                false => Some(place),
+            };
+            let Some(place) = place else {
+                continue;
+            };
+            let span = start + place.start as u64..start + place.end as u64;
             let cut = start > 0 && span.start < start + GUARD_BYTES as u64 && span.end <= decided;
             if cut || state.is_known(finding.rule, &span) {
                 continue;
@@ -452,7 +471,10 @@ impl Scanner {
             state.found.push(found(
                 &database,
                 &scanned,
-                &state.buffer[from..],
+                match is_thin {
+                    true => islands.bytes(),
+                    false => &state.buffer[from..],
+                },
                 finding,
                 span.clone(),
                 watch.as_deref(),
@@ -467,6 +489,7 @@ impl Scanner {
         let seen = end.saturating_sub(HOLD_BYTES as u64);
         state.clear = state.clear.max(seen.min(kept));
         state.advance(next_base);
+        self.keep_islands(islands);
         Ok(())
     }
 }

@@ -9,8 +9,11 @@ use std::ops::Range;
 /// Bytes on either side of a match that are looked at.
 const AROUND_BYTES: usize = 64;
 
-/// A row of text of this length is no chance: of random bytes one in eight million begins one.
-const RUN_BYTES_MIN: usize = 16;
+/// A match of this length that is text is no chance.
+const MATCH_BYTES_MIN: usize = 16;
+
+/// Nor is a shorter one in a row of text of this length: it happens once in 300 GB of random bytes.
+const ROW_BYTES_MIN: usize = 24;
 
 /// Percent of the bytes around it that are text where a match is in text. Of random bytes two in five are.
 const TEXT_PERCENT_MIN: usize = 75;
@@ -71,7 +74,9 @@ impl Rows {
 
     fn end_row(&mut self) {
         let touches = self.row < self.span.end && self.span.start < self.at;
-        self.found |= touches && self.at - self.row >= RUN_BYTES_MIN;
+        let holds = self.row <= self.span.start && self.span.end <= self.at;
+        self.found |= touches && self.at - self.row >= ROW_BYTES_MIN
+            || holds && self.span.len() >= MATCH_BYTES_MIN;
     }
 }
 

@@ -440,3 +440,25 @@ fn a_restarted_state_has_forgotten_everything() {
         assert_eq!(state.total(), 4);
     });
 }
+
+#[test]
+fn what_stands_in_an_archive_is_found_at_any_place_of_any_window() {
+    let mut state = 5_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let archive: Vec<u8> = noise.take(200_000).collect();
+    let secret = b" sk-abcdefghij0123456789 ";
+    let places = (0..archive.len() - secret.len()).step_by(7_919);
+    for at in places.chain(WINDOW_BYTES - 30..WINDOW_BYTES + 10) {
+        let mut body = archive.clone();
+        body[at..at + secret.len()].copy_from_slice(secret);
+        let pieces: Vec<_> = body
+            .chunks(50_000)
+            .map(|piece| (piece, Then::Feed))
+            .collect();
+        let span = at as u64 + 1..(at + secret.len()) as u64 - 1;
+        assert_eq!(streamed(&pieces), [(1, span)], "{at}");
+    }
+}

@@ -330,26 +330,39 @@ impl Sieve {
     }
 }
 
-/// Whether a media type is that of bytes which nobody reads as text.
+/// Whether a media type is one of bytes: not of anything that people, programs or models read as text.
 fn is_binary(content_type: &str) -> bool {
-    const BINARY: [&str; 14] = [
-        "image/",
-        "audio/",
-        "video/",
-        "font/",
-        "application/octet-stream",
-        "application/zip",
-        "application/gzip",
-        "application/x-gzip",
-        "application/x-tar",
-        "application/wasm",
-        "application/pdf",
-        "application/vnd.git",
-        "application/x-git",
-        "application/java-archive",
+    const TEXT: [&str; 24] = [
+        "text/",
+        "message/",
+        "multipart/",
+        "json",
+        "xml",
+        "html",
+        "javascript",
+        "ecmascript",
+        "typescript",
+        "yaml",
+        "toml",
+        "csv",
+        "markdown",
+        "graphql",
+        "urlencoded",
+        "svg",
+        "sql",
+        "x-sh",
+        // Fields of text in frames of bytes.
+        "protobuf",
+        "msgpack",
+        "cbor",
+        "grpc",
+        "thrift",
+        "avro",
     ];
-    let media = content_type.trim_start().to_ascii_lowercase();
-    BINARY.iter().any(|start| media.starts_with(start)) && !media.contains("svg")
+    let media = content_type.to_ascii_lowercase();
+    let media = media.split(';').next().unwrap_or_default();
+    // Office documents have xml in their names, and are archives.
+    media.contains("openxmlformats") || !TEXT.iter().any(|word| media.contains(word))
 }
 
 /// Rules about how text is written mean nothing in bytes that are no text: every image would break them.
