@@ -32,8 +32,8 @@ pub(super) async fn host(port: u16, streams: u32) -> Outcome {
         while let Ok((stream, _)) = listener.accept().await {
             number += 1;
             let _ = stream.set_nodelay(true);
-            let first = Duration::from_secs(1) * (number % streams) / streams;
-            tokio::spawn(speak(stream, Arc::clone(&text), begun, first, number));
+            let turn = Duration::from_secs(1) * (number % streams) / streams;
+            tokio::spawn(speak(stream, Arc::clone(&text), begun, turn, number));
         }
     });
     EPOCH.get_or_init(|| begun);
@@ -47,7 +47,7 @@ async fn speak(
     mut stream: TcpStream,
     text: Arc<Vec<u8>>,
     begun: Instant,
-    first: Duration,
+    turn: Duration,
     number: u32,
 ) -> Option<()> {
     let mut head = Vec::new();
@@ -59,7 +59,10 @@ async fn speak(
     let answer =
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(answer).await.ok()?;
-    let mut tick = interval_at(tokio::time::Instant::now() + first, Duration::from_secs(1));
+    // Its turn in a second that is the same for all of them, whenever they were accepted.
+    let seconds = Duration::from_secs(begun.elapsed().as_secs() + 1);
+    let first = tokio::time::Instant::from_std(begun + seconds + turn);
+    let mut tick = interval_at(first, Duration::from_secs(1));
     let mut at = usize::try_from(number).ok()? * 37;
     loop {
         tick.tick().await;
