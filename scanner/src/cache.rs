@@ -21,7 +21,7 @@ use crate::signs;
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 12;
+const FORMAT: u32 = 13;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;

@@ -12,7 +12,7 @@ use regex_automata::nfa::thompson::{NFA, WhichCaptures};
 use regex_automata::{Anchored, Input, MatchError};
 use regex_syntax::hir::Hir;
 
-use crate::anchor::Start;
+use crate::anchor::{Start, WindowAt, read_behind};
 use crate::database::{Database, PatternInfo};
 
 /// Bytes of search caches of each kind kept before some are given back: bounds memory per core.
@@ -98,6 +98,12 @@ impl Matcher {
     }
 }
 
+/// Windows of one pattern whose caches are kept.
+const BEHIND_CACHES_MAX: usize = 8;
+
+/// Places that one window may become; more are one search from the first of them.
+const STARTS_MAX: usize = 4;
+
 /// A search cache, as far as its memory goes.
 trait Memory {
     fn bytes(&self) -> usize;
@@ -160,12 +166,40 @@ impl<C: Memory> Pool<C> {
 pub(crate) struct Caches {
     anywhere: Pool<meta::Cache>,
     here: Pool<dfa::Cache>,
+    behind: Pool<BehindCaches>,
+    /// Where matches of one pattern may begin.
+    starts: Vec<Start>,
+}
+
+/// Caches of what reads behind the windows of one pattern.
+#[derive(Default)]
+struct BehindCaches(Vec<(u32, dfa::Cache)>);
+
+impl BehindCaches {
+    fn get(&mut self, window: u32, make: impl FnOnce() -> dfa::Cache) -> &mut dfa::Cache {
+        let known = self.0.iter().position(|(of, _)| *of == window);
+        let at = known.unwrap_or_else(|| {
+            if self.0.len() == BEHIND_CACHES_MAX {
+                self.0.remove(0);
+            }
+            self.0.push((window, make()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+}
+
+impl Memory for BehindCaches {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, cache)| cache.memory_usage()).sum()
+    }
 }
 
 impl Caches {
     pub(crate) fn reset(&mut self, matchers: usize) {
         self.anywhere.reset(matchers);
         self.here.reset(matchers);
+        self.behind.reset(matchers);
     }
 }
 
@@ -209,9 +243,77 @@ impl Confirm<'_> {
     pub(crate) fn matches(
         &mut self,
         pattern: &PatternInfo,
-        mut starts: impl Iterator<Item = Start>,
+        starts: impl Iterator<Item = Start>,
+        accept: impl FnMut(Range<usize>) -> Next,
+    ) -> bool {
+        let mut places = std::mem::take(&mut self.caches.starts);
+        places.clear();
+        starts.for_each(|start| self.narrow(pattern.matcher, start, &mut places));
+        places.sort_by_key(|start| start.at);
+        places.dedup_by(|one, other| one.exact && other.exact && one.at == other.at);
+        let all = self.matches_at(pattern, &places, accept);
+        self.caches.starts = places;
+        all
+    }
+
+    /// Appends the places where a match may begin. One that may begin far before a window is looked for from the window
+    /// backwards.
+    fn narrow(&mut self, matcher: u32, start: Start, places: &mut Vec<Start>) {
+        let database = self.database;
+        let behind = |window: WindowAt| {
+            let hir = || database.matcher(matcher).hir();
+            let automaton = database.anchors().behind(window.which, hir)?;
+            Some((window, automaton))
+        };
+        let Some((window, automaton)) = start.window.and_then(behind) else {
+            places.push(start);
+            return;
+        };
+        if self.budget.is_spent() {
+            places.push(start);
+            return;
+        }
+        let caches = self.caches.behind.get(matcher, BehindCaches::default);
+        let cache = caches.get(window.which, || automaton.create_cache());
+        let known = places.len();
+        let (mut count, mut first) = (0, window.at);
+        let read = read_behind(automaton, cache, self.text, window.at, |at| {
+            let exact = Start {
+                at,
+                exact: true,
+                window: None,
+                ..start
+            };
+            places.extend((count < STARTS_MAX).then_some(exact));
+            count += 1;
+            first = at;
+        });
+        match read {
+            Ok(read) => {
+                self.budget.searched(read);
+                if count > STARTS_MAX {
+                    places.truncate(known);
+                    places.push(Start {
+                        at: first,
+                        window: None,
+                        ..start
+                    });
+                }
+            }
+            Err(_) => {
+                places.truncate(known);
+                places.push(start);
+            }
+        }
+    }
+
+    fn matches_at(
+        &mut self,
+        pattern: &PatternInfo,
+        starts: &[Start],
         mut accept: impl FnMut(Range<usize>) -> Next,
     ) -> bool {
+        let mut starts = starts.iter().copied();
         let mut next = self.part.start;
         let mut pending = starts.next();
         while let Some(start) = pending {

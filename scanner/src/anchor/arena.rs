@@ -201,6 +201,11 @@ impl Arena {
         self.automata.len()
     }
 
+    /// Whether what an automaton matches may be longer than what it reads.
+    pub(super) fn is_endless(&self, one: u32) -> bool {
+        self.automata[one as usize].endless
+    }
+
     pub(super) fn size_bytes(&self) -> usize {
         size_of_val(&self.automata[..]) + self.bytes.size_bytes() + self.words.size_bytes()
     }

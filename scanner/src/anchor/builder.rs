@@ -4,6 +4,7 @@ use regex_syntax::hir::{Hir, Look};
 
 use super::arena::Arena;
 use super::automaton::{self, Automaton};
+use super::behind::Behind;
 use super::border::Border;
 use super::index::{Index, Spelling};
 use super::item::{self, Item, len_max};
@@ -27,6 +28,7 @@ pub(crate) struct Builder {
     pairs: Vec<Spelling>,
     marks: u32,
     heads: Heads,
+    behind: Vec<Behind>,
     rates: plan::Rates,
     needs: Needs,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Price {
 
 /// `None` if some match of the expression contains no bytes worth looking for.
 pub(crate) fn price(hir: &Hir) -> Option<Price> {
-    let choice = plan::choose(hir, &plan::Rates::default()).or_else(|| plan::choose_pairs(hir));
+    let choice = choose(hir, &plan::Rates::default());
     if hir.properties().look_set_prefix().contains(Look::Start)
         && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS)
     {
@@ -65,11 +67,15 @@ pub(crate) fn price(hir: &Hir) -> Option<Price> {
     })
 }
 
+fn choose<'a>(hir: &'a Hir, rates: &plan::Rates) -> Option<plan::Choice<'a>> {
+    plan::choose(hir, rates).or_else(|| plan::choose_pairs(hir))
+}
+
 impl Builder {
     /// Finds anchors for a pattern; `false` if it has none. A `margin` of so many bytes beside a
     /// match decides as well whether it holds.
     pub(crate) fn add(&mut self, pattern: u32, hir: &Hir, margin: usize) -> bool {
-        let choice = plan::choose(hir, &self.rates).or_else(|| plan::choose_pairs(hir));
+        let choice = choose(hir, &self.rates);
         let starts = hir.properties().look_set_prefix().contains(Look::Start);
         if starts && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS) {
             self.add_head(pattern, hir);
@@ -139,6 +145,9 @@ impl Builder {
                     add(&mut self.spellings, bytes, WINDOW_BYTES);
                 }),
             }
+            if self.may_begin_farther(before) {
+                self.behind.push(Behind::new(anchor, place));
+            }
             self.anchors.push(Anchor {
                 pattern,
                 lead: place.lead as u8,
@@ -157,6 +166,15 @@ impl Builder {
             });
         }
         true
+    }
+
+    /// Whether what lies before a window is perhaps not read to its beginning.
+    fn may_begin_farther(&self, before: Before) -> bool {
+        match before {
+            Before::Here => false,
+            Before::Far { .. } => true,
+            Before::Automaton { index, .. } => self.automata.is_endless(index),
+        }
     }
 
     /// A pattern that can only begin with the text: looked at once, without a window.
@@ -201,6 +219,7 @@ impl Builder {
             marks: self.marks,
             heads: self.heads,
             needs: self.needs.finish(),
+            behind: self.behind,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
 
 use super::set::Set;
 
@@ -62,6 +62,29 @@ pub(super) fn flatten<'a>(hir: &'a Hir, out: &mut Vec<Item<'a>>) {
             }
         }
     }
+}
+
+/// The expression that items stand for. `None` if one stands for more than can be said.
+pub(super) fn to_hir(items: &[Item<'_>]) -> Option<Hir> {
+    let one = |item: &Item<'_>| {
+        Some(match *item {
+            Item::Byte(set) => {
+                let bytes = set.iter().map(|byte| ClassBytesRange::new(byte, byte));
+                Hir::class(Class::Bytes(ClassBytes::new(bytes)))
+            }
+            Item::Look(look) => Hir::look(look),
+            Item::Branches(branches) => Hir::alternation(branches.to_vec()),
+            Item::Repeat { sub, min, max } => Hir::repetition(Repetition {
+                min,
+                max,
+                greedy: true,
+                sub: Box::new(sub.clone()),
+            }),
+            Item::Anything => return None,
+        })
+    };
+    let parts: Option<Vec<Hir>> = items.iter().map(one).collect();
+    parts.map(Hir::concat)
 }
 
 /// The set of an expression that is always one byte.

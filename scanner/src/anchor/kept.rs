@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::arena::Arena;
+use super::behind::Behind;
 use super::block::Block;
 use super::index::{Index, Spelling};
 use super::needs::Needs;
@@ -18,6 +19,7 @@ struct Kept {
     marks: u32,
     heads: Heads,
     needs: Needs,
+    behind: Vec<Behind>,
 }
 
 impl Anchors {
@@ -30,6 +32,7 @@ impl Anchors {
             self.marks,
             &self.heads,
             &self.needs,
+            &self.behind,
         );
         postcard::to_allocvec(&kept).expect("plain data, and memory is not limited here")
     }
@@ -47,6 +50,7 @@ impl Anchors {
             marks: kept.marks,
             heads: kept.heads,
             needs: kept.needs,
+            behind: kept.behind,
         })
     }
 }
@@ -61,6 +65,8 @@ impl Kept {
                 0 => is_anchor(one.anchor),
                 _ => one.anchor & !MARK < self.marks,
             })
+            && self.behind.iter().all(|behind| is_anchor(behind.anchor))
+            && self.behind.is_sorted_by_key(|behind| behind.anchor)
             && self.heads.iter().all(|head| is_anchor(head.anchor))
             && self
                 .heads

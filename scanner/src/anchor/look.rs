@@ -14,7 +14,7 @@ use super::near::Near;
 use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
-use super::{Anchor, Anchors, Before, Head, MARK, Start, WINDOW_BYTES, automaton};
+use super::{Anchor, Anchors, Before, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton};
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
@@ -142,8 +142,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         for at in 0..self.looks.all.len() {
             let look = self.looks.all[at];
             if look.passed {
-                let anchor = &self.anchors.anchors[look.anchor as usize];
-                self.starts(anchor, look.at as usize);
+                self.starts(look.anchor as usize, look.at as usize);
             } else if let Some(walked) = walked.get_mut(look.number as usize) {
                 *walked = look.walked();
             }
@@ -193,16 +192,41 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
     }
 
     /// Reports where matches with this window may begin.
-    fn starts(&mut self, anchor: &Anchor, at: usize) {
-        let report = &mut self.report;
-        let mut start = |at: usize, exact: bool, end: usize| {
-            report(anchor.pattern, Start { at, exact, end });
+    fn starts(&mut self, anchor: usize, at: usize) {
+        let Self {
+            anchors,
+            text,
+            work,
+            report,
+            ..
+        } = self;
+        let anchor_of = &anchors.anchors[anchor];
+        let end = at.saturating_add(anchor_of.reach.after as usize);
+        let mut start = |at: usize, exact: bool, window: Option<WindowAt>| {
+            report(
+                anchor_of.pattern,
+                Start {
+                    at,
+                    exact,
+                    end,
+                    window,
+                },
+            );
         };
-        let end = at.saturating_add(anchor.reach.after as usize);
         let far = |bytes: Option<u32>| bytes.map_or(0, |bytes| at.saturating_sub(bytes as usize));
-        match anchor.before {
-            Before::Here => start(at, true, end),
-            Before::Far { bytes_max } => start(far(bytes_max), false, end),
+        let window = || {
+            let number = anchor as u32;
+            let which = anchors
+                .behind
+                .binary_search_by_key(&number, |behind| behind.anchor);
+            which.ok().map(|which| WindowAt {
+                which: which as u32,
+                at,
+            })
+        };
+        match anchor_of.before {
+            Before::Here => start(at, true, None),
+            Before::Far { bytes_max } => start(far(bytes_max), false, window()),
             Before::Automaton { index, bytes_max } => {
                 let (mut starts, mut count, mut first) = ([at; EXACT_STARTS_MAX], 0, at);
                 let exact = |at| {
@@ -212,14 +236,13 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                     count += 1;
                     first = first.min(at);
                 };
-                let automata = &self.anchors.automata;
-                let back = automata.starts_before(index, self.text, at, self.work, exact);
+                let back = anchors.automata.starts_before(index, text, at, work, exact);
                 match (back, starts.get(..count)) {
-                    (Back::Farther, _) => start(far(bytes_max), false, end),
+                    (Back::Farther, _) => start(far(bytes_max), false, window()),
                     (Back::Known, Some(starts)) => {
-                        starts.iter().for_each(|at| start(*at, true, end))
+                        starts.iter().for_each(|at| start(*at, true, None))
                     }
-                    (Back::Known, None) => start(first, false, end),
+                    (Back::Known, None) => start(first, false, None),
                 }
             }
         }

@@ -13,6 +13,7 @@
 
 mod arena;
 mod automaton;
+mod behind;
 mod block;
 mod border;
 mod builder;
@@ -33,10 +34,14 @@ mod windows;
 
 use std::ops::Range;
 
+use regex_automata::hybrid::dfa::DFA;
+use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{New, Origin};
 use arena::Arena;
+use behind::Behind;
+pub(crate) use behind::read as read_behind;
 use border::Border;
 pub(crate) use builder::{Builder, price};
 
@@ -65,6 +70,16 @@ pub(crate) struct Start {
     pub(crate) exact: bool,
     /// Such a match ends here at the latest.
     pub(crate) end: usize,
+    /// The window it has, where what lies before that was not read to its beginning.
+    pub(crate) window: Option<WindowAt>,
+}
+
+/// A window of a pattern that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowAt {
+    /// For [`Anchors::behind`].
+    pub(crate) which: u32,
+    pub(crate) at: usize,
 }
 
 impl Start {
@@ -74,6 +89,7 @@ impl Start {
             at,
             exact: false,
             end: usize::MAX,
+            window: None,
         }
     }
 }
@@ -88,6 +104,8 @@ pub(crate) struct Anchors {
     marks: u32,
     heads: Heads,
     needs: Needs,
+    /// In order of their anchors.
+    behind: Vec<Behind>,
 }
 
 /// A window of a pattern and what the pattern has around it.
@@ -268,6 +286,11 @@ impl Anchors {
         }
     }
 
+    /// The automaton for what an expression has before a window: [`WindowAt::which`]. `None` if it cannot be built.
+    pub(crate) fn behind(&self, which: u32, hir: impl FnOnce() -> Hir) -> Option<&DFA> {
+        self.behind.get(which as usize)?.automaton(hir)
+    }
+
     /// Calls `found` with windows in a part of a text, table by table for each piece of it.
     fn tables(
         &self,
@@ -290,6 +313,7 @@ impl Anchors {
             + size_of_val(&self.anchors[..])
             + self.automata.size_bytes()
             + self.needs.size_bytes()
+            + self.behind.iter().map(Behind::size_bytes).sum::<usize>()
     }
 }
 
@@ -301,11 +325,21 @@ mod tests {
 
     use super::*;
 
-    /// Whether a search as reported finds this match.
-    fn covers(reported: &[(u32, Start)], pattern: u32, found: &Range<usize>) -> bool {
+    /// Whether a search as reported finds this match, and what is read behind its window says so, too.
+    fn covers(
+        reported: &[(u32, Start)],
+        pattern: u32,
+        found: &Range<usize>,
+        mut read: impl FnMut(WindowAt) -> Vec<usize>,
+    ) -> bool {
         reported.iter().any(|(of, place)| {
             let begins = place.at == found.start || place.at < found.start && !place.exact;
-            *of == pattern && begins && found.end <= place.end
+            *of == pattern
+                && begins
+                && found.end <= place.end
+                && place
+                    .window
+                    .is_none_or(|window| read(window).contains(&found.start))
         })
     }
 
@@ -325,7 +359,7 @@ mod tests {
         let anchors = builder.finish();
         let kept = Anchors::from_bytes(&anchors.to_bytes()).unwrap();
         let mut memory = [Memory::default(), Memory::default()];
-        let mut matches = 0;
+        let (mut matches, mut behind) = (0, 0);
         for (number, (of, hir)) in searches.iter().enumerate() {
             let config = Regex::config().utf8_empty(false).nfa_size_limit(None);
             let regex = Regex::builder()
@@ -357,14 +391,29 @@ mod tests {
                 for found in regex.find_iter(text.as_bytes()) {
                     matches += 1;
                     let id = &rules.rules[*of].id;
+                    let read = |window: WindowAt| {
+                        // Where there are no words for a part of it, it is searched from the beginning.
+                        let Some(automaton) = kept.behind(window.which, || hir.clone()) else {
+                            return vec![found.start()];
+                        };
+                        behind += 1;
+                        let (mut begins, mut cache) = (Vec::new(), automaton.create_cache());
+                        let text = text.as_bytes();
+                        read_behind(automaton, &mut cache, text, window.at, |at| begins.push(at))
+                            .unwrap();
+                        begins
+                    };
                     assert!(
-                        covers(&fresh, number as u32, &found.range()),
+                        covers(&fresh, number as u32, &found.range(), read),
                         "{id} in {text:?}: {found:?} is not among {fresh:?}"
                     );
                 }
             }
         }
-        assert!(matches > rules.rules.len());
+        assert!(
+            matches > rules.rules.len() && behind > 20,
+            "{matches} {behind}"
+        );
     }
 
     #[test]

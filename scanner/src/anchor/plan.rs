@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use regex_syntax::hir::Hir;
+use serde::{Deserialize, Serialize};
 
 use super::automaton::{self, Way};
 use super::item::{Item, first, flatten, last, len_max, splice};
@@ -67,9 +68,76 @@ const NEEDED_BY_CHANCE: f64 = 0.01;
 
 const KIB: f64 = 1024.0;
 
+/// What was put in the place of items, one step after the other.
+pub(super) type Steps = Rc<[Step]>;
+
+/// An item and what took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// One branch of an alternation.
+    Branch { at: u16, branch: u16 },
+    /// The first time of a repetition, and the rest of it.
+    Once { at: u16 },
+}
+
+impl Step {
+    fn branch(at: usize, branch: usize) -> Option<Self> {
+        Some(Self::Branch {
+            at: u16::try_from(at).ok()?,
+            branch: u16::try_from(branch).ok()?,
+        })
+    }
+
+    fn once(at: usize) -> Option<Self> {
+        let at = u16::try_from(at).ok()?;
+        Some(Self::Once { at })
+    }
+
+    /// `items` with this step taken, and where what is new lies. `None` for another kind of item.
+    fn take<'a>(self, items: &[Item<'a>]) -> Option<(Vec<Item<'a>>, Range<usize>)> {
+        let mut inside = Vec::new();
+        let (Self::Branch { at, .. } | Self::Once { at }) = self;
+        let at = usize::from(at);
+        let new = match (self, items.get(at)?) {
+            (Self::Branch { branch, .. }, Item::Branches(branches)) => {
+                flatten(branches.get(usize::from(branch))?, &mut inside);
+                inside.len()
+            }
+            (Self::Once { .. }, Item::Repeat { sub, min, max }) => {
+                flatten(sub, &mut inside);
+                let once = inside.len();
+                let (min, max) = (min.checked_sub(1)?, max.map(|max| max - 1));
+                if max != Some(0) {
+                    inside.push(Item::Repeat { sub, min, max });
+                }
+                once
+            }
+            _ => return None,
+        };
+        let (items, region) = splice(items, at, &inside);
+        Some((items, region.start..region.start + new))
+    }
+
+    fn after(self, steps: &Steps) -> Steps {
+        steps.iter().copied().chain([self]).collect()
+    }
+}
+
+/// The items that these steps lead to. `None` for steps of another expression.
+pub(super) fn items_after<'a>(hir: &'a Hir, steps: &[Step]) -> Option<Vec<Item<'a>>> {
+    let mut items = Vec::new();
+    flatten(hir, &mut items);
+    for step in steps {
+        (items, _) = step.take(&items)?;
+    }
+    Some(items)
+}
+
 /// One window and the pattern around it.
 pub(super) struct Place<'a> {
     pub(super) items: Rc<[Item<'a>]>,
+    /// How these items came from those of the expression.
+    pub(super) steps: Steps,
     /// The item the window begins with, or the one behind if `lead` is one.
     pub(super) at: usize,
     /// Bytes of the window before `at`: none or one.
@@ -120,7 +188,7 @@ pub(super) fn choose<'a>(hir: &'a Hir, rates: &Rates) -> Option<Choice<'a>> {
         width: WINDOW_BYTES,
         shares: RefCell::default(),
     };
-    let choice = planner.whole(&Rc::from(items))?;
+    let choice = planner.whole(&Rc::from(items), &Steps::default())?;
     (choice.price.is_finite() && choice.places.len() <= PLACES_MAX).then_some(choice)
 }
 
@@ -136,7 +204,7 @@ pub(super) fn choose_pairs(hir: &Hir) -> Option<Choice<'_>> {
         shares: RefCell::default(),
     };
     let all = 0..items.len();
-    let choice = planner.in_region(&Rc::from(items), all, 0, 0)?;
+    let choice = planner.in_region(&Rc::from(items), &Steps::default(), all, 0, 0)?;
     (choice.price < PAIRS_DEAR && choice.places.len() <= PLACES_MAX).then_some(choice)
 }
 
@@ -195,7 +263,7 @@ struct Planner<'r> {
 }
 
 impl Planner<'_> {
-    fn whole<'a>(&self, items: &Rc<[Item<'a>]>) -> Option<Choice<'a>> {
+    fn whole<'a>(&self, items: &Rc<[Item<'a>]>, steps: &Steps) -> Option<Choice<'a>> {
         let branches = |item: &Item<'a>| match item {
             Item::Branches(branches) => Some(*branches),
             _ => None,
@@ -208,11 +276,10 @@ impl Planner<'_> {
             && let Some(branches) = branches(first)
         {
             let mut sum: Option<Choice<'a>> = None;
-            for branch in branches {
-                let mut inside = Vec::new();
-                flatten(branch, &mut inside);
-                let (items, _) = splice(items, at, &inside);
-                let mut choice = self.whole(&Rc::from(items))?;
+            for branch in 0..branches.len() {
+                let step = Step::branch(at, branch)?;
+                let (items, _) = step.take(items)?;
+                let mut choice = self.whole(&Rc::from(items), &step.after(steps))?;
                 match &mut sum {
                     None => sum = Some(choice),
                     Some(sum) => {
@@ -228,7 +295,7 @@ impl Planner<'_> {
             }
             return sum;
         }
-        let mut best = self.in_region(items, 0..items.len(), 0, 0);
+        let mut best = self.in_region(items, steps, 0..items.len(), 0, 0);
         if best.as_ref().is_some_and(|best| best.price < CHEAP) {
             return best;
         }
@@ -240,7 +307,7 @@ impl Planner<'_> {
                 continue;
             }
             let least = best.as_ref().map_or(f64::INFINITY, |best| best.price);
-            let Some(mark) = self.in_region(&Rc::from(&items[..at]), 0..at, 0, 0) else {
+            let Some(mark) = self.in_region(&Rc::from(&items[..at]), steps, 0..at, 0, 0) else {
                 continue;
             };
             let marked: f64 = mark.places.iter().map(|place| place.rate).sum();
@@ -249,7 +316,7 @@ impl Planner<'_> {
             if !mark.price.is_finite() || marking >= least {
                 continue;
             }
-            let Some(mut look) = self.in_region(items, at..items.len(), at, 0) else {
+            let Some(mut look) = self.in_region(items, steps, at..items.len(), at, 0) else {
                 continue;
             };
             if !look.price.is_finite() {
@@ -277,6 +344,7 @@ impl Planner<'_> {
     fn in_region<'a>(
         &self,
         items: &Rc<[Item<'a>]>,
+        steps: &Steps,
         region: Range<usize>,
         floor: usize,
         depth: usize,
@@ -290,7 +358,7 @@ impl Planner<'_> {
                 if end <= region.start {
                     continue;
                 }
-                let place = self.place(items, at, lead, window, end);
+                let place = self.place(items, steps, at, lead, window, end);
                 offer(
                     &mut best,
                     Choice {
@@ -313,11 +381,11 @@ impl Planner<'_> {
                         places: Vec::new(),
                         marks: Vec::new(),
                     };
-                    for branch in branches {
-                        let mut inside = Vec::new();
-                        flatten(branch, &mut inside);
-                        let (items, region) = splice(items, at, &inside);
-                        match self.in_region(&Rc::from(items), region, floor, depth + 1) {
+                    for branch in 0..branches.len() {
+                        let step = Step::branch(at, branch)?;
+                        let (items, region) = step.take(items)?;
+                        let steps = step.after(steps);
+                        match self.in_region(&Rc::from(items), &steps, region, floor, depth + 1) {
                             Some(choice) => {
                                 sum.price += choice.price;
                                 sum.places.extend(choice.places);
@@ -333,21 +401,12 @@ impl Planner<'_> {
                         offer(&mut best, sum);
                     }
                 }
-                Item::Repeat { sub, min, max } if min > 0 => {
-                    let mut inside = Vec::new();
-                    flatten(sub, &mut inside);
-                    let once = inside.len();
-                    let max = max.map(|max| max - 1);
-                    if max != Some(0) {
-                        inside.push(Item::Repeat {
-                            sub,
-                            min: min - 1,
-                            max,
-                        });
-                    }
-                    let (items, region) = splice(items, at, &inside);
-                    let region = region.start..region.start + once;
-                    if let Some(choice) = self.in_region(&Rc::from(items), region, floor, depth + 1)
+                Item::Repeat { min, .. } if min > 0 => {
+                    let step = Step::once(at)?;
+                    let (items, region) = step.take(items)?;
+                    let steps = step.after(steps);
+                    if let Some(choice) =
+                        self.in_region(&Rc::from(items), &steps, region, floor, depth + 1)
                     {
                         offer(&mut best, choice);
                     }
@@ -362,7 +421,7 @@ impl Planner<'_> {
 impl Planner<'_> {
     /// Windows of which every match of the items has one, if most texts have none of them.
     fn needed(&self, items: &[Item<'_>]) -> Option<Rc<[[Set; WINDOW_BYTES]]>> {
-        let choice = self.in_region(&Rc::from(items), 0..items.len(), 0, 0)?;
+        let choice = self.in_region(&Rc::from(items), &Steps::default(), 0..items.len(), 0, 0)?;
         let spelt: usize = choice.places.iter().map(Place::spellings).sum();
         let rate: f64 = choice.places.iter().map(|place| place.rate).sum();
         let by_chance = spelt as f64 * NEEDED_BY_CHANCE;
@@ -430,6 +489,7 @@ impl Planner<'_> {
     fn place<'a>(
         &self,
         items: &Rc<[Item<'a>]>,
+        steps: &Steps,
         at: usize,
         lead: usize,
         window: [Set; WINDOW_BYTES],
@@ -437,6 +497,7 @@ impl Planner<'_> {
     ) -> Place<'a> {
         let mut place = Place {
             items: Rc::clone(items),
+            steps: Rc::clone(steps),
             at,
             lead,
             width: self.width,
