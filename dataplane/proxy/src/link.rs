@@ -47,6 +47,8 @@ struct Ending {
 #[derive(Debug, Default)]
 struct Line {
     over: bool,
+    /// Rules are being compiled. That cannot be broken off and may take longer than an operator waits for an end.
+    compiling: bool,
     open: Option<UnixStream>,
 }
 
@@ -82,6 +84,10 @@ impl Link {
             if let Some(stream) = line.open.take() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
+            if line.compiling {
+                // The thread ends by itself, or with the process; what it would come to is of no use any more.
+                return;
+            }
         }
         self.ending.changed.notify_all();
         if self.thread.join().is_err() {
@@ -106,7 +112,7 @@ impl Keeper {
             "compiling the rules of the last snapshot; nothing is decided until then"
         );
         tidy::aside(|| {
-            if let Err(cause) = apply(&self.plane, &self.paths, snapshot) {
+            if let Err(cause) = self.apply(snapshot) {
                 tracing::error!(cause, "{UNUSABLE}");
             }
         });
@@ -193,12 +199,48 @@ impl Keeper {
         }
     }
 
+    /// Compiles a snapshot and puts it in force. On failure nothing has changed.
+    fn apply(&self, snapshot: Snapshot) -> Result<(), String> {
+        let begun = Instant::now();
+        let database = match self.plane.live() {
+            Some(live) if live.policy.database().hash() == snapshot.rules.hash() => {
+                Arc::clone(live.policy.database())
+            }
+            Some(_) | None => match Database::load(&snapshot.rules, &self.paths.rules_cache) {
+                Some(database) => Arc::new(database),
+                None => Arc::new(self.compile(&snapshot)?),
+            },
+        };
+        enforce(&self.plane, snapshot, database, begun)
+    }
+
+    fn compile(&self, snapshot: &Snapshot) -> Result<Database, String> {
+        self.ending.state.lock().compiling = true;
+        let compiled = Database::load_or_compile(&snapshot.rules, &self.paths.rules_cache);
+        let is_over = {
+            let mut line = self.ending.state.lock();
+            line.compiling = false;
+            line.over
+        };
+        let (database, outcome) = compiled.map_err(|error| error.to_string())?;
+        if let CacheOutcome::NotWritten(cause) = outcome {
+            tracing::warn!(
+                cause,
+                "the compiled rules were not cached; starts take longer"
+            );
+        }
+        if is_over {
+            return Err(String::from("the data plane is stopping"));
+        }
+        Ok(database)
+    }
+
     /// Puts a snapshot in force, or keeps the old one and says why.
     fn take(&self, bytes: &[u8]) -> ToControl {
         let (revision, taken) = match Snapshot::decode(bytes) {
             Ok(snapshot) => {
                 let revision = snapshot.revision;
-                (revision, apply(&self.plane, &self.paths, snapshot))
+                (revision, self.apply(snapshot))
             }
             Err(error) => (0, Err(error.to_string())),
         };
@@ -317,29 +359,6 @@ fn send(stream: &mut UnixStream, message: &ToControl) -> io::Result<()> {
 /// When the snapshot of the last run cannot be put in force.
 pub(crate) const UNUSABLE: &str = "the last good snapshot cannot be used; waiting for a new one";
 
-/// Compiles a snapshot and puts it in force. On failure nothing has changed.
-fn apply(plane: &Plane, paths: &StatePaths, snapshot: Snapshot) -> Result<(), String> {
-    let begun = Instant::now();
-    let database = match plane.live() {
-        Some(live) if live.policy.database().hash() == snapshot.rules.hash() => {
-            Arc::clone(live.policy.database())
-        }
-        Some(_) | None => {
-            let (database, outcome) =
-                Database::load_or_compile(&snapshot.rules, &paths.rules_cache)
-                    .map_err(|error| error.to_string())?;
-            if let CacheOutcome::NotWritten(cause) = outcome {
-                tracing::warn!(
-                    cause,
-                    "the compiled rules were not cached; starts take longer"
-                );
-            }
-            Arc::new(database)
-        }
-    };
-    enforce(plane, snapshot, database, begun)
-}
-
 /// Puts a snapshot in force, its rules compiled. On failure nothing has changed.
 pub(crate) fn enforce(
     plane: &Plane,
@@ -432,5 +451,34 @@ fn warn_about_restart(plane: &Plane, before: Option<&Live>, now: &Snapshot) {
         if !known.contains(&key) {
             tracing::warn!(key, "takes effect when the data plane starts again");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+mod tests {
+    use super::{Ending, Link};
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    #[test]
+    fn an_end_does_not_wait_for_rules_that_are_being_compiled() {
+        let ending: Arc<Ending> = Arc::default();
+        ending.state.lock().compiling = true;
+        let (done, compiled) = mpsc::channel::<()>();
+        let link = Link {
+            ending: Arc::clone(&ending),
+            thread: std::thread::spawn(move || {
+                let _ = compiled.recv();
+            }),
+        };
+        let (stopped, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            link.stop();
+            stopped.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(ending.state.lock().over, "and what comes of it is left");
+        drop(done);
     }
 }
