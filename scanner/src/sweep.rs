@@ -33,9 +33,10 @@ const ATTEMPTS_MIN: u32 = 1024;
 const BYTES_PER_ATTEMPT: usize = 16;
 
 /// Bytes that may be searched for one content, all its views together: so many in any case, and
-/// so many more for each of its bytes.
+/// so many more for each of its bytes. Of 6,281 texts of all kinds the one that takes the most takes a third of it:
+/// 149,133 for 10 KB, 371,379 for 32 KB.
 const WORK_MIN: u64 = 256 << 10;
-const WORK_PER_BYTE: u64 = 64;
+const WORK_PER_BYTE: u64 = 24;
 
 /// A pattern that may match, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

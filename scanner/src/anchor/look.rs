@@ -108,6 +108,9 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
     /// or of none.
     pub(super) fn look(&mut self, found: &[Found], walked: &mut [Walked]) {
         self.looks.all.clear();
+        if *self.work == 0 {
+            return;
+        }
         for (number, one) in found.iter().enumerate() {
             if one.anchor & MARK != 0 {
                 self.looks.marks.set(one.anchor & !MARK, one.at as usize);
