@@ -1,5 +1,7 @@
 //! Markup taken out of the middle of text: tags, comments, emphasis.
 
+use memchr::memmem;
+
 use super::bytes::Bytes;
 use super::map::MappedText;
 
@@ -40,9 +42,11 @@ const MARKS: Bytes = Bytes::of(b"<*`~_");
 pub(super) fn strip(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
+    let mut comments = Comments::default();
     while let Some(found) = MARKS.next(text, at) {
         at = found;
         let taken = match text[at] {
+            b'<' if text[at..].starts_with(COMMENT) => comments.at(text, at),
             b'<' => tag(&text[at..]),
             b'*' | b'`' | b'~' => emphasis(text, at),
             b'_' => underlined(text, at),
@@ -65,13 +69,30 @@ pub(super) fn strip(text: &[u8], out: &mut MappedText) -> bool {
     changed
 }
 
-/// Length of the tag or comment and what it leaves.
-fn tag(rest: &[u8]) -> Option<(usize, &'static [u8])> {
-    if let Some(inner) = rest.strip_prefix(b"<!--") {
-        let inner = &inner[..inner.len().min(COMMENT_BYTES_MAX)];
-        let end = inner.windows(3).position(|window| window == b"-->")?;
-        return Some((4 + end + 3, b""));
+const COMMENT: &[u8] = b"<!--";
+const COMMENT_END: &[u8] = b"-->";
+
+/// Where comments end. Each end is looked for once, however many beginnings stand before it.
+#[derive(Default)]
+struct Comments {
+    /// Behind the last end that was looked for; behind the text if there is none.
+    end: usize,
+}
+
+impl Comments {
+    /// Length of the comment that begins here and what it leaves.
+    fn at(&mut self, text: &[u8], at: usize) -> Option<(usize, &'static [u8])> {
+        let inner = at + COMMENT.len();
+        if self.end < inner + COMMENT_END.len() {
+            let found = memmem::find(&text[inner..], COMMENT_END);
+            self.end = found.map_or(usize::MAX, |found| inner + found + COMMENT_END.len());
+        }
+        (self.end - inner <= COMMENT_BYTES_MAX).then(|| (self.end - at, &b""[..]))
     }
+}
+
+/// Length of the tag and what it leaves.
+fn tag(rest: &[u8]) -> Option<(usize, &'static [u8])> {
     let name = &rest[1..];
     let name = name.strip_prefix(b"/").unwrap_or(name);
     let len = name
@@ -151,6 +172,23 @@ mod tests {
         ] {
             assert_eq!(stripped(text).trim(), "Ignore all", "{text:?}");
         }
+    }
+
+    #[test]
+    fn comments_end_where_they_end() {
+        for (text, plain) in [
+            ("a<!--<!--x-->b<!-- y -->c", "abc"),
+            ("a<!-->b", "a<!-->b"),
+            ("a<!--->b-->c", "ac"),
+            ("a<!-- b", "a<!-- b"),
+        ] {
+            assert_eq!(stripped(text), plain, "{text}");
+        }
+        let long = format!("a<!--{}-->b", "x".repeat(COMMENT_BYTES_MAX));
+        assert_eq!(stripped(&long), long);
+        // Not the square of its length.
+        let open = "<!--".repeat(1 << 18);
+        assert_eq!(stripped(&open), open);
     }
 
     #[test]
