@@ -18,6 +18,9 @@ pub(super) enum Back {
 /// Bytes a walk reads before it is another's turn.
 const TURN_BYTES: usize = size_of::<u64>();
 
+/// The same of its first turn.
+const SHORT_TURN_BYTES: usize = 4;
+
 /// A walk under way: what it needs of its automaton, and where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
@@ -133,27 +136,42 @@ impl Arena {
         work: &mut u64,
         mut came: impl FnMut(u32, u32, bool),
     ) {
-        while !walks.is_empty() && *work > 0 {
-            *work = work.saturating_sub((walks.len() * TURN_BYTES) as u64);
-            let mut kept = 0;
-            for at in 0..walks.len() {
-                let mut walk = walks[at];
-                let answer = self.turn(&mut walk, text);
-                came(walk.number, walk.at, answer == Some(true));
-                // PERF: no branch, nobody could guess it.
-                walks[kept] = walk;
-                kept += usize::from(answer.is_none());
-            }
-            walks.truncate(kept);
+        // Most end at once.
+        self.turns::<SHORT_TURN_BYTES>(walks, text, work, &mut came);
+        while !walks.is_empty() {
+            self.turns::<TURN_BYTES>(walks, text, work, &mut came);
         }
-        walks.clear();
+    }
+
+    /// Gives each walk its turn and keeps those without an answer; none when there is no work left.
+    fn turns<const BYTES: usize>(
+        &self,
+        walks: &mut Vec<Walk>,
+        text: &[u8],
+        work: &mut u64,
+        came: &mut impl FnMut(u32, u32, bool),
+    ) {
+        if *work == 0 {
+            return walks.clear();
+        }
+        *work = work.saturating_sub((walks.len() * BYTES) as u64);
+        let mut kept = 0;
+        for at in 0..walks.len() {
+            let mut walk = walks[at];
+            let answer = self.turn::<BYTES>(&mut walk, text);
+            came(walk.number, walk.at, answer == Some(true));
+            // PERF: no branch, nobody could guess it.
+            walks[kept] = walk;
+            kept += usize::from(answer.is_none());
+        }
+        walks.truncate(kept);
     }
 
     /// Goes on with one walk. `None` if nothing is known yet.
-    fn turn(&self, walk: &mut Walk, text: &[u8]) -> Option<bool> {
-        let len = usize::from(walk.left).min(TURN_BYTES);
+    fn turn<const BYTES: usize>(&self, walk: &mut Walk, text: &[u8]) -> Option<bool> {
+        let len = usize::from(walk.left).min(BYTES);
         let at = walk.at as usize;
-        let mut bytes = if walk.reads_back {
+        let bytes = if walk.reads_back {
             walk.at -= len as u32;
             bytes_at(text, at - len, len).swap_bytes() >> (8 * (TURN_BYTES - len))
         } else {
@@ -161,6 +179,24 @@ impl Arena {
             bytes_at(text, at, len)
         };
         walk.left -= len as u8;
+        // PERF: how many steps there are is known nearly always, and then they need no count.
+        let accepted = if len == BYTES {
+            self.steps(walk, bytes, BYTES)
+        } else {
+            self.steps(walk, bytes, len)
+        };
+        if accepted || walk.state == DEAD {
+            Some(accepted)
+        } else if walk.left == 0 {
+            Some(walk.otherwise)
+        } else {
+            None
+        }
+    }
+
+    /// Reads so many bytes, the lowest first: whether a match ended with one of them.
+    #[inline(always)]
+    fn steps(&self, walk: &mut Walk, mut bytes: u64, len: usize) -> bool {
         let class_of = self.bytes.row(walk.class_of, 256);
         let rows = self.bytes.rest(walk.table);
         let classes = usize::from(walk.classes);
@@ -172,13 +208,7 @@ impl Arena {
             accepted |= state.wrapping_sub(1) < walk.accept_max;
         }
         walk.state = state;
-        if accepted || state == DEAD {
-            Some(accepted)
-        } else if walk.left == 0 {
-            Some(walk.otherwise)
-        } else {
-            None
-        }
+        accepted
     }
 
     /// What a text that begins with this window leads to. `is_read` says for each of its bytes
