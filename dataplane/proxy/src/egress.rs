@@ -22,6 +22,7 @@ mod inside;
 mod intercept;
 mod kill_switch;
 mod live;
+mod outlet;
 mod refusal;
 mod relay;
 mod resolve;

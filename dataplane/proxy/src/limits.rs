@@ -43,6 +43,8 @@ pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
 pub const RESPONSE_PAUSE_MS: u64 = 25;
 /// Answers that announce another one (1xx) which a host may give to one request.
 pub const INTERIM_ANSWERS_MAX: u32 = 32;
+/// Bytes of a request that a host has not taken when no more of it is read. One window of the scan is let go at once.
+pub const UNTAKEN_BYTES_MAX: usize = 64 << 10;
 /// Milliseconds that a host has to take what a connection holds which is given up.
 pub const GOODBYE_MS: u64 = 20;
 /// Idle connections to hosts that a core keeps for the next request.

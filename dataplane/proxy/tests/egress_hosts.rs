@@ -133,6 +133,43 @@ fn stalled(site: &crate::common::Site) -> (Host, std::thread::JoinHandle<()>, Cl
 }
 
 #[test]
+fn a_host_that_answers_while_it_reads_waits_for_nobody() {
+    // More than the buffers of all sockets on the way hold: whoever only writes until it is taken waits for ever.
+    const LENGTH: usize = 48 << 20;
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(format!("{OK}Content-Length: {LENGTH}\r\n\r\n").as_bytes());
+        let (mut piece, mut left) = (vec![0; 64 << 10], LENGTH);
+        while left > 0 {
+            let read = visitor.body(left.min(piece.len()));
+            piece.clone_from(&read);
+            left -= read.len();
+            if read.is_empty() || !visitor.send(&piece) {
+                return;
+            }
+        }
+    });
+    let site = site(&yaml("  timeouts: {idle: 10s}\n"));
+    let mut client = client(&site);
+    let mut sender = client.stream.try_clone().unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\nContent-Length: {LENGTH}\r\n\r\n",
+        host.url("/"),
+        host.address
+    );
+    let line = b"nothing much to say here, and so on and on...\r\n\r\n";
+    let sending = std::thread::spawn(move || {
+        sender.write_all(head.as_bytes()).unwrap();
+        let body: Vec<u8> = line.iter().copied().cycle().take(LENGTH).collect();
+        sender.write_all(&body).unwrap();
+    });
+    assert_eq!(client.receive_head().unwrap().status, 200);
+    let came = client.bytes(LENGTH);
+    assert!(came.iter().eq(line.iter().cycle().take(LENGTH)));
+    sending.join().unwrap();
+}
+
+#[test]
 fn a_host_that_takes_nothing_has_as_long_as_an_idle_one() {
     let site = site(&yaml("  timeouts: {idle: 1s}\n"));
     let (_host, sending, client) = stalled(&site);

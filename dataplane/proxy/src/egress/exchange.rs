@@ -120,6 +120,7 @@ impl Exchange<'_> {
             head: None,
             head_seen: false,
             interim: 0,
+            untaken: 0,
             head_sent: false,
             upgraded: false,
             pause: None,
@@ -150,6 +151,7 @@ impl Exchange<'_> {
             let reused = upstream.reused;
             match flow.pass(session, &mut upstream, trail).await {
                 Ok(reusable) => {
+                    let reusable = reusable && upstream.untaken_bytes() == 0;
                     self.release(upstream, reusable).await;
                     return Ok(());
                 }

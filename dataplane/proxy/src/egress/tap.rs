@@ -2,6 +2,7 @@
 //! and written there in the place of the last chunk.
 
 use super::below::described_below;
+use super::outlet::Outlet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -79,12 +80,19 @@ pub(crate) struct Trailers {
     leaving: Bytes,
     /// What is written leaves at once.
     eager: bool,
+    /// Bytes written that the other end has not taken.
+    kept: usize,
 }
 
 impl Trailers {
     /// From now on both ends talk: what is written leaves at once.
     pub(crate) fn talk(&mut self) {
         self.eager = true;
+    }
+
+    /// Bytes written that the other end has not taken yet.
+    pub(crate) const fn kept_bytes(&self) -> usize {
+        self.kept
     }
 
     /// A message from the other end begins.
@@ -162,7 +170,7 @@ pub(crate) type SharedTrailers = Arc<Mutex<Trailers>>;
 /// pingora flushes the head of a request and then its body. What is written here leaves when we begin to wait for the
 /// host, or when it fills a buffer: a short request is one system call, and one packet. A WebSocket waits for nothing.
 pub(crate) struct Tap {
-    inner: Stream,
+    inner: Outlet,
     /// Bytes were written that may not have left.
     unflushed: bool,
     trailers: SharedTrailers,
@@ -175,7 +183,7 @@ static NEXT_ID: AtomicI32 = AtomicI32::new(-2);
 
 impl Tap {
     const fn below(&self) -> &Stream {
-        &self.inner
+        &self.inner.stream
     }
 
     /// Puts one around the stream of a session that has not begun.
@@ -189,7 +197,7 @@ impl Tap {
             id => id,
         };
         let tap = Self {
-            inner,
+            inner: Outlet::new(inner),
             unflushed: false,
             trailers,
             digest: Arc::new(digest),
@@ -217,15 +225,17 @@ impl AsyncRead for Tap {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let outcome = Pin::new(&mut this.inner.stream).poll_read(cx, buf);
         if outcome.is_pending() && this.unflushed {
             match Pin::new(&mut this.inner).poll_flush(cx) {
-                Poll::Ready(flushed) => {
-                    this.unflushed = false;
-                    flushed?;
+                Poll::Ready(Ok(())) => this.unflushed = false,
+                // What the host has said before it closed is worth more than why it closed.
+                Poll::Ready(Err(error)) if this.inner.kept_bytes() == 0 => {
+                    return Poll::Ready(Err(error));
                 }
-                Poll::Pending => {}
+                Poll::Ready(Err(_)) | Poll::Pending => {}
             }
+            this.trailers.lock().kept = this.inner.kept_bytes();
         }
         let came = &buf.filled()[before..];
         if !came.is_empty() {
@@ -243,9 +253,10 @@ impl AsyncWrite for Tap {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.unflushed = true;
-        this.trailers
-            .lock()
-            .poll_write(Pin::new(&mut this.inner), cx, buf)
+        let mut trailers = this.trailers.lock();
+        let written = trailers.poll_write(Pin::new(&mut this.inner), cx, buf);
+        trailers.kept = this.inner.kept_bytes();
+        written
     }
 
     /// Waits until we wait for the host, unless both ends talk.
@@ -253,9 +264,10 @@ impl AsyncWrite for Tap {
         if !self.trailers.lock().eager {
             return Poll::Ready(Ok(()));
         }
-        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-        self.unflushed = false;
-        Poll::Ready(flushed)
+        // What cannot leave now does when we wait for the host.
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx)?;
+        self.unflushed = flushed.is_pending();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,7 +280,9 @@ impl AsyncWrite for Tap {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.unflushed = true;
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.trailers.lock().kept = self.inner.kept_bytes();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -281,7 +295,7 @@ described_below!(Tap);
 #[async_trait]
 impl Shutdown for Tap {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        self.inner.stream.shutdown().await;
     }
 }
 
@@ -293,22 +307,22 @@ impl UniqueID for Tap {
 
 impl Ssl for Tap {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
+        self.inner.stream.get_ssl()
     }
 
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.inner.stream.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.inner.stream.selected_alpn_proto()
     }
 }
 
 #[async_trait]
 impl Peek for Tap {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        self.inner.try_peek(buf).await
+        self.inner.stream.try_peek(buf).await
     }
 }
 

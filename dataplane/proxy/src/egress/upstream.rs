@@ -40,6 +40,11 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Bytes of the request that the host has not taken.
+    pub(crate) fn untaken_bytes(&self) -> usize {
+        Tap::of(&self.session).map_or(0, |tap| tap.lock().kept_bytes())
+    }
+
     /// Gives the connection up. What it still holds goes out if the other end takes it at once.
     pub(crate) async fn shutdown(&mut self) {
         let patience = Duration::from_millis(GOODBYE_MS);

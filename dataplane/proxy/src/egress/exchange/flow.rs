@@ -8,7 +8,7 @@ use crate::egress::tap::Tap;
 use crate::egress::trail::Trail;
 use crate::egress::upstream::{self, Upstream};
 use crate::egress::websocket;
-use crate::limits::INTERIM_ANSWERS_MAX;
+use crate::limits::{INTERIM_ANSWERS_MAX, UNTAKEN_BYTES_MAX};
 use bytes::Bytes;
 use http::HeaderMap;
 use oktsec_contract::config::EgressTimeouts;
@@ -17,8 +17,9 @@ use oktsec_pipeline::egress::Refusal;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
@@ -57,6 +58,14 @@ pub(super) fn unreadable() -> Refusal {
     )
 }
 
+/// The refusal of a request that the host does not read.
+pub(super) fn not_taken() -> Refusal {
+    because(
+        Reason::EgressUpstreamTimeout,
+        "the host does not take the request",
+    )
+}
+
 /// The state of both directions.
 pub(super) struct Flow<'a> {
     pub(super) exchange: &'a Exchange<'a>,
@@ -76,6 +85,8 @@ pub(super) struct Flow<'a> {
     pub(super) head_seen: bool,
     /// Answers so far that announce another one (1xx).
     pub(super) interim: u32,
+    /// Bytes of the request that the host had not taken when something moved last.
+    pub(super) untaken: usize,
     pub(super) head_sent: bool,
     pub(super) upgraded: bool,
     /// What the host is asked for a WebSocket that somebody opens over HTTP/2.
@@ -146,7 +157,7 @@ impl Flow<'_> {
                     session.set_keepalive(None);
                     return Err(unreadable().into());
                 }
-                Event::Clock => self.ring(session, trail).await?,
+                Event::Clock => self.ring(session, upstream, trail).await?,
                 Event::Request(chunk) => {
                     let ended = chunk.is_none();
                     self.moved_at = Instant::now();
@@ -208,7 +219,16 @@ impl Flow<'_> {
         if !done && !self.upgraded && session.is_body_done() {
             return Event::Request(None);
         }
+        let tap = Tap::of(&upstream.session).cloned();
         let request = async {
+            // The response is polled before, and what the host takes meanwhile wakes both.
+            if let Some(tap) = tap.filter(|_| !done) {
+                poll_fn(|_| match tap.lock().kept_bytes() > UNTAKEN_BYTES_MAX {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                })
+                .await;
+            }
             match self.upgraded {
                 // An end is news here, and not the beginning of a wait.
                 true => session.read_request_body().await,
@@ -242,9 +262,15 @@ impl Flow<'_> {
     async fn ring(
         &mut self,
         session: &mut ServerSession,
+        upstream: &Upstream,
         trail: &mut Trail,
     ) -> Result<(), Failure> {
         let now = Instant::now();
+        let untaken = upstream.untaken_bytes();
+        if untaken < self.untaken {
+            self.moved_at = now;
+            self.untaken = untaken;
+        }
         if self.pause.is_some_and(|at| at <= now) {
             self.pause = None;
             let mut out = Vec::new();
@@ -256,6 +282,9 @@ impl Flow<'_> {
         }
         let due = self.due();
         if due <= now {
+            if untaken > 0 {
+                return Err(not_taken().into());
+            }
             let waits_for_host = self.request_done || self.head_seen;
             return Err(match waits_for_host {
                 true => because(Reason::EgressUpstreamTimeout, "the host kept silent"),

@@ -1,6 +1,6 @@
 //! The way up: the request is taken, looked at and sent to the host.
 
-use super::flow::{Event, Flow, unreadable};
+use super::flow::{Event, Flow, not_taken, unreadable};
 use super::{Failure, Stop, length_of};
 use crate::connection::Connection;
 use crate::egress::refusal::{because, plain};
@@ -171,10 +171,7 @@ impl Flow<'_> {
             )
         };
         let (exchange, idle) = (self.exchange, self.idle());
-        let late = || {
-            let detail = "the host does not take the request";
-            Stop::from(because(Reason::EgressUpstreamTimeout, detail))
-        };
+        let late = || Stop::from(not_taken());
         for bytes in self.ready.drain(..) {
             let sending = upstream.session.write_request_body(bytes, false);
             let sent = Self::send(exchange, idle, late, sending).await?;
@@ -192,6 +189,7 @@ impl Flow<'_> {
             let sent = Self::send(exchange, idle, late, finishing).await?;
             sent.map_err(gone)?;
         }
+        self.untaken = upstream.untaken_bytes();
         Ok(())
     }
 
