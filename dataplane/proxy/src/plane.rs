@@ -48,6 +48,8 @@ pub(crate) struct Plane {
     live: ArcSwapOption<Live>,
     /// Number of swaps. Cores compare it before every message: one load.
     generation: AtomicU64,
+    /// That of the snapshot in force; 0 is none.
+    revision: AtomicU64,
     /// Wakes whoever must look again at what is under way: a snapshot took effect, or the kill switch moved.
     changed: watch::Sender<()>,
 }
@@ -83,6 +85,7 @@ impl Plane {
             stopping: AtomicBool::new(false),
             live: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
             changed: watch::channel(()).0,
         }
     }
@@ -93,12 +96,15 @@ impl Plane {
         let door = Door::new(&config.server);
         let balancers = config.forward_proxy.proxy_protocol_from.iter();
         let balancers = balancers.filter_map(|n| Cidr::parse(n)).collect();
+        let revision = policy.revision();
         self.live.store(Some(Arc::new(Live {
             policy,
             door,
             balancers,
         })));
         self.generation.fetch_add(1, Ordering::Release);
+        // Last: whoever sees the revision is answered by it.
+        self.revision.store(revision, Ordering::Release);
         self.changed.send_replace(());
     }
 
@@ -127,7 +133,7 @@ impl Plane {
 
     /// Revision decided by; 0 is none.
     pub(crate) fn revision(&self) -> u64 {
-        self.live().map_or(0, |live| live.policy.revision())
+        self.revision.load(Ordering::Acquire)
     }
 
     /// What keeps messages from being decided; empty if nothing does.
