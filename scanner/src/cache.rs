@@ -5,7 +5,7 @@
 //! replaced. Written next to its name, synced and renamed: a reader sees all of it or nothing.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,17 +14,24 @@ use sha2::{Digest, Sha256};
 
 use crate::anchor::Anchors;
 use crate::compile::{Compiled, Group, Lookup};
-use crate::engine::{self, Engine, EngineError};
+use crate::engine::{self, Engine, EngineError, Filling, Region};
 use crate::gate::Gate;
 use crate::signs;
 
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 13;
+const FORMAT: u32 = 14;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Files kept: of the rules in force, and of those that an operator or a second gateway in the same
+/// folder may come back to.
+const FILES_MAX: usize = 4;
+
+/// Read at once.
+const READ_BYTES: usize = 256 << 10;
 
 /// What became of the cache file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,95 +77,129 @@ impl Key {
     }
 }
 
-/// Layout: magic, format, key, number of patterns, one lookup byte each, length and bytes of the
-/// anchors, then for each group its gate, length and the engine's bytes, and SHA-256 of all before
-/// it.
+/// Layout: magic, format, key, then each with its length before it: a lookup byte for each pattern,
+/// the anchors, their tables, and for each group its gate and the engine's bytes. SHA-256 of all before it ends the file.
 pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
     match fs::File::open(key.path(dir)) {
-        Ok(mut file) => parse(&mut file, key).ok_or(CacheOutcome::Replaced),
+        Ok(file) => parse(file, dir, key).ok_or(CacheOutcome::Replaced),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CacheOutcome::Written),
         Err(_) => Err(CacheOutcome::Replaced),
     }
 }
 
-/// Reads the file twice, once for its sum and once piece by piece, so that a start needs the memory of one
-/// group and not of all.
-fn parse(file: &mut (impl Read + Seek), key: &Key) -> Option<Compiled> {
-    let length = file.seek(SeekFrom::End(0)).ok()?;
+/// Takes nothing for what it seems before the sum is known to be right. What is large is not kept in memory: see
+/// [`engine::Region`].
+fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
+    let length = file.metadata().ok()?.len();
     let body = length
         .checked_sub(32)
         .filter(|_| length <= FILE_BYTES_MAX)?;
-    file.rewind().ok()?;
-    let mut hash = Sha256::new();
-    io::copy(
-        &mut BufReader::with_capacity(64 << 10, file.by_ref().take(body)),
-        &mut hash,
-    )
-    .ok()?;
-    let mut sum = [0; 32];
-    file.read_exact(&mut sum).ok()?;
-    if hash.finalize()[..] != sum {
-        return None;
-    }
-    file.rewind().ok()?;
-    let mut rest = BufReader::new(file.by_ref().take(body));
-    let mut head = [0; MAGIC.len() + 4 + 32];
-    rest.read_exact(&mut head).ok()?;
+    let mut file = BufReader::with_capacity(READ_BYTES, file);
+    let mut rest = Summed {
+        from: file.by_ref().take(body),
+        sum: Sha256::new(),
+    };
+    let head = rest.bytes(MAGIC.len() + 4 + 32)?;
     let key = head
         .strip_prefix(MAGIC)?
-        .strip_prefix(&FORMAT.to_le_bytes())?
+        .strip_prefix(&FORMAT.to_ne_bytes())?
         .strip_prefix(&key.0)?;
     debug_assert!(key.is_empty(), "the head ends with the key");
-    let lookups = piece(&mut rest, body)?
-        .into_iter()
-        .map(Lookup::from_byte)
-        .collect::<Option<Vec<_>>>()?;
-    let anchors = Arc::new(Anchors::from_bytes(&piece(&mut rest, body)?)?);
-    let mut groups = Vec::new();
-    while !rest.fill_buf().ok()?.is_empty() {
-        let mut gate = [0];
-        rest.read_exact(&mut gate).ok()?;
-        let gate = Gate::from_byte(gate[0])?;
-        let engine = Arc::new(Engine::deserialize(&piece(&mut rest, body)?).ok()?);
-        groups.push(Group { gate, engine });
+    let lookups = rest.piece()?;
+    let head = rest.piece()?;
+    let tables = rest.tables(dir)?;
+    let mut engines = Vec::new();
+    while rest.from.limit() > 0 {
+        let gate = rest.bytes(1)?;
+        engines.push((gate[0], rest.piece()?));
     }
+    let own = rest.sum.finalize();
+    let mut sum = [0; 32];
+    file.read_exact(&mut sum).ok()?;
+    if own[..] != sum {
+        return None;
+    }
+    let lookups = lookups.into_iter().map(Lookup::from_byte);
+    let groups = engines.iter().map(|(gate, engine)| {
+        Some(Group {
+            gate: Gate::from_byte(*gate)?,
+            engine: Arc::new(Engine::deserialize(engine).ok()?),
+        })
+    });
     Some(Compiled {
-        lookups,
-        groups,
-        anchors,
+        lookups: lookups.collect::<Option<_>>()?,
+        groups: groups.collect::<Option<_>>()?,
+        anchors: Arc::new(Anchors::from_parts(&head, &tables)?),
     })
 }
 
-/// A length and that many bytes, which are no more than the whole file's.
-fn piece(rest: &mut impl Read, bytes_max: u64) -> Option<Vec<u8>> {
-    let mut length = [0; 4];
-    rest.read_exact(&mut length).ok()?;
-    let length = u32::from_le_bytes(length);
-    if u64::from(length) > bytes_max {
-        return None;
+/// A file and the sum of what was read of it.
+struct Summed<R> {
+    from: io::Take<R>,
+    sum: Sha256,
+}
+
+impl<R: BufRead> Summed<R> {
+    fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
+        if length as u64 > self.from.limit() {
+            return None;
+        }
+        let mut bytes = vec![0; length];
+        self.from.read_exact(&mut bytes).ok()?;
+        self.sum.update(&bytes);
+        Some(bytes)
     }
-    let mut bytes = vec![0; length as usize];
-    rest.read_exact(&mut bytes).ok()?;
-    Some(bytes)
+
+    fn length(&mut self) -> Option<usize> {
+        let length = self.bytes(4)?;
+        usize::try_from(u32::from_le_bytes(*length.first_chunk()?)).ok()
+    }
+
+    /// A length and that many bytes.
+    fn piece(&mut self) -> Option<Vec<u8>> {
+        let length = self.length()?;
+        self.bytes(length)
+    }
+
+    /// The same for tables, which come to lie where they will be used.
+    fn tables(&mut self, dir: &Path) -> Option<Arc<Region>> {
+        let mut left = self.length()?;
+        if left as u64 > self.from.limit() {
+            return None;
+        }
+        let mut filling = Filling::new(dir, left);
+        while left > 0 {
+            let bytes = self.from.fill_buf().ok()?;
+            let bytes = &bytes[..left.min(bytes.len())];
+            if bytes.is_empty() {
+                return None;
+            }
+            self.sum.update(bytes);
+            filling.push(bytes).ok()?;
+            let count = bytes.len();
+            self.from.consume(count);
+            left -= count;
+        }
+        filling.finish().ok()
+    }
 }
 
 pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&FORMAT.to_ne_bytes());
     bytes.extend_from_slice(&key.0);
-    bytes.extend_from_slice(&(compiled.lookups.len() as u32).to_le_bytes());
-    bytes.extend(compiled.lookups.iter().map(|lookup| *lookup as u8));
-    let anchors = compiled.anchors.to_bytes();
-    let length = u32::try_from(anchors.len()).map_err(io::Error::other)?;
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&anchors);
+    let lookups = compiled.lookups.iter().map(|lookup| *lookup as u8);
+    add(&mut bytes, &lookups.collect::<Vec<_>>())?;
+    let (head, tables) = compiled.anchors.to_parts();
+    add(&mut bytes, &head)?;
+    add(&mut bytes, &tables.into_bytes())?;
     for group in &compiled.groups {
-        let engine = group.engine.serialize().map_err(io::Error::other)?;
-        let length = u32::try_from(engine.len()).map_err(io::Error::other)?;
         bytes.push(group.gate as u8);
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&engine);
+        add(
+            &mut bytes,
+            &group.engine.serialize().map_err(io::Error::other)?,
+        )?;
     }
     let sum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&sum);
@@ -170,7 +211,39 @@ pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()
         let _ = fs::remove_file(&temporary);
     }
     result?;
+    prune(dir, &path);
     fs::File::open(dir)?.sync_all()
+}
+
+/// Removes what was written longest ago, but never what was written now. Whoever uses it has it for
+/// as long as needed, and whoever looks for it compiles anew.
+fn prune(dir: &Path, now: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let mut ours: Vec<_> = entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("rules-") && (name.ends_with(".db") || name.ends_with(".tmp"))
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter(|(_, path)| path != now)
+        .collect();
+    ours.sort_unstable();
+    let many = (ours.len() + 1).saturating_sub(FILES_MAX);
+    for (_, path) in &ours[..many] {
+        // Somebody else may have done it; a file too many is no reason to fail.
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn add(bytes: &mut Vec<u8>, piece: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(piece.len()).map_err(io::Error::other)?;
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(piece);
+    Ok(())
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -31,7 +31,7 @@ pub(crate) struct Matcher {
     expression: Expression,
     anywhere: OnceLock<Regex>,
     /// Answers where a match that begins at a known byte ends. `None` if it cannot be built.
-    here: OnceLock<Option<dfa::DFA>>,
+    here: OnceLock<Option<Box<dfa::DFA>>>,
     width_max: OnceLock<Option<usize>>,
 }
 
@@ -93,8 +93,9 @@ impl Matcher {
                 .configure(config)
                 .build_from_nfa(nfa)
                 .ok()
+                .map(Box::new)
         };
-        self.here.get_or_init(build).as_ref()
+        self.here.get_or_init(build).as_deref()
     }
 }
 

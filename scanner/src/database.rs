@@ -45,7 +45,7 @@ pub struct Database {
     unindexed: Vec<u32>,
     /// Rules that stand for known values, if they are not off.
     known: Vec<(Known, u32)>,
-    matchers: Vec<Matcher>,
+    matchers: Box<[Matcher]>,
     groups: Vec<Group>,
     anchors: Arc<Anchors>,
     /// By rule, whether it is wide for a stream; known when first asked.
@@ -80,6 +80,8 @@ impl Database {
             Ok(()) => why,
             Err(error) => CacheOutcome::NotWritten(error.to_string()),
         };
+        // What was written is used like what others find: it takes less memory.
+        let compiled = cache::read(cache_dir, &key).unwrap_or(compiled);
         Ok((Self::assemble(rules, compiled), outcome))
     }
 
@@ -219,7 +221,7 @@ impl Database {
                 .filter(|(_, rule)| rule.lane != Lane::Off)
                 .filter_map(|(at, rule)| Some((rule.known?, at)))
                 .collect(),
-            matchers,
+            matchers: matchers.into(),
             groups,
             anchors,
             wide: OnceLock::new(),

@@ -1,4 +1,4 @@
-//! Automata, packed: all tables in two blocks of memory that are written to disk as they are.
+//! Automata, packed: all tables in two blocks of memory that are used as they lie on disk.
 //!
 //! They have no state of their own, so all cores share them. [`super::walk`] runs them.
 
@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::automaton::{Automaton, BYTES_MAX};
-use super::block::Block;
 use super::minimal::Minimal;
+use crate::engine::{Block, Packer, Unpacker};
 
 /// Where the parts of an automaton lie: in a table, or as positions if it has too many states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,12 +54,11 @@ impl Packed {
     }
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default)]
 pub(super) struct Arena {
     pub(super) automata: Vec<Packed>,
     pub(super) bytes: Block<u8>,
     pub(super) words: Block<u128>,
-    #[serde(skip)]
     known: Known,
 }
 
@@ -197,6 +196,23 @@ impl Arena {
         self.known = Known::default();
     }
 
+    /// Packs the tables; [`Self::unpack`] needs the automata besides.
+    pub(super) fn pack(&self, to: &mut Packer) {
+        to.add(self.bytes.all());
+        to.add(self.words.all());
+    }
+
+    /// `None` if a table is not there or an index does not lie within its table.
+    pub(super) fn unpack(automata: Vec<Packed>, from: &mut Unpacker) -> Option<Self> {
+        let arena = Self {
+            automata,
+            bytes: from.block()?,
+            words: from.block()?,
+            known: Known::default(),
+        };
+        arena.is_whole().then_some(arena)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.automata.len()
     }
@@ -212,7 +228,7 @@ impl Arena {
 
     /// Whether every index lies within its table: true of what [`Self::add`] made, perhaps not of
     /// what was read from a file.
-    pub(super) fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.automata.iter().all(|one| self.fits(one).is_some())
     }
 

@@ -205,6 +205,11 @@ impl<const WIDTH: usize> Index<WIDTH> {
         all.map(spelling).flat_map(Spelling::to_bytes).collect()
     }
 
+    /// What spellings stand for: indices of anchors, or marks.
+    pub(super) fn anchors(&self) -> &[u32] {
+        &self.anchors
+    }
+
     pub(super) fn size_bytes(&self) -> usize {
         size_of_val(&*self.table)
             + size_of_val(&*self.lists)

@@ -1,71 +1,93 @@
-//! Anchors as they are kept on disk.
+//! Anchors as they are kept on disk: a little that is read, and large tables that stay where they
+//! lie.
 
-use serde::Deserialize;
+use std::sync::Arc;
 
-use super::arena::Arena;
+use serde::{Deserialize, Serialize};
+
+use super::arena::{Arena, Packed};
 use super::behind::Behind;
-use super::block::Block;
 use super::index::{Index, Spelling};
 use super::needs::Needs;
 use super::{Anchor, Anchors, Before, Heads, MARK};
+use crate::engine::{Packer, Region, Unpacker};
 
-/// What is read; [`Anchors::to_bytes`] writes the same.
+/// What is read.
 #[derive(Deserialize)]
 struct Kept {
     anchors: Vec<Anchor>,
-    automata: Arena,
-    spellings: Block<u8>,
-    pairs: Block<u8>,
+    automata: Vec<Packed>,
+    spellings: Vec<u8>,
+    pairs: Vec<u8>,
     marks: u32,
     heads: Heads,
     needs: Needs,
     behind: Vec<Behind>,
 }
 
+/// The same as it is written.
+#[derive(Serialize)]
+struct Keep<'a> {
+    anchors: &'a [Anchor],
+    automata: &'a [Packed],
+    spellings: Vec<u8>,
+    pairs: Vec<u8>,
+    marks: u32,
+    heads: &'a Heads,
+    needs: &'a Needs,
+    behind: &'a [Behind],
+}
+
 impl Anchors {
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let kept = (
-            &self.anchors,
-            &self.automata,
-            Block::from(self.index.to_bytes()),
-            Block::from(self.pairs.to_bytes()),
-            self.marks,
-            &self.heads,
-            &self.needs,
-            &self.behind,
-        );
-        postcard::to_allocvec(&kept).expect("plain data, and memory is not limited here")
+    /// What [`Self::from_parts`] reads, and what must be in its region.
+    pub(crate) fn to_parts(&self) -> (Vec<u8>, Packer) {
+        let keep = Keep {
+            anchors: &self.anchors,
+            automata: &self.automata.automata,
+            spellings: self.index.to_bytes(),
+            pairs: self.pairs.to_bytes(),
+            marks: self.marks,
+            heads: &self.heads,
+            needs: &self.needs,
+            behind: &self.behind,
+        };
+        let head =
+            postcard::to_allocvec(&keep).expect("plain data, and memory is not limited here");
+        let mut packer = Packer::default();
+        self.automata.pack(&mut packer);
+        (head, packer)
     }
 
-    /// Reads bytes of [`Self::to_bytes`].
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let kept: Kept = postcard::from_bytes(bytes).ok()?;
-        let spellings = Spelling::all_from_bytes(kept.spellings.all())?;
-        let pairs = Spelling::all_from_bytes(kept.pairs.all())?;
-        kept.is_whole(spellings.iter().chain(&pairs)).then(|| Self {
+    /// Reads what [`Self::to_parts`] gave.
+    pub(crate) fn from_parts(head: &[u8], region: &Arc<Region>) -> Option<Self> {
+        let kept: Kept = postcard::from_bytes(head).ok()?;
+        let spellings = Spelling::all_from_bytes(&kept.spellings)?;
+        let pairs = Spelling::all_from_bytes(&kept.pairs)?;
+        let mut tables = Unpacker::new(Arc::clone(region));
+        let anchors = Self {
             anchors: kept.anchors,
-            automata: kept.automata,
-            index: Index::new(spellings),
-            pairs: Index::new(pairs),
+            automata: Arena::unpack(kept.automata, &mut tables)?,
             marks: kept.marks,
             heads: kept.heads,
             needs: kept.needs,
             behind: kept.behind,
-        })
+            index: Index::new(spellings),
+            pairs: Index::new(pairs),
+        };
+        // Every table was looked at from end to end, which need not cost memory from now on.
+        region.give_back();
+        (tables.is_at_end() && anchors.is_whole()).then_some(anchors)
     }
-}
 
-impl Kept {
     /// Whether every index lies within its table, and what must be in order is.
-    fn is_whole<'a>(&self, mut spellings: impl Iterator<Item = &'a Spelling>) -> bool {
+    fn is_whole(&self) -> bool {
         let automata = self.automata.len();
         let is_anchor = |anchor: u32| (anchor as usize) < self.anchors.len();
-        self.automata.is_whole()
-            && spellings.all(|one| match one.anchor & MARK {
-                0 => is_anchor(one.anchor),
-                _ => one.anchor & !MARK < self.marks,
-            })
-            && self.behind.iter().all(|behind| is_anchor(behind.anchor))
+        let mut spelt = self.index.anchors().iter().chain(self.pairs.anchors());
+        spelt.all(|anchor| match anchor & MARK {
+            0 => is_anchor(*anchor),
+            _ => anchor & !MARK < self.marks,
+        }) && self.behind.iter().all(|behind| is_anchor(behind.anchor))
             && self.behind.is_sorted_by_key(|behind| behind.anchor)
             && self.heads.iter().all(|head| is_anchor(head.anchor))
             && self
@@ -82,4 +104,15 @@ impl Kept {
                     && anchor.after.is_none_or(|(mark, _)| mark < self.marks)
             })
     }
+}
+
+/// The same anchors as they are read from a file.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+pub(super) fn again(anchors: &Anchors) -> Anchors {
+    let (head, tables) = anchors.to_parts();
+    let tables = tables.into_bytes();
+    let mut filling = crate::engine::Filling::new(&std::env::temp_dir(), tables.len());
+    filling.push(&tables).unwrap();
+    Anchors::from_parts(&head, &filling.finish().unwrap()).unwrap()
 }

@@ -14,7 +14,6 @@
 mod arena;
 mod automaton;
 mod behind;
-mod block;
 mod border;
 mod builder;
 mod index;
@@ -357,7 +356,7 @@ mod tests {
             }
         }
         let anchors = builder.finish();
-        let kept = Anchors::from_bytes(&anchors.to_bytes()).unwrap();
+        let kept = kept::again(&anchors);
         let mut memory = [Memory::default(), Memory::default()];
         let (mut matches, mut behind) = (0, 0);
         for (number, (of, hir)) in searches.iter().enumerate() {

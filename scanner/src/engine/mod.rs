@@ -7,14 +7,22 @@
 //! * the callback from C checks bounds, pushes into memory reserved before, and returns: it cannot
 //!   panic and never allocates;
 //! * every pointer from C has exactly one owner, whose `Drop` gives it back.
+//!
+//! Beside it lie [`region`] and [`block`]: tables of ours that are read where they lie in a mapped
+//! file.
 
 mod accel;
+mod block;
+mod region;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use vectorscan_rs_sys as hs;
+
+pub(crate) use block::Block;
+pub(crate) use region::{Filling, Packer, Region, Unpacker};
 
 /// The pattern's first match is enough: we ask which patterns occur, not how often.
 pub(crate) const SINGLE_MATCH: u32 = hs::HS_FLAG_SINGLEMATCH;
