@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
 use regex_automata::hybrid::dfa;
 use regex_automata::meta::{self, Regex};
-use regex_automata::nfa::thompson::{NFA, WhichCaptures};
 use regex_automata::{Anchored, Input, MatchError};
 use regex_syntax::hir::Hir;
 
 use crate::anchor::{Start, WindowAt, read_behind};
 use crate::database::{Database, PatternInfo};
+use crate::lazy::{self, CACHE_BYTES_MAX, Way};
 
 /// Bytes of search caches of each kind kept before some are given back: bounds memory per core.
 /// Building the states of an expression again takes longer than most searches.
@@ -21,10 +21,6 @@ const CACHES_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of a search cache that is kept when there is too little room for all.
 const CACHE_BYTES_KEPT: usize = 128 << 10;
-
-/// Bytes one search cache may grow to before it starts over. Below what a long expression's states
-/// take it would start over at every byte: at 64 KiB one text of 31 KiB took 140 ms.
-const CACHE_BYTES_MAX: usize = 1 << 20;
 
 /// One expression, ready to be searched. Built at its first use: most never match.
 pub(crate) struct Matcher {
@@ -76,25 +72,7 @@ impl Matcher {
     }
 
     fn here(&self) -> Option<&dfa::DFA> {
-        let build = || {
-            let nfa = NFA::compiler()
-                .configure(
-                    NFA::config()
-                        .utf8(false)
-                        .nfa_size_limit(None)
-                        .which_captures(WhichCaptures::None),
-                )
-                .build_from_hir(&self.hir())
-                .ok()?;
-            let config = dfa::DFA::config()
-                .cache_capacity(CACHE_BYTES_MAX)
-                .skip_cache_capacity_check(true);
-            dfa::DFA::builder()
-                .configure(config)
-                .build_from_nfa(nfa)
-                .ok()
-                .map(Box::new)
-        };
+        let build = || lazy::automaton(&self.hir(), Way::Ahead).map(Box::new);
         self.here.get_or_init(build).as_deref()
     }
 }

@@ -7,16 +7,13 @@
 use std::sync::OnceLock;
 
 use regex_automata::hybrid::dfa;
-use regex_automata::nfa::thompson::{NFA, WhichCaptures};
-use regex_automata::{Anchored, Input, MatchError, MatchKind};
+use regex_automata::{Anchored, Input, MatchError};
 use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
 
 use super::item;
 use super::plan::{self, Step};
-
-/// Bytes the states of one may take.
-const CACHE_BYTES_MAX: usize = 1 << 20;
+use crate::lazy::{self, Way};
 
 /// What an anchor's expression has before its window.
 #[derive(Serialize, Deserialize)]
@@ -50,28 +47,11 @@ impl Behind {
         let automaton = self.automaton.get_or_init(|| {
             let hir = hir();
             let items = plan::items_after(&hir, &self.steps)?;
-            build(&item::to_hir(items.get(..self.items as usize)?)?).map(Box::new)
+            lazy::automaton(&item::to_hir(items.get(..self.items as usize)?)?, Way::Back)
+                .map(Box::new)
         });
         automaton.as_deref()
     }
-}
-
-fn build(hir: &Hir) -> Option<dfa::DFA> {
-    let config = NFA::config()
-        .reverse(true)
-        .utf8(false)
-        .nfa_size_limit(None)
-        .which_captures(WhichCaptures::None);
-    let nfa = NFA::compiler().configure(config).build_from_hir(hir).ok()?;
-    // Every beginning counts, not the one that is preferred.
-    let config = dfa::DFA::config()
-        .match_kind(MatchKind::All)
-        .cache_capacity(CACHE_BYTES_MAX)
-        .skip_cache_capacity_check(true);
-    dfa::DFA::builder()
-        .configure(config)
-        .build_from_nfa(nfa)
-        .ok()
 }
 
 /// Calls `begins` with each place from which the text up to `at` matches, the nearest first.
@@ -117,7 +97,7 @@ mod tests {
     use super::*;
 
     fn beginnings(before: &str, text: &str) -> Vec<usize> {
-        let automaton = build(&parse(before).unwrap()).unwrap();
+        let automaton = lazy::automaton(&parse(before).unwrap(), Way::Back).unwrap();
         let mut found = Vec::new();
         let mut cache = automaton.create_cache();
         let at = text.find('|').unwrap();

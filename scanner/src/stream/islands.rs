@@ -202,16 +202,8 @@ fn is_plain(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::noise;
     use super::*;
-
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 11_u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     fn holds(islands: &Islands, window: &[u8], span: Range<usize>) -> bool {
         islands

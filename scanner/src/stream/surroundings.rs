@@ -82,17 +82,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::noise;
     use super::are_text;
-
-    /// Bytes like those of an archive.
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 11_u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     fn between(before: &[u8], text: &[u8], behind: &[u8]) -> bool {
         let all = [before, text, behind].concat();

@@ -195,6 +195,16 @@ fn cut<'t>(mut text: &'t [u8], lens: &[(usize, bool)]) -> Vec<(&'t [u8], Then)> 
     pieces
 }
 
+/// Bytes like those of an archive.
+pub(super) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 11_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
