@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut repeat, mut turns, mut alone, mut engine, mut lint) = (0, 0, false, false, false);
+    let (mut repeat, mut turns, mut between, mut alone, mut engine, mut lint) =
+        (0, 0, 0, false, false, false);
     let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
     let mut loaded: Option<LoadedRules> = None;
     while let Some(argument) = arguments.next() {
@@ -37,6 +38,12 @@ fn main() -> ExitCode {
             "--check" => check = true,
             "--repeat" => repeat = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--in-turn" => turns = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
+            "--between" => {
+                between = arguments
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(1024)
+            }
             "--compile-times" => times = true,
             "--alone" => alone = true,
             "--lint" => lint = true,
@@ -92,7 +99,7 @@ fn main() -> ExitCode {
         return engine_only(&database, &suite, repeat);
     }
     if turns > 0 {
-        return in_turn(&database, &suite, turns);
+        return in_turn(&database, &suite, turns, between);
     }
     if repeat > 0 {
         speed(&database, &suite, repeat);
@@ -299,45 +306,42 @@ fn texts(suite: &str, step: usize) -> Vec<String> {
 }
 
 /// Times one text after the other, as traffic comes: their rows of the tables are seldom in the
-/// cache. CPU time, so that other programs matter little.
-fn in_turn(database: &Arc<Database>, suite: &str, repeat: usize) -> ExitCode {
+/// cache, even less if so many KiB of other memory are used `between` two of them. Of each text its least time.
+fn in_turn(database: &Arc<Database>, suite: &str, repeat: usize, between: usize) -> ExitCode {
     let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
     let texts = texts(suite, 1);
     let bytes: usize = texts.iter().map(String::len).sum();
-    let mut whole = || {
-        for text in &texts {
-            scanner
-                .scan(text.as_bytes(), Surface::Message)
-                .expect("scan");
+    let mut other = vec![1_u8; between << 10];
+    let mut least = |scan: &mut dyn FnMut(&[u8])| {
+        let mut least = vec![u64::MAX; texts.len()];
+        for _ in 0..=repeat {
+            for (text, least) in texts.iter().zip(&mut least) {
+                for line in other.chunks_mut(64) {
+                    line[0] = line[0].wrapping_add(1);
+                }
+                let started = Instant::now();
+                scan(text.as_bytes());
+                *least = (*least).min(started.elapsed().as_nanos() as u64);
+            }
         }
+        least.iter().sum::<u64>()
     };
-    whole();
-    let started = cpu_nanos();
-    (0..repeat).for_each(|_| whole());
-    let whole = cpu_nanos() - started;
-    let started = cpu_nanos();
-    for text in texts.iter().cycle().take(texts.len() * repeat) {
-        scanner.suspects(text.as_bytes()).expect("scan");
-    }
-    let alone = cpu_nanos() - started;
-    let each = |nanos: u64| nanos as f64 / 1e3 / (texts.len() * repeat) as f64;
-
+    let whole = least(&mut |text| {
+        scanner.scan(text, Surface::Message).expect("scan");
+    });
+    let alone = least(&mut |text| {
+        scanner.suspects(text).expect("scan");
+    });
+    let each = |nanos: u64| nanos as f64 / 1e3 / texts.len() as f64;
     println!(
         "{} texts of {} bytes in turn: {:.2} us each ({:.1} MB/s), which patterns in the raw text alone {:.2} us",
         texts.len(),
         bytes / texts.len(),
         each(whole),
-        (bytes * repeat) as f64 * 1e3 / whole as f64,
+        bytes as f64 * 1e3 / whole as f64,
         each(alone)
     );
     ExitCode::SUCCESS
-}
-
-/// CPU time of this thread, as exact as a tick of the system: 4 ms at worst.
-fn cpu_nanos() -> u64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
-    nanos.expect("three numbers")
 }
 
 /// Times whole passes over the suite, by length of the text.

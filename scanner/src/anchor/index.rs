@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use super::near::{Kinds, Near};
 use super::needs::Present;
 use super::{CASE, WINDOW_BYTES};
+use crate::engine::prefetch;
 
 /// Windows found by one look at eight bytes.
 const STRIDE: usize = 4;
@@ -228,12 +229,16 @@ impl<const WIDTH: usize> Index<WIDTH> {
         batch: &mut Batch,
         found: &mut impl FnMut(&[Found]),
     ) {
-        self.candidates(text, piece, batch);
+        if WIDTH == WINDOW_BYTES && batch.present.complete().is_some() {
+            self.candidates::<true>(text, piece, batch);
+        } else {
+            self.candidates::<false>(text, piece, batch);
+        }
         self.look_up(batch, found);
     }
 
-    /// The windows of a piece whose bit is set.
-    fn candidates(&self, text: &[u8], piece: Range<usize>, batch: &mut Batch) {
+    /// The windows of a piece whose bit is set. All are noted where it is `NOTED` which there are.
+    fn candidates<const NOTED: bool>(&self, text: &[u8], piece: Range<usize>, batch: &mut Batch) {
         let Batch {
             candidates,
             len,
@@ -249,7 +254,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
                 at: at as u32,
             };
             let hash = Self::hash(window);
-            if WIDTH == WINDOW_BYTES {
+            if NOTED {
                 present.insert(hash);
             }
             count += (self.bit(hash) & 1) as usize;
@@ -305,6 +310,11 @@ impl<const WIDTH: usize> Index<WIDTH> {
         for (candidate, range) in candidates.iter().zip(lists.iter_mut()) {
             let list = Self::list_of(Self::hash(candidate.window));
             *range = [self.lists[list], self.lists[list + 1]];
+        }
+        for [start, end] in &lists[..candidates.len()] {
+            // The first and the last: seldom are there more than two lines of the cache.
+            prefetch(&self.windows, *start as usize);
+            prefetch(&self.windows, end.wrapping_sub(1) as usize);
         }
         let mut count = 0;
         for (candidate, [start, end]) in candidates.iter().zip(lists.iter()) {

@@ -15,6 +15,7 @@ use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
 use super::{Anchor, Anchors, Before, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton};
+use crate::engine::prefetch;
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
@@ -111,6 +112,11 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         if *self.work == 0 {
             return;
         }
+        for one in found {
+            // It lies on two lines of the cache, or ends with the first.
+            prefetch(&self.anchors.anchors, one.anchor as usize);
+            prefetch(&self.anchors.anchors, one.anchor as usize + 1);
+        }
         for (number, one) in found.iter().enumerate() {
             if one.anchor & MARK != 0 {
                 self.looks.marks.set(one.anchor & !MARK, one.at as usize);
@@ -163,6 +169,10 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         } = self;
         let Looks { all, walks, .. } = &mut **looks;
         let automata = &anchors.automata;
+        for look in &*all {
+            let anchor = &anchors.anchors[look.anchor as usize];
+            automata.prefetch(anchor.first_back().unwrap_or(anchor.forward));
+        }
         for (number, look) in all.iter_mut().enumerate() {
             let anchor = &anchors.anchors[look.anchor as usize];
             let (number, at) = (number as u32, look.at as usize);

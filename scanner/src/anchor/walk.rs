@@ -5,6 +5,7 @@
 
 use super::arena::{Arena, Packed};
 use super::automaton::DEAD;
+use crate::engine::prefetch;
 
 /// An answer about a text before a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,11 @@ impl Arena {
         })
     }
 
+    /// Asks for what a walk begins with.
+    pub(super) fn prefetch(&self, one: u32) {
+        prefetch(&self.automata, one as usize);
+    }
+
     /// Ends these walks and says of each by its number how far it came, and whether its answer is
     /// yes; more than once, the last time counts. Takes
     /// what they read from `work`; when that is used up, those that are left have no answer.
@@ -136,6 +142,19 @@ impl Arena {
         work: &mut u64,
         mut came: impl FnMut(u32, u32, bool),
     ) {
+        for walk in &*walks {
+            let byte = if walk.reads_back {
+                walk.at.wrapping_sub(1)
+            } else {
+                walk.at
+            };
+            let byte = text.get(byte as usize).copied().unwrap_or_default();
+            prefetch(self.bytes.all(), walk.class_of as usize + usize::from(byte));
+            prefetch(
+                self.bytes.all(),
+                walk.table as usize + usize::from(walk.state) * usize::from(walk.classes),
+            );
+        }
         // Most end at once.
         self.turns::<SHORT_TURN_BYTES>(walks, text, work, &mut came);
         while !walks.is_empty() {

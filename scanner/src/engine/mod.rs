@@ -1,6 +1,6 @@
-//! The binding to Vectorscan, and the only unsafe code of the product.
+//! The binding to Vectorscan, and a request to the processor: the only unsafe code of the product.
 //!
-//! Four promises hold it together:
+//! Four promises hold the binding together:
 //! * an [`Engine`] is a database that is never changed after it was made, so threads may share it;
 //! * a scratch space never leaves the [`Session`] it was made for, so it always fits its engine
 //!   and is used by one thread at a time (`&mut self`);
@@ -13,6 +13,7 @@
 
 mod accel;
 mod block;
+mod prefetch;
 mod region;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use vectorscan_rs_sys as hs;
 
 pub(crate) use block::Block;
+pub(crate) use prefetch::prefetch;
 pub(crate) use region::{Filling, Packer, Region, Unpacker};
 
 /// The pattern's first match is enough: we ask which patterns occur, not how often.
