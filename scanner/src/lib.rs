@@ -56,7 +56,7 @@ pub use cache::CacheOutcome;
 pub use compile::CompileError;
 pub use database::Database;
 pub use dialect::{Estimate, estimate};
-pub use engine::EngineError;
+pub use engine::{EngineError, give_back_program_pages};
 pub use excerpt::{EXCERPT_BYTES_MAX, excerpt, redact};
 pub use finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 pub use naive::NaiveScanner;

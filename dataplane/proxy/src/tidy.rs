@@ -3,8 +3,10 @@
 //! Reading and compiling one frees tens of megabytes. The allocator keeps them for a second, in case they are wanted
 //! again, and looks at the clock only when it is called: a process that nobody sends anything to would keep them for
 //! ever. So this is done on threads that end: what they leave half used is given back with them, and one that ends
-//! later makes the allocator look.
+//! later makes the allocator look. The same thread gives back what of the program only a start uses.
 
+use oktsec_scanner::give_back_program_pages;
+use std::sync::Once;
 use std::time::Duration;
 
 /// Longer than the allocator keeps what was freed.
@@ -24,6 +26,12 @@ pub(crate) fn later() {
     let spawned = thread.spawn(|| {
         std::thread::sleep(LATER);
         drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGE_BYTES)));
+        static STARTED: Once = Once::new();
+        STARTED.call_once(|| {
+            if let Err(error) = give_back_program_pages() {
+                tracing::debug!(%error, "pages that only the start needed stay mapped");
+            }
+        });
     });
     if let Err(error) = spawned {
         tracing::debug!(%error, "freed memory is given back when it is next used");

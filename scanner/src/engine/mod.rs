@@ -1,4 +1,4 @@
-//! The binding to Vectorscan, and a request to the processor: the only unsafe code of the product.
+//! The binding to Vectorscan, and requests to processor and system: the only unsafe code of the product.
 //!
 //! Four promises hold the binding together:
 //! * an [`Engine`] is a database that is never changed after it was made, so threads may share it;
@@ -8,12 +8,13 @@
 //!   panic and never allocates;
 //! * every pointer from C has exactly one owner, whose `Drop` gives it back.
 //!
-//! Beside it lie [`region`] and [`block`]: tables of ours that are read where they lie in a mapped
-//! file.
+//! Beside it lie [`region`] and [`block`], tables of ours that are read where they lie in a mapped
+//! file, [`prefetch()`], and [`program`].
 
 mod accel;
 mod block;
 mod prefetch;
+mod program;
 mod region;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
@@ -24,6 +25,7 @@ use vectorscan_rs_sys as hs;
 
 pub(crate) use block::Block;
 pub(crate) use prefetch::prefetch;
+pub use program::give_back_program_pages;
 pub(crate) use region::{Filling, Packer, Region, Unpacker};
 
 /// The pattern's first match is enough: we ask which patterns occur, not how often.
