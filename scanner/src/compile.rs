@@ -7,6 +7,7 @@ use oktsec_rules::{
     EXCLUDE_WINDOW_BYTES, Expression, ExpressionError, Lane, NEAR_WINDOW_BYTES, Pattern, Rule,
     RuleSet,
 };
+use rustc_hash::FxHashSet;
 
 use crate::anchor::{Anchors, Builder};
 use crate::dialect;
@@ -105,6 +106,7 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         assert!(anchors.add(number, &hir, 0), "every word has four letters");
     }
     let (mut asked, mut lookups) = (Vec::new(), Vec::new());
+    let mut checked = FxHashSet::default();
     for (at, (rule, pattern)) in active_patterns(rules).enumerate() {
         let refuse = |reason| CompileError::Expression {
             rule: rule.id.clone(),
@@ -112,7 +114,10 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         };
         let hir = pattern.expression.to_hir().map_err(refuse)?;
         for other in pattern.near.iter().chain(&rule.exclude) {
-            other.to_hir().map_err(refuse)?;
+            // Many rules exclude the same.
+            if checked.insert(other) {
+                other.to_hir().map_err(refuse)?;
+            }
         }
         let near = pattern.near.as_ref().map(|_| NEAR_WINDOW_BYTES);
         let exclude = rule.exclude.first().map(|_| EXCLUDE_WINDOW_BYTES);

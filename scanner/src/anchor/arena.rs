@@ -2,8 +2,7 @@
 //!
 //! They have no state of their own, so all cores share them. [`super::walk`] runs them.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::automaton::{Automaton, BYTES_MAX};
@@ -65,9 +64,9 @@ pub(super) struct Arena {
 /// What is in the arena already, while it is being filled.
 #[derive(Default)]
 struct Known {
-    automata: HashMap<Packed, u32>,
-    bytes: HashMap<Vec<u8>, u32>,
-    words: HashMap<Vec<u128>, u32>,
+    automata: FxHashMap<Packed, u32>,
+    bytes: FxHashMap<Vec<u8>, u32>,
+    words: FxHashMap<Vec<u128>, u32>,
 }
 
 impl Arena {

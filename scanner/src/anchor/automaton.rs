@@ -5,9 +5,8 @@
 //! there, long repetitions become endless, borders are ignored: it passes what the expression
 //! matches and a little more. What is made here is packed and run by [`super::arena`].
 
-use std::collections::HashMap;
-
 use regex_syntax::hir::{Class, Hir, HirKind};
+use rustc_hash::FxHashMap;
 
 use super::item::{Item, flatten, len_max, single};
 use super::set::Set;
@@ -91,14 +90,17 @@ impl Automaton {
         if cut {
             (builder, part, cut) = build(SHORT_GROUP_POSITIONS_MAX);
         }
+        let mut masks = [0_u128; 256];
+        for (at, set) in builder.sets.iter().enumerate() {
+            for byte in set.iter() {
+                masks[usize::from(byte)] |= 1 << at;
+            }
+        }
         let mut reach = Vec::new();
-        let mut known = HashMap::new();
-        let class_of = (0..=255)
-            .map(|byte| {
-                let mut mask = 0_u128;
-                for (at, set) in builder.sets.iter().enumerate() {
-                    mask |= u128::from(set.contains(byte)) << at;
-                }
+        let mut known = FxHashMap::default();
+        let class_of = masks
+            .into_iter()
+            .map(|mask| {
                 *known.entry(mask).or_insert_with(|| {
                     reach.push(mask);
                     // At most one class for each byte.
@@ -131,7 +133,8 @@ impl Automaton {
         }
         // A state is the positions that may take the next byte, and whether a match has ended.
         let mut states = vec![(0, false), (self.first, false)];
-        let mut known = HashMap::from([(states[0], DEAD), (states[1], START)]);
+        let mut known = FxHashMap::default();
+        known.extend([(states[0], DEAD), (states[1], START)]);
         let mut table = Vec::new();
         let mut at = 0;
         while let Some((live, _)) = states.get(at).copied() {
@@ -398,16 +401,25 @@ pub(super) fn loop_set(sub: &Hir, min: u32) -> Option<Set> {
     })
 }
 
-/// About as many positions as an automaton of these items has.
-pub(super) fn positions(items: &[Item<'_>]) -> usize {
-    let of = |item: &Item<'_>| match item {
-        Item::Byte(_) => 1,
-        Item::Look(_) => 0,
-        Item::Branches(branches) => branches.iter().map(positions_of).sum(),
-        Item::Repeat { sub, min, .. } => positions_of_repeat(sub, *min),
-        Item::Anything => POSITIONS_MAX + 1,
-    };
-    items.iter().map(of).sum()
+/// Whether an automaton of these items has more positions than it can, as far as that is easily
+/// told.
+pub(super) fn is_too_long(items: &[Item<'_>]) -> bool {
+    let mut positions = 0;
+    items.iter().any(|item| {
+        match item {
+            Item::Byte(_) => positions += 1,
+            Item::Look(_) => {}
+            Item::Branches(branches) => {
+                return branches.iter().any(|branch| {
+                    positions += positions_of(branch);
+                    positions > POSITIONS_MAX
+                });
+            }
+            Item::Repeat { sub, min, .. } => positions += positions_of_repeat(sub, *min),
+            Item::Anything => return true,
+        }
+        positions > POSITIONS_MAX
+    })
 }
 
 fn positions_of(hir: &Hir) -> usize {

@@ -280,7 +280,7 @@ pub(super) fn before(items: &[Item<'_>]) -> Before {
         return Before::Here;
     }
     let bytes_max = len_max(items).and_then(|len| u32::try_from(len).ok());
-    if automaton::positions(items) > automaton::POSITIONS_MAX {
+    if automaton::is_too_long(items) {
         return Before::Far { bytes_max };
     }
     Before::Automaton {

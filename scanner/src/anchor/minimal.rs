@@ -51,11 +51,7 @@ impl Minimal {
                 rows.extend(targets.map(|state| first + state));
             }
         }
-        let blocks = refine(&rows, classes.len(), &accepting);
-        let count = blocks.iter().max().map_or(0, |last| *last as usize + 1);
-        if count > STATES_MAX {
-            return None;
-        }
+        let (blocks, count) = refine(&rows, classes.len(), &accepting)?;
         // One state of each block stands for it.
         let mut member_of = vec![0; count];
         for (state, block) in blocks.iter().enumerate() {
@@ -125,31 +121,37 @@ impl<T: Clone + Eq + Hash> Numbers<T> {
     }
 }
 
-/// For each state the block of states that accept the same texts (Moore).
-fn refine(rows: &[u32], classes: usize, accepting: &[bool]) -> Vec<u32> {
+/// For each state the block of states that accept the same texts (Moore), and how many blocks there
+/// are. `None` if more than a table holds.
+fn refine(rows: &[u32], classes: usize, accepting: &[bool]) -> Option<(Vec<u32>, usize)> {
     let mut blocks: Vec<u32> = accepting
         .iter()
         .map(|accepts| u32::from(*accepts))
         .collect();
+    // Of each state its block and those it leads to: what tells states apart.
+    let mut signs = vec![0; blocks.len() * (classes + 1)];
     let mut count = 0;
     loop {
-        let mut numbers: FxHashMap<Vec<u32>, u32> = FxHashMap::default();
-        let next: Vec<u32> = blocks
-            .iter()
-            .zip(rows.chunks_exact(classes))
-            .map(|(own, row)| {
-                let mut sign = Vec::with_capacity(classes + 1);
-                sign.push(*own);
-                sign.extend(row.iter().map(|to| blocks[*to as usize]));
-                let number = numbers.len() as u32;
-                *numbers.entry(sign).or_insert(number)
-            })
-            .collect();
+        let states = blocks.iter().zip(rows.chunks_exact(classes));
+        for (sign, (own, row)) in signs.chunks_exact_mut(classes + 1).zip(states) {
+            sign[0] = *own;
+            for (block, to) in sign[1..].iter_mut().zip(row) {
+                *block = blocks[*to as usize];
+            }
+        }
+        let mut numbers: FxHashMap<&[u32], u32> = FxHashMap::default();
+        for (block, sign) in blocks.iter_mut().zip(signs.chunks_exact(classes + 1)) {
+            let number = numbers.len() as u32;
+            *block = *numbers.entry(sign).or_insert(number);
+        }
+        // Blocks are divided and never joined.
+        if numbers.len() > STATES_MAX {
+            return None;
+        }
         if numbers.len() == count {
-            return next;
+            return Some((blocks, count));
         }
         count = numbers.len();
-        blocks = next;
     }
 }
 

@@ -4,8 +4,7 @@
 //! where the text has no gist there is nothing to look at. One bit for each hash of four bytes:
 //! two windows may share one, so that a text seems to have a few windows that it has not.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::WINDOW_BYTES;
@@ -71,7 +70,7 @@ fn bit_of(hash: u32) -> u16 {
 pub(super) struct Needs {
     lists: Vec<u16>,
     #[serde(skip)]
-    known: HashMap<Vec<u16>, u32>,
+    known: FxHashMap<Vec<u16>, u32>,
 }
 
 /// Where two sets begin; [`NOTHING`] for none.
@@ -105,7 +104,7 @@ impl Needs {
     /// Gives back what only [`Self::add`] needs.
     pub(super) fn finish(self) -> Self {
         Self {
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             ..self
         }
     }

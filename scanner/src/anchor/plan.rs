@@ -8,11 +8,11 @@
 //! occurs, and one behind it that is looked at if a mark is near enough before it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
 use regex_syntax::hir::Hir;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::automaton::{self, Way};
@@ -167,7 +167,7 @@ pub(super) struct Choice<'a> {
 
 /// Rates of windows, which many patterns share.
 #[derive(Default)]
-pub(super) struct Rates(RefCell<HashMap<[Set; WINDOW_BYTES], f64>>);
+pub(super) struct Rates(RefCell<FxHashMap<[Set; WINDOW_BYTES], f64>>);
 
 impl Rates {
     fn of(&self, window: &[Set; WINDOW_BYTES]) -> f64 {
@@ -183,11 +183,7 @@ impl Rates {
 pub(super) fn choose<'a>(hir: &'a Hir, rates: &Rates) -> Option<Choice<'a>> {
     let mut items = Vec::new();
     flatten(hir, &mut items);
-    let planner = Planner {
-        rates,
-        width: WINDOW_BYTES,
-        shares: RefCell::default(),
-    };
+    let planner = Planner::new(rates, WINDOW_BYTES);
     let choice = planner.whole(&Rc::from(items), &Steps::default())?;
     (choice.price.is_finite() && choice.places.len() <= PLACES_MAX).then_some(choice)
 }
@@ -198,11 +194,7 @@ pub(super) fn choose_pairs(hir: &Hir) -> Option<Choice<'_>> {
     let mut items = Vec::new();
     flatten(hir, &mut items);
     let rates = Rates::default();
-    let planner = Planner {
-        rates: &rates,
-        width: PAIR_BYTES,
-        shares: RefCell::default(),
-    };
+    let planner = Planner::new(&rates, PAIR_BYTES);
     let all = 0..items.len();
     let choice = planner.in_region(&Rc::from(items), &Steps::default(), all, 0, 0)?;
     (choice.price < PAIRS_DEAR && choice.places.len() <= PLACES_MAX).then_some(choice)
@@ -213,12 +205,8 @@ pub(super) type Needs = Vec<Rc<[[Set; WINDOW_BYTES]]>>;
 
 /// For each place of a choice what its matches need besides, before it and behind it.
 pub(super) fn needs(choice: &Choice<'_>, rates: &Rates) -> Vec<Needs> {
-    let planner = Planner {
-        rates,
-        width: WINDOW_BYTES,
-        shares: RefCell::default(),
-    };
-    let mut known = HashMap::new();
+    let planner = Planner::new(rates, WINDOW_BYTES);
+    let mut known = FxHashMap::default();
     let mut of = |place: &Place<'_>| {
         let before = &place.items[..place.at - place.lead.min(place.at)];
         let around = [before, &place.items[place.end..]];
@@ -234,11 +222,7 @@ pub(super) fn needs(choice: &Choice<'_>, rates: &Rates) -> Vec<Needs> {
 
 /// What a pattern at the beginning of a text needs.
 pub(super) fn needs_of_head(items: &[Item<'_>], rates: &Rates) -> Needs {
-    let planner = Planner {
-        rates,
-        width: WINDOW_BYTES,
-        shares: RefCell::default(),
-    };
+    let planner = Planner::new(rates, WINDOW_BYTES);
     planner.needed(items).into_iter().collect()
 }
 
@@ -259,7 +243,20 @@ struct Planner<'r> {
     /// Bytes of a window.
     width: usize,
     /// How often one of the branches at this address begins at a byte of ordinary text.
-    shares: RefCell<HashMap<*const Hir, f64>>,
+    shares: RefCell<FxHashMap<*const Hir, f64>>,
+    /// How often what is repeated at this address so many times passes a byte, and its expected length.
+    loops: RefCell<FxHashMap<(*const Hir, u32), (f64, f64)>>,
+}
+
+impl<'r> Planner<'r> {
+    fn new(rates: &'r Rates, width: usize) -> Self {
+        Self {
+            rates,
+            width,
+            shares: RefCell::default(),
+            loops: RefCell::default(),
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -582,10 +579,15 @@ impl Planner<'_> {
                 }
                 Item::Repeat { sub, min, max } => {
                     row = None;
-                    let (share, len) = automaton::loop_set(sub, *min).map_or((0.3, 2.0), |set| {
-                        let share = rarity::share(set);
-                        (share, RUN * 1.0 / (1.0 - share.min(0.999)))
-                    });
+                    let look = || {
+                        automaton::loop_set(sub, *min).map_or((0.3, 2.0), |set| {
+                            let share = rarity::share(set);
+                            (share, RUN * 1.0 / (1.0 - share.min(0.999)))
+                        })
+                    };
+                    let mut loops = self.loops.borrow_mut();
+                    let place = (std::ptr::from_ref(*sub), *min);
+                    let (share, len) = *loops.entry(place).or_insert_with(look);
                     let len = len.min(max.map_or(GAP_BYTES, f64::from));
                     nanos += passes * BYTE_NS * len;
                     chances = len.max(1.0);
