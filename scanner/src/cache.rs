@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use oktsec_rules::RuleSet;
 use sha2::{Digest, Sha256};
@@ -29,6 +30,10 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Files kept: of the rules in force, and of those that an operator or a second gateway in the same
 /// folder may come back to.
 const FILES_MAX: usize = 4;
+
+/// How long one waits for another to compile, and how often one looks.
+const TURN_MAX: Duration = Duration::from_secs(60);
+const TURN_LOOK: Duration = Duration::from_millis(20);
 
 /// Read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -244,6 +249,23 @@ fn add(bytes: &mut Vec<u8>, piece: &[u8]) -> io::Result<()> {
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(piece);
     Ok(())
+}
+
+/// Waits until no other thread or process compiles for this folder, so that what one compiles the
+/// others find. Whoever ends, however it ends, gives up its turn; whoever takes too long loses it.
+pub(crate) fn turn(dir: &Path) -> Option<fs::File> {
+    fs::create_dir_all(dir).ok()?;
+    let folder = fs::File::open(dir).ok()?;
+    let begun = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Some(folder),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < TURN_MAX => {
+                std::thread::sleep(TURN_LOOK);
+            }
+            Err(fs::TryLockError::WouldBlock | fs::TryLockError::Error(_)) => return None,
+        }
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {

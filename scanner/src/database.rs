@@ -67,13 +67,15 @@ impl Database {
         cache_dir: &Path,
     ) -> Result<(Self, CacheOutcome), CompileError> {
         let key = cache::Key::new(rules)?;
-        let expected = compile::active_patterns(rules).count();
-        let why = match cache::read(cache_dir, &key) {
-            Ok(compiled) if compiled.lookups.len() == expected => {
-                return Ok((Self::assemble(rules, compiled), CacheOutcome::Loaded));
-            }
-            Ok(_) => CacheOutcome::Replaced,
-            Err(outcome) => outcome,
+        let loaded = |compiled| (Self::assemble(rules, compiled), CacheOutcome::Loaded);
+        if let Ok(compiled) = read_whole(rules, cache_dir, &key) {
+            return Ok(loaded(compiled));
+        }
+        // Two planes that start together need the same: the second one waits for the first.
+        let _turn = cache::turn(cache_dir);
+        let why = match read_whole(rules, cache_dir, &key) {
+            Ok(compiled) => return Ok(loaded(compiled)),
+            Err(why) => why,
         };
         let compiled = compile::compile(rules)?;
         let outcome = match cache::write(cache_dir, &key, &compiled) {
@@ -88,9 +90,8 @@ impl Database {
     /// The compiled form as [`Self::load_or_compile`] takes it, if it is there: what takes seconds is never done.
     pub fn load(rules: &RuleSet, cache_dir: &Path) -> Option<Self> {
         let key = cache::Key::new(rules).ok()?;
-        let compiled = cache::read(cache_dir, &key).ok()?;
-        let is_whole = compiled.lookups.len() == compile::active_patterns(rules).count();
-        is_whole.then(|| Self::assemble(rules, compiled))
+        let compiled = read_whole(rules, cache_dir, &key).ok()?;
+        Some(Self::assemble(rules, compiled))
     }
 
     /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
@@ -226,6 +227,19 @@ impl Database {
             anchors,
             wide: OnceLock::new(),
         }
+    }
+}
+
+/// What the cache has for these rules, and if nothing, what a new file will be.
+fn read_whole(
+    rules: &RuleSet,
+    cache_dir: &Path,
+    key: &cache::Key,
+) -> Result<Compiled, CacheOutcome> {
+    let compiled = cache::read(cache_dir, key)?;
+    match compiled.lookups.len() == compile::active_patterns(rules).count() {
+        true => Ok(compiled),
+        false => Err(CacheOutcome::Replaced),
     }
 }
 

@@ -130,3 +130,27 @@ fn files_of_rules_long_gone_are_removed() {
     assert!(foreign.exists());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1 + 4);
 }
+
+#[test]
+fn of_those_who_need_the_same_rules_at_once_one_compiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let together = std::sync::Barrier::new(6);
+    let outcomes: Vec<CacheOutcome> = std::thread::scope(|scope| {
+        let start = || {
+            together.wait();
+            Database::load_or_compile(&rules(), folder.path())
+                .unwrap()
+                .1
+        };
+        let starts: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+        starts
+            .into_iter()
+            .map(|start| start.join().unwrap())
+            .collect()
+    });
+    let count = |wanted| outcomes.iter().filter(|one| **one == wanted).count();
+    assert_eq!(
+        (count(CacheOutcome::Written), count(CacheOutcome::Loaded)),
+        (1, 5)
+    );
+}

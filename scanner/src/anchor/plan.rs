@@ -237,6 +237,9 @@ fn identity(item: &Item<'_>) -> (Option<Set>, usize, u32, Option<u32>) {
     }
 }
 
+/// By address and least number of repetitions.
+type Loops = FxHashMap<(*const Hir, u32), (f64, f64)>;
+
 /// Chooses for one pattern.
 struct Planner<'r> {
     rates: &'r Rates,
@@ -245,7 +248,7 @@ struct Planner<'r> {
     /// How often one of the branches at this address begins at a byte of ordinary text.
     shares: RefCell<FxHashMap<*const Hir, f64>>,
     /// How often what is repeated at this address so many times passes a byte, and its expected length.
-    loops: RefCell<FxHashMap<(*const Hir, u32), (f64, f64)>>,
+    loops: RefCell<Loops>,
 }
 
 impl<'r> Planner<'r> {
