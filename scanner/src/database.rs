@@ -50,6 +50,8 @@ pub struct Database {
     anchors: Arc<Anchors>,
     /// By rule, whether it is wide for a stream; known when first asked.
     wide: OnceLock<Box<[bool]>>,
+    /// The same by pattern.
+    wide_patterns: OnceLock<Arc<[bool]>>,
 }
 
 impl Database {
@@ -96,7 +98,7 @@ impl Database {
 
     /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
     pub fn prepare_streams(&self) {
-        self.is_wide(0);
+        self.wide_patterns();
     }
 
     /// Whether a stream looks far back once this rule may have begun.
@@ -105,6 +107,15 @@ impl Database {
             .wide
             .get_or_init(|| self.rules.iter().map(crate::stream::is_wide).collect());
         wide.get(rule as usize).is_none_or(|wide| *wide)
+    }
+
+    /// Whether a stream looks far back once this pattern may have begun, by the number of the pattern.
+    pub(crate) fn wide_patterns(&self) -> Arc<[bool]> {
+        let patterns = || {
+            let rules = self.patterns().iter().map(|pattern| pattern.rule);
+            rules.map(|rule| self.is_wide(rule)).collect()
+        };
+        Arc::clone(self.wide_patterns.get_or_init(patterns))
     }
 
     /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them.
@@ -226,6 +237,7 @@ impl Database {
             groups,
             anchors,
             wide: OnceLock::new(),
+            wide_patterns: OnceLock::new(),
         }
     }
 }

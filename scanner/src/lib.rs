@@ -45,6 +45,7 @@ mod gate;
 mod lazy;
 pub mod naive;
 mod rarity;
+mod recurring;
 mod scanner;
 pub mod secrets;
 mod signs;

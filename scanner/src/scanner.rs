@@ -9,8 +9,9 @@ use crate::anchor::{Memory, Start};
 use crate::compile::Lookup;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
-use crate::finding::{ScanError, Scanned};
+use crate::finding::{LimitsReached, ScanError, Scanned};
 use crate::gate::{Gate, Open};
+use crate::recurring::{Clean, RECURRING_BYTES_MAX};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
 use crate::stream::Islands;
 use crate::sweep::{Prefilter, Suspect, Sweep};
@@ -28,6 +29,7 @@ pub struct Scanner {
     border: Origin,
     /// What is left of windows that are hardly text.
     islands: Islands,
+    pub(crate) clean: Clean,
 }
 
 impl Scanner {
@@ -41,6 +43,7 @@ impl Scanner {
             watch: None,
             border: Origin::default(),
             islands: Islands::default(),
+            clean: Clean::default(),
             database,
         })
     }
@@ -51,6 +54,7 @@ impl Scanner {
         prefilter.known = std::mem::take(&mut self.prefilter.known);
         self.prefilter = prefilter;
         self.sweep.reset(&database);
+        self.clean.clear();
         self.database = database;
         Ok(())
     }
@@ -125,9 +129,11 @@ impl Scanner {
         content: &[u8],
         part: Range<usize>,
     ) -> Result<Vec<u32>, ScanError> {
-        self.prefilter.memory.set_goes_on(true);
+        self.prefilter
+            .memory
+            .set_open(Some(self.database.wide_patterns()));
         let suspects = self.suspected(content, part);
-        self.prefilter.memory.set_goes_on(false);
+        self.prefilter.memory.set_open(None);
         suspects
     }
 
@@ -152,7 +158,9 @@ impl Scanner {
     /// The next scan says as well whether a rule that matches much may begin: [`Scanned::opens_wide`].
     pub(crate) fn ask_wide(&mut self) {
         self.sweep.ask_wide();
-        self.prefilter.memory.set_goes_on(true);
+        self.prefilter
+            .memory
+            .set_open(Some(self.database.wide_patterns()));
     }
 
     /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
@@ -175,7 +183,44 @@ impl Scanner {
         self.run(content, false, surface)
     }
 
-    /// The same for a content put together from two that were looked at before: what touches neither
+    /// The same for a short content that comes again and again: one in which nothing was found is not looked at twice.
+    /// While known values are looked for, which differ from sender to sender, every content is.
+    ///
+    /// # Errors
+    /// [`ScanError`] means that the content was *not* looked at.
+    pub fn scan_recurring(
+        &mut self,
+        content: &[u8],
+        surface: Surface,
+    ) -> Result<Scanned<'_>, ScanError> {
+        if content.len() > RECURRING_BYTES_MAX || !self.prefilter.known.is_empty() {
+            return self.run(content, false, surface);
+        }
+        let Self {
+            database,
+            prefilter,
+            sweep,
+            clean,
+            ..
+        } = self;
+        if clean.has(content, surface) {
+            return Ok(Scanned {
+                findings: &[],
+                limits: LimitsReached::default(),
+                known: None,
+                opens_wide: false,
+            });
+        }
+        let scanned = sweep.run(database, prefilter, content, None, surface);
+        prefilter.memory.set_open(None);
+        let scanned = scanned?;
+        if scanned.findings.is_empty() && scanned.limits.is_empty() {
+            clean.keep(content, surface);
+        }
+        Ok(scanned)
+    }
+
+    /// As [`Self::scan`] for a content put together from two that were looked at before: what touches neither
     /// the `border` between them nor what a view changed may be left out.
     ///
     /// # Errors
@@ -205,7 +250,7 @@ impl Scanner {
         } = self;
         let border = across.then_some(&*border);
         let scanned = sweep.run(database, prefilter, content, border, surface);
-        prefilter.memory.set_goes_on(false);
+        prefilter.memory.set_open(None);
         let scanned = scanned?;
         Ok(Scanned {
             known: Some(&prefilter.known),

@@ -59,6 +59,8 @@ pub(super) struct Looking<'a, R> {
     looks: &'a mut Looks,
     /// The windows of the whole text, if they are known.
     present: Option<&'a Present>,
+    /// Patterns whose needs may come behind the text.
+    open: Option<&'a [bool]>,
     work: &'a mut u64,
     report: R,
 }
@@ -70,7 +72,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         text: &'a [u8],
         part: &Range<usize>,
         looks: &'a mut Looks,
-        present: Option<&'a Present>,
+        (present, open): (Option<&'a Present>, Option<&'a [bool]>),
         work: &'a mut u64,
         report: R,
     ) -> Self {
@@ -80,6 +82,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             text,
             looks,
             present,
+            open,
             work,
             report,
         };
@@ -125,12 +128,15 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             let anchor = &self.anchors.anchors[one.anchor as usize];
             let at = one.at as usize + usize::from(anchor.lead);
             let near = |(mark, reach)| self.looks.marks.is_near(mark, at, reach);
+            let has_needs = || {
+                let met = |present| self.anchors.needs.are_met(anchor.needs, present);
+                let may_come = |open: &[bool]| open.get(anchor.pattern as usize) == Some(&true);
+                self.present.is_none_or(met) || self.open.is_some_and(may_come)
+            };
             if at < self.text.len()
                 && anchor.border.holds(self.text, at)
                 && anchor.after.is_none_or(near)
-                && self
-                    .present
-                    .is_none_or(|present| self.anchors.needs.are_met(anchor.needs, present))
+                && has_needs()
             {
                 self.looks.all.push(Look {
                     anchor: one.anchor,

@@ -32,6 +32,7 @@ mod walk;
 mod windows;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use regex_automata::hybrid::dfa::DFA;
 use regex_syntax::hir::Hir;
@@ -161,19 +162,20 @@ pub(crate) struct Memory {
     looks: Looks,
     batch: Batch,
     windows: KeptWindows,
-    goes_on: bool,
+    /// Patterns that may go on behind the content, by their number.
+    open: Option<Arc<[bool]>>,
 }
 
 impl Memory {
-    /// From now on contents go on behind their end, and so may what matches in them.
-    pub(crate) fn set_goes_on(&mut self, goes_on: bool) {
-        self.goes_on = goes_on;
+    /// From now on contents go on behind their end: what these patterns need may come there, and they are looked for
+    /// without it.
+    pub(crate) fn set_open(&mut self, patterns: Option<Arc<[bool]>>) {
+        self.open = patterns;
     }
 
     /// Begins a content of which so many bytes are looked at.
     fn start(&mut self, text: &[u8], looked_at: usize) {
         self.windows.start();
-        let looked_at = if self.goes_on { 0 } else { looked_at };
         self.batch.present.start(text.len(), looked_at);
     }
 }
@@ -201,8 +203,9 @@ impl Anchors {
             looks,
             batch,
             windows,
-            ..
+            open,
         } = memory;
+        let open = open.as_deref();
         if batch.present.complete().is_some() {
             // What a match needs besides its anchor may come last.
             self.tables(text, part.clone(), batch, |list, found| {
@@ -210,7 +213,8 @@ impl Anchors {
             });
             windows.end();
             if let (Some(lists), present @ Some(_)) = (windows.whole(), batch.present.complete()) {
-                let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
+                let mut looking =
+                    Looking::begin(self, text, &part, looks, (present, open), work, report);
                 for list in lists {
                     let walked = list.walked.chunks_mut(windows::CHUNK);
                     for (found, walked) in list.found.chunks(windows::CHUNK).zip(walked) {
@@ -222,7 +226,7 @@ impl Anchors {
             windows.start();
             batch.present.start(text.len(), 0);
         }
-        let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
+        let mut looking = Looking::begin(self, text, &part, looks, (None, None), work, report);
         self.tables(text, part, batch, |list, found| {
             looking.look(found, windows.push(list, found));
         });
@@ -273,13 +277,14 @@ impl Anchors {
         } = memory;
         if windows.is_complete(view) {
             let present = batch.present.complete();
-            let mut looking = Looking::begin(self, text, &part, looks, present, work, report);
+            let mut looking =
+                Looking::begin(self, text, &part, looks, (present, None), work, report);
             windows.touched(view, part, origin, &self.anchors, |found| {
                 looking.look(found, &mut []);
             });
             looking.finish();
         } else {
-            let mut looking = Looking::begin(self, text, &part, looks, None, work, report);
+            let mut looking = Looking::begin(self, text, &part, looks, (None, None), work, report);
             self.tables(text, part, batch, |_, found| looking.look(found, &mut []));
             looking.finish();
         }

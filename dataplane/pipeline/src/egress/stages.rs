@@ -343,7 +343,7 @@ fn scan_name(
     let failed = |_| Refusal::new(Reason::ScanFailed);
     let content = readings(name, written);
     let scanned = scanner
-        .scan(content.as_bytes(), Surface::Egress)
+        .scan_recurring(content.as_bytes(), Surface::Egress)
         .map_err(failed)?;
     let mut verdict = Verdict::Allow;
     if scanned.limits.hides_content() {

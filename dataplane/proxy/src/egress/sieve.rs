@@ -436,6 +436,11 @@ pub(crate) fn scan_head(
     // to other hosts nothing to this one.
     let mut credentials = Vec::new();
     for (name, value) in headers {
+        let digits = || value.as_bytes().iter().all(u8::is_ascii_digit);
+        if name == header::CONTENT_LENGTH && digits() {
+            // It says nothing, and would make a head that comes again and again another one.
+            continue;
+        }
         let name = name.as_str();
         if name.starts_with("x-oktsec-") {
             continue;
@@ -470,7 +475,7 @@ pub(crate) fn scan_head(
                 continue;
             }
             let scanned = scanner
-                .scan(text, Surface::Egress)
+                .scan_recurring(text, Surface::Egress)
                 .map_err(|error| Fault::Stop(ScanStop::Scan(error)))?;
             if scanned.limits.hides_content() {
                 verdict = verdict.max(Verdict::Quarantine);
