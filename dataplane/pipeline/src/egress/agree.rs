@@ -23,7 +23,8 @@ pub fn names_agree(target: &Target, host: &[u8], scheme: Scheme) -> Result<(), R
 }
 
 /// Whether the server name of a TLS handshake is the target's. Without one a server could answer as anybody, so
-/// only targets that are addresses go without.
+/// only targets that are addresses go without, and names without a dot: Java names none of them in its handshakes, and
+/// none of them is a name on the internet.
 ///
 /// # Errors
 /// [`Reason::EgressNameMismatch`].
@@ -31,6 +32,7 @@ pub fn sni_agrees(target: &Target, sni: Option<&[u8]>) -> Result<(), Refusal> {
     let Some(sni) = sni else {
         return match target.host() {
             Host::Address(_) => Ok(()),
+            Host::Name(name) if !name.as_str().contains('.') => Ok(()),
             Host::Name(_) => Err(mismatch("the TLS handshake names no server")),
         };
     };
@@ -91,13 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_name_is_the_targets_and_only_addresses_go_without() {
+    fn a_server_name_is_the_targets_and_only_addresses_and_names_without_a_dot_go_without() {
         for (connect, sni, agrees) in [
             ("example.com:443", Some("example.com"), true),
             ("example.com:443", Some("Example.COM."), true),
             ("example.com:443", Some("front.example"), false),
             ("example.com:443", Some(""), false),
             ("example.com:443", None, false),
+            ("intranet:443", None, true),
+            ("intranet:443", Some("example.com"), false),
             ("1.2.3.4:443", None, true),
             ("1.2.3.4:443", Some("example.com"), false),
         ] {
