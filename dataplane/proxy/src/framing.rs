@@ -65,6 +65,19 @@ pub(crate) fn check_common(head: &RequestHeader) -> Result<(), HeadFault> {
     Ok(())
 }
 
+/// Checks the bytes of an answer's head over HTTP/1. What we read over goes to the agent in another form, and whoever
+/// looked at the same bytes elsewhere may have taken them for something else.
+pub(crate) fn check_answer(raw: &[u8]) -> Result<(), &'static str> {
+    if let Err(HeadFault::Ambiguous(what)) = check_lines(raw) {
+        return Err(what);
+    }
+    // pingora has removed the parsed header by now.
+    match has_length(raw) && has_field(raw, b"transfer-encoding:") {
+        true => Err("both a length and a transfer coding"),
+        false => Ok(()),
+    }
+}
+
 /// Every line ends in CR LF, and CR stands nowhere else.
 fn check_lines(raw: &[u8]) -> Result<(), HeadFault> {
     let mut line_start = 0;
@@ -83,15 +96,19 @@ fn check_lines(raw: &[u8]) -> Result<(), HeadFault> {
 }
 
 fn has_length(raw: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length:";
+    has_field(raw, b"content-length:")
+}
+
+/// Whether a line begins with this name and its colon.
+fn has_field(raw: &[u8], name: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', raw)
-        .filter_map(|end| raw.get(end + 1..end + 1 + NAME.len()))
-        .any(|start| start.eq_ignore_ascii_case(NAME))
+        .filter_map(|end| raw.get(end + 1..end + 1 + name.len()))
+        .any(|start| start.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeadFault, check_common, check_lines, has_length};
+    use super::{HeadFault, check_answer, check_common, check_lines, has_length};
     use pingora::http::RequestHeader;
 
     #[test]
@@ -105,6 +122,21 @@ mod tests {
             b"GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n",
         ] {
             assert!(check_lines(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_answer_has_one_reading_or_none() {
+        let ok = "HTTP/1.1 200 OK\r\n";
+        let fine = format!("{ok}Content-Length: 3\r\nX-Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(check_answer(fine.as_bytes()), Ok(()));
+        for bad in [
+            "X-Note: a\r\n b\r\n\r\n",
+            "X-Note: a\nX-Other: b\r\n\r\n",
+            "Content-Length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
+            let head = format!("{ok}{bad}");
+            assert!(check_answer(head.as_bytes()).is_err(), "{bad:?}");
         }
     }
 

@@ -12,6 +12,7 @@ mod egress_go;
 mod egress_hostile;
 mod egress_hosts;
 mod egress_http;
+mod egress_https;
 mod egress_inside;
 mod egress_tunnel;
 mod http;

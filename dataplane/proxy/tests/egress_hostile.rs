@@ -244,6 +244,20 @@ fn what_hosts_send_wrong_is_never_taken_for_an_answer() {
         ),
         ("a head without end", format!("{ok}{endless}")),
         (
+            "a folded line",
+            format!("{ok}X-Note: a\r\n b\r\nContent-Length: 5\r\n\r\nhello"),
+        ),
+        (
+            "a line that ends in LF alone",
+            format!("{ok}X-Note: a\nContent-Length: 5\r\n\r\nhello"),
+        ),
+        (
+            "a length beside chunks",
+            format!(
+                "{ok}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            ),
+        ),
+        (
             "a chunk that is none",
             format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
         ),

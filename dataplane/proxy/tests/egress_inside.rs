@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An authority: ours, or the one that vouches for hosts.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
@@ -40,16 +40,17 @@ fn write(path: &Path, text: &str, mode: u32) {
 }
 
 /// What all tests need: a data plane that looks into everything, and the authorities of both legs.
-struct Stand {
-    site: Site,
+pub(crate) struct Stand {
+    pub(crate) site: Site,
     ours: Authority,
-    theirs: Authority,
-    listener: std::net::TcpListener,
+    pub(crate) theirs: Authority,
+    /// Where the one host listens.
+    pub(crate) listener: std::net::TcpListener,
     _files: tempfile::TempDir,
 }
 
 impl Stand {
-    fn new(more: &str) -> Self {
+    pub(crate) fn new(more: &str) -> Self {
         let (ours, theirs) = (Authority::new(), Authority::new());
         let files = tempfile::tempdir().unwrap();
         let path = |name: &str| files.path().join(name);
@@ -87,15 +88,7 @@ impl Stand {
 
     /// A host with a certificate of `authority` that answers every request with this body.
     async fn host(&self, authority: &Authority, body: &'static str) -> SocketAddr {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority.0).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = self.acceptor(authority, &[]);
         let listener = TcpListener::from_std(self.listener.try_clone().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -119,6 +112,23 @@ impl Stand {
             }
         });
         address
+    }
+
+    /// What a host with a certificate of `authority` answers handshakes with.
+    pub(crate) fn acceptor(&self, authority: &Authority, protocols: &[&str]) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.0).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// A tunnel to this port of localhost; what came behind the answer is dropped with it.

@@ -9,6 +9,7 @@
 //! takes a part for the whole. The record is written before the last byte goes to the agent.
 
 mod flow;
+mod h2_request;
 mod request;
 mod response;
 
@@ -23,6 +24,7 @@ use crate::limits::UPSTREAM_IDLE_SECS_MAX;
 use crate::plane::Live;
 use bytes::Bytes;
 use flow::Flow;
+pub(crate) use h2_request::H2Request;
 use http::{HeaderMap, Method, StatusCode};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
@@ -152,29 +154,38 @@ impl Exchange<'_> {
             match flow.pass(session, &mut upstream, trail).await {
                 Ok(reusable) => {
                     let reusable = reusable && upstream.untaken_bytes() == 0;
+                    let reusable = reusable || upstream.is_shared();
                     self.release(upstream, reusable).await;
                     return Ok(());
                 }
                 // A connection that had been lying idle was closed by the host just now.
                 Err(Failure::Stale) if reused && idempotent && flow.can_begin_again() => {
-                    upstream.shutdown().await;
+                    self.give_up(upstream).await;
                     flow.ready.clone_from(&first);
                 }
                 Err(Failure::Stale) => {
-                    upstream.shutdown().await;
+                    self.give_up(upstream).await;
                     let detail = "the host closed the connection without an answer";
                     return Err(because(Reason::EgressUpstreamInvalid, detail).into());
                 }
                 Err(Failure::Stop(stop)) => {
-                    upstream.shutdown().await;
+                    self.give_up(upstream).await;
                     return Err(stop);
                 }
             }
         }
     }
 
-    async fn release(&self, upstream: Upstream, reusable: bool) {
+    /// Ends what did not come to its end; others may go on over the same connection.
+    async fn give_up(&self, mut upstream: Upstream) {
+        upstream.shutdown().await;
+        let shared = upstream.is_shared();
+        self.release(upstream, shared).await;
+    }
+
+    async fn release(&self, mut upstream: Upstream, reusable: bool) {
         if reusable {
+            upstream.body = None;
             let idle = Some(Duration::from_secs(UPSTREAM_IDLE_SECS_MAX));
             self.outbound
                 .connector

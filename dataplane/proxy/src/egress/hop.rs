@@ -131,9 +131,9 @@ impl Hop {
         self
     }
 
-    /// An address of the proxy.
+    /// An address of the proxy, the same one whichever is tried first.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.addresses.first().copied()
+        self.addresses.iter().min().copied()
     }
 
     /// What requests in absolute form bring along.

@@ -2,6 +2,7 @@
 //! addresses that were vetted.
 
 use super::dial::dial;
+use super::exchange::H2Request;
 use super::gateway::Outbound;
 use super::hop::{Far, Hop};
 use super::live::Leash;
@@ -30,6 +31,8 @@ use std::time::{Duration, Instant};
 /// A connection an exchange can go over.
 pub(crate) struct Upstream {
     pub(crate) session: ClientSession,
+    /// The way out of a request over HTTP/2, from its head on.
+    pub(crate) body: Option<H2Request>,
     pub(crate) peer: Box<HttpPeer>,
     /// It carried requests before.
     pub(crate) reused: bool,
@@ -42,11 +45,21 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Bytes of the request that the host has not taken.
     pub(crate) fn untaken_bytes(&self) -> usize {
-        Tap::of(&self.session).map_or(0, |tap| tap.lock().kept_bytes())
+        match &self.body {
+            Some(body) => body.waiting_bytes(),
+            None => Tap::of(&self.session).map_or(0, |tap| tap.lock().kept_bytes()),
+        }
+    }
+
+    /// Whether other exchanges can go on over its connection even if this one did not come to its end.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.session, ClientSession::H2(_))
     }
 
     /// Gives the connection up. What it still holds goes out if the other end takes it at once.
     pub(crate) async fn shutdown(&mut self) {
+        // Its end of a stream of HTTP/2 is given up with it.
+        self.body = None;
         let patience = Duration::from_millis(GOODBYE_MS);
         let _ = tokio::time::timeout(patience, self.session.shutdown()).await;
     }
@@ -78,11 +91,12 @@ pub(crate) async fn connect(
         Some((proxy, _)) if !tls => &proxy.target,
         Some(_) | None => target,
     };
-    let first = match &hop {
+    // One of the addresses stands for all of them where connections are kept, whichever is tried first this time.
+    let any = match &hop {
         Some((_, hop)) => hop.address(),
-        None => vetted.addresses().first().copied(),
+        None => vetted.addresses().iter().min().copied(),
     };
-    let first = first.ok_or_else(|| plain(Reason::EgressNameUnresolved))?;
+    let any = any.ok_or_else(|| plain(Reason::EgressNameUnresolved))?;
     let (by_proxy, goes_by_connect) = (hop.is_some() && !tls, hop.is_some() && tls);
     let proxy_authorization = match &hop {
         Some((_, hop)) if !tls => hop.authorization(),
@@ -93,7 +107,7 @@ pub(crate) async fn connect(
         true => target.host().to_string(),
         false => String::new(),
     };
-    let mut peer = Box::new(HttpPeer::new(first, tls, sni));
+    let mut peer = Box::new(HttpPeer::new(any, tls, sni));
     // Connections are shared by requests of one agent to one host only: what an agent proved to a host on its
     // connection is nobody else's, and two names of one address are two hosts.
     peer.group_key = GROUPS.hash_one((
@@ -140,6 +154,7 @@ pub(crate) async fn connect(
     }
     Ok(Upstream {
         session,
+        body: None,
         peer,
         reused,
         takes_absolute_form: by_proxy,

@@ -1,7 +1,7 @@
 //! Both directions of one exchange under way, and what moves them: whatever comes first from its two ends, its clock
 //! and its leash.
 
-use super::{Exchange, Failure, Stop, forever_if_zero};
+use super::{Exchange, Failure, H2Request, Stop, forever_if_zero};
 use crate::egress::refusal::{because, plain};
 use crate::egress::sieve::{Sieve, Step};
 use crate::egress::tap::Tap;
@@ -16,6 +16,7 @@ use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::Refusal;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::{Error, ErrorType};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -35,6 +36,8 @@ pub(super) enum Event {
     /// More of the response; `None` is its end.
     Response(Option<Bytes>),
     UpstreamFailed(Box<Error>),
+    /// The host has room for more of the request over HTTP/2; or it takes no more of it.
+    Taken(bool),
     Told(Reason),
     Clock,
 }
@@ -147,6 +150,10 @@ impl Flow<'_> {
         }
         let sent = upstream.session.write_request_header(Box::new(head)).await;
         sent.map_err(|_| Failure::Stale)?;
+        if let ClientSession::H2(h2) = &mut upstream.session {
+            upstream.body = h2.take_request_body_writer().map(H2Request::new);
+            self.invite(session).await?;
+        }
         self.send_request(upstream).await?;
         self.moved_at = Instant::now();
         loop {
@@ -158,6 +165,12 @@ impl Flow<'_> {
                     return Err(unreadable().into());
                 }
                 Event::Clock => self.ring(session, upstream, trail).await?,
+                Event::Taken(true) => self.moved_at = Instant::now(),
+                Event::Taken(false) => {
+                    // It may have answered already, and wants no more because of what it answered.
+                    self.request_done = true;
+                    upstream.body = None;
+                }
                 Event::Request(chunk) => {
                     let ended = chunk.is_none();
                     self.moved_at = Instant::now();
@@ -220,6 +233,13 @@ impl Flow<'_> {
             return Event::Request(None);
         }
         let tap = Tap::of(&upstream.session).cloned();
+        let over_h2 = upstream.body.as_ref();
+        let is_full = over_h2.is_some_and(|body| body.waiting_bytes() > UNTAKEN_BYTES_MAX);
+        let body = &mut upstream.body;
+        let taken = poll_fn(|cx| match body {
+            Some(body) => body.poll_send(cx).map(|sent| sent.is_ok()),
+            None => Poll::Pending,
+        });
         let request = async {
             // The response is polled before, and what the host takes meanwhile wakes both.
             if let Some(tap) = tap.filter(|_| !done) {
@@ -237,9 +257,10 @@ impl Flow<'_> {
         };
         tokio::select! {
             biased;
-            event = response_event(upstream, head_seen) => event,
+            event = response_event(&mut upstream.session, head_seen) => event,
             reason = self.exchange.leash.told() => Event::Told(reason),
-            chunk = request => chunk.map_or_else(|error| Event::of_agent(&error), Event::Request),
+            more = taken => Event::Taken(more),
+            chunk = request, if !is_full => chunk.map_or_else(|error| Event::of_agent(&error), Event::Request),
             () = clock.as_mut() => Event::Clock,
         }
     }
@@ -300,15 +321,12 @@ impl Flow<'_> {
 }
 
 /// The next thing that comes from the host.
-async fn response_event(upstream: &mut Upstream, head_seen: bool) -> Event {
+async fn response_event(session: &mut ClientSession, head_seen: bool) -> Event {
     if head_seen {
-        return upstream
-            .session
-            .read_response_body()
-            .await
-            .map_or_else(Event::UpstreamFailed, Event::Response);
+        let read = session.read_response_body().await;
+        return read.map_or_else(Event::UpstreamFailed, Event::Response);
     }
-    match upstream.session.read_response_header().await {
+    match session.read_response_header().await {
         Ok(()) => Event::Head,
         Err(error) => Event::UpstreamFailed(error),
     }

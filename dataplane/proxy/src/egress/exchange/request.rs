@@ -3,17 +3,18 @@
 use super::flow::{Event, Flow, not_taken, unreadable};
 use super::{Failure, Stop, length_of};
 use crate::connection::Connection;
+use crate::egress::headers::{self, has_token};
 use crate::egress::refusal::{because, plain};
 use crate::egress::sieve::{Step, Way, scan_head};
 use crate::egress::tap::{self, Tap};
 use crate::egress::trail::Trail;
 use crate::egress::upstream::Upstream;
-use crate::egress::{headers, websocket};
+use crate::egress::websocket;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::{Refusal, Scheme};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession as ClientSession;
 
@@ -47,9 +48,11 @@ impl Flow<'_> {
                     session.set_keepalive(None);
                     return Err(unreadable().into());
                 }
-                Event::AgentGone | Event::UpstreamFailed(_) | Event::Head | Event::Response(_) => {
-                    return Err(Stop::Gone);
-                }
+                Event::AgentGone
+                | Event::UpstreamFailed(_)
+                | Event::Taken(_)
+                | Event::Head
+                | Event::Response(_) => return Err(Stop::Gone),
             }
         }
         Ok(())
@@ -124,6 +127,10 @@ impl Flow<'_> {
                 head.set_version(Version::HTTP_2);
                 head.remove_header(&header::HOST);
                 head.remove_header(&header::TRANSFER_ENCODING);
+                // It stood for `TE`, which needs no such word here.
+                head.remove_header(&header::CONNECTION);
+                // Its answer to that would not be seen: whoever asked is invited by us.
+                head.remove_header(&header::EXPECT);
                 let uri = format!("{}://{host}{}", scheme.as_str(), self.exchange.path);
                 head.set_uri(
                     uri.parse()
@@ -157,6 +164,19 @@ impl Flow<'_> {
         Ok(head)
     }
 
+    /// Tells an agent that waits to be asked for its body that it may come.
+    pub(super) async fn invite(&self, session: &mut ServerSession) -> Result<(), Stop> {
+        let head = session.req_header();
+        let waits = head.version == Version::HTTP_11
+            && has_token(&head.headers, header::EXPECT, "100-continue");
+        if self.request_done || !waits {
+            return Ok(());
+        }
+        let head = ResponseHeader::build(StatusCode::CONTINUE, None).map_err(|_| Stop::Gone)?;
+        let told = session.write_response_header(Box::new(head)).await;
+        told.map_err(|_| Stop::Gone)
+    }
+
     /// Sends what of the request may leave.
     pub(super) async fn send_request(&mut self, upstream: &mut Upstream) -> Result<(), Failure> {
         if self.upgraded
@@ -170,6 +190,14 @@ impl Flow<'_> {
                 "the host does not take the request",
             )
         };
+        if let Some(body) = &mut upstream.body {
+            self.ready.drain(..).for_each(|bytes| body.push(bytes));
+            if self.request_done {
+                body.finish(&self.trailers);
+            }
+            self.untaken = upstream.untaken_bytes();
+            return Ok(());
+        }
         let (exchange, idle) = (self.exchange, self.idle());
         let late = || Stop::from(not_taken());
         for bytes in self.ready.drain(..) {
@@ -182,8 +210,11 @@ impl Flow<'_> {
             }
         }
         if self.request_done && !self.upgraded {
-            if !self.trailers.is_empty() && self.send_trailers(upstream) {
-                return Ok(());
+            if let Some(trailers) = Tap::of(&upstream.session)
+                && !self.trailers.is_empty()
+            {
+                // They are sent with the last chunk.
+                trailers.lock().put(&self.trailers);
             }
             let finishing = upstream.session.finish_request_body();
             let sent = Self::send(exchange, idle, late, finishing).await?;
@@ -191,22 +222,5 @@ impl Flow<'_> {
         }
         self.untaken = upstream.untaken_bytes();
         Ok(())
-    }
-
-    /// Sends what stands behind the request, or has it sent with its last chunk. `true` if that ended the request.
-    fn send_trailers(&mut self, upstream: &mut Upstream) -> bool {
-        if let Some(trailers) = Tap::of(&upstream.session) {
-            trailers.lock().put(&self.trailers);
-            return false;
-        }
-        let ClientSession::H2(h2) = &mut upstream.session else {
-            return false;
-        };
-        let Some(mut writer) = h2.take_request_body_writer() else {
-            return false;
-        };
-        // A host that does not take them any more has answered, or is gone: its answer will say.
-        let _ = writer.send_trailers(self.trailers.clone());
-        true
     }
 }

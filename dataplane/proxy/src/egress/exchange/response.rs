@@ -8,7 +8,8 @@ use crate::egress::refusal::{because, plain};
 use crate::egress::sieve::{Sieve, Step, Way, scan_head};
 use crate::egress::tap::{self, Tap};
 use crate::egress::trail::Trail;
-use crate::egress::upstream::Upstream;
+use crate::egress::upstream::{self, Upstream};
+use crate::framing;
 use crate::limits::RESPONSE_PAUSE_MS;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
@@ -35,6 +36,10 @@ impl Flow<'_> {
         };
         let mut head = Box::new(read.clone());
         let status = head.status;
+        if let ClientSession::H1(h1) = &upstream.session {
+            framing::check_answer(&h1.get_headers_raw_bytes())
+                .map_err(|what| because(Reason::EgressUpstreamInvalid, what))?;
+        }
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             self.count_interim()?;
             if self.scans_responses {
@@ -64,10 +69,10 @@ impl Flow<'_> {
         }
         if let ClientSession::H1(_) = &upstream.session {
             check_framing(&head)?;
-            // What is said over our connection to the agent is ours, whatever the host speaks: framed in chunks it
-            // would be no HTTP/1.0.
-            head.set_version(Version::HTTP_11);
         }
+        // What is said over our connection to the agent is ours, whatever the host speaks: framed in chunks it would be
+        // no HTTP/1.0, and HTTP/2 has no words for HTTP/1.1.
+        head.set_version(Version::HTTP_11);
         let done = upstream.session.response_done();
         if let Some(trailers) = Tap::of(&upstream.session)
             && !head.headers.contains_key(header::TRANSFER_ENCODING)
@@ -223,7 +228,12 @@ impl Flow<'_> {
             return Ok(());
         }
         let taken = match &mut upstream.session {
-            ClientSession::H2(h2) => h2.read_trailers().await.ok().flatten().unwrap_or_default(),
+            // A stream that was reset has ended, too: here it says so.
+            ClientSession::H2(h2) => {
+                let read = h2.read_trailers().await;
+                read.map_err(|error| upstream::broken(&error))?
+                    .unwrap_or_default()
+            }
             session => match Tap::of(session) {
                 None => return Ok(()),
                 Some(trailers) => trailers
