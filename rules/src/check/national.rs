@@ -12,6 +12,7 @@ type Test = fn(&[u8]) -> bool;
 const SCHEMES: &[(&str, Test)] = &[
     ("ar_cuit", ar_cuit),
     ("at_svnr", at_svnr),
+    ("au_abn", au_abn),
     ("au_medicare", au_medicare),
     ("au_tfn", au_tfn),
     ("be_nrn", be_nrn),
@@ -25,13 +26,16 @@ const SCHEMES: &[(&str, Test)] = &[
     ("de_steuer_id", de_steuer_id),
     ("fi_hetu", fi_hetu),
     ("fr_nir", fr_nir),
+    ("hk_id", hk_id),
     ("il_id", il_id),
     ("imei", imei),
     ("it_cf", it_cf),
+    ("jp_my_number", jp_my_number),
     ("kr_rrn", kr_rrn),
     ("mx_curp", mx_curp),
     ("nl_bsn", nl_bsn),
     ("no_fnr", no_fnr),
+    ("nz_ird", nz_ird),
     ("pl_nip", pl_nip),
     ("pl_pesel", pl_pesel),
     ("pt_nif", pt_nif),
@@ -112,6 +116,14 @@ fn ar_cuit(matched: &[u8]) -> bool {
 fn at_svnr(matched: &[u8]) -> bool {
     exactly::<10>(matched).is_some_and(|d| {
         d[0] != 0 && weighted(&d, &[3, 7, 9, 0, 5, 8, 4, 2, 1, 6]) % 11 == u32::from(d[3])
+    })
+}
+
+/// A business, and with sole traders a person.
+fn au_abn(matched: &[u8]) -> bool {
+    exactly::<11>(matched).is_some_and(|d| {
+        // The first digit counts one less than it says, so a zero there is no number.
+        d[0] > 0 && (weighted(&d, &[10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]) - 10).is_multiple_of(89)
     })
 }
 
@@ -236,6 +248,29 @@ fn fr_nir(matched: &[u8]) -> bool {
         .is_some_and(|d| d[0] != 0 && 97 - number(&d[..13]) % 97 == number(&d[13..]))
 }
 
+/// One or two letters, six digits, and a check digit (`A` for ten) that may stand in brackets.
+fn hk_id(matched: &[u8]) -> bool {
+    let token = matched
+        .rsplit(|b| !matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'(' | b')'))
+        .next()
+        .unwrap_or_default();
+    let mut value = [36; 9];
+    let mut at = value.len();
+    for b in token.iter().rev().filter(|b| b.is_ascii_alphanumeric()) {
+        let Some(next) = at.checked_sub(1) else {
+            return false;
+        };
+        at = next;
+        value[at] = match b {
+            b'0'..=b'9' => u32::from(b - b'0'),
+            letter => u32::from(letter.to_ascii_uppercase() - b'A') + 10,
+        };
+    }
+    let shape = at <= 1 && value[1] >= 10 && value[2..8].iter().all(|v| *v < 10) && value[8] <= 10;
+    let sum: u32 = value.iter().zip((1..=9).rev()).map(|(v, w)| v * w).sum();
+    shape && sum.is_multiple_of(11)
+}
+
 fn il_id(matched: &[u8]) -> bool {
     exactly::<9>(matched).is_some_and(|d| luhn_sum(&d).is_multiple_of(10))
 }
@@ -266,6 +301,13 @@ fn it_cf(matched: &[u8]) -> bool {
         })
         .sum();
     u32::from(text[15]) == u32::from(b'A') + sum % 26
+}
+
+fn jp_my_number(matched: &[u8]) -> bool {
+    exactly::<12>(matched).is_some_and(|d| {
+        let rest = weighted(&d[..11], &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
+        u32::from(d[11]) == if rest <= 1 { 0 } else { 11 - rest }
+    })
 }
 
 fn kr_rrn(matched: &[u8]) -> bool {
@@ -306,6 +348,20 @@ fn no_fnr(matched: &[u8]) -> bool {
         check(weighted(&d[..9], &[3, 7, 6, 1, 8, 9, 4, 5, 2])) == u32::from(d[9])
             && check(weighted(&d[..10], &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2])) == u32::from(d[10])
     })
+}
+
+fn nz_ird(matched: &[u8]) -> bool {
+    let Some((d, len @ 8..=9)) = digits::<9>(matched) else {
+        return false;
+    };
+    let mut nine = [0; 9];
+    nine[9 - len..].copy_from_slice(&d[..len]);
+    let check = |weights: &[u32; 8]| (11 - weighted(&nine[..8], weights) % 11) % 11;
+    let check = match check(&[3, 2, 7, 6, 5, 4, 3, 2]) {
+        10 => check(&[7, 4, 3, 2, 5, 2, 7, 6]),
+        check => check,
+    };
+    check == u32::from(nine[8])
 }
 
 fn pl_nip(matched: &[u8]) -> bool {
@@ -451,6 +507,7 @@ mod tests {
         for (word, good) in [
             ("ar_cuit", "20-05536168-2"),
             ("at_svnr", "1237 010180"),
+            ("au_abn", "51 824 753 556"),
             ("au_medicare", "2123 45670 1"),
             ("au_tfn", "123 456 782"),
             ("be_nrn", "85.07.30-033 28"),
@@ -464,13 +521,16 @@ mod tests {
             ("de_steuer_id", "86 095 742 719"),
             ("fi_hetu", "131052-308T"),
             ("fr_nir", "1 85 05 78 006 084 91"),
+            ("hk_id", "HKID A123456(3)"),
             ("il_id", "123456782"),
             ("imei", "49-015420-323751-8"),
             ("it_cf", "RSSMRA85T10A562S"),
+            ("jp_my_number", "1234 5678 9018"),
             ("kr_rrn", "971013-9019902"),
             ("mx_curp", "BOXW310820HNERXN09"),
             ("nl_bsn", "111222333"),
             ("no_fnr", "15108695088"),
+            ("nz_ird", "49-091-850"),
             ("pl_nip", "856-734-62-15"),
             ("pl_pesel", "44051401359"),
             ("pt_nif", "501 964 843"),
