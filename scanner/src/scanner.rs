@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oktsec_rules::Surface;
 
-use crate::anchor::{Memory, Start};
+use crate::anchor::{GoesOn, Memory, Start};
 use crate::compile::Lookup;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
@@ -129,11 +129,9 @@ impl Scanner {
         content: &[u8],
         part: Range<usize>,
     ) -> Result<Vec<u32>, ScanError> {
-        self.prefilter
-            .memory
-            .set_open(Some(self.database.wide_patterns()));
+        self.goes_on(0);
         let suspects = self.suspected(content, part);
-        self.prefilter.memory.set_open(None);
+        self.prefilter.memory.set_goes_on(None);
         suspects
     }
 
@@ -155,12 +153,17 @@ impl Scanner {
             .collect())
     }
 
-    /// The next scan says as well whether a rule that matches much may begin: [`Scanned::opens_wide`].
-    pub(crate) fn ask_wide(&mut self) {
+    /// The next scan says as well whether a rule that matches much may begin: [`Scanned::opens_wide`]. What cannot reach
+    /// `new_from` may be left out: it was decided before.
+    pub(crate) fn ask_wide(&mut self, new_from: usize) {
         self.sweep.ask_wide();
-        self.prefilter
-            .memory
-            .set_open(Some(self.database.wide_patterns()));
+        self.goes_on(new_from);
+    }
+
+    fn goes_on(&mut self, new_from: usize) {
+        let open = self.database.wide_patterns();
+        let goes_on = GoesOn { open, new_from };
+        self.prefilter.memory.set_goes_on(Some(goes_on));
     }
 
     /// Looks for known values only, in `content` and their own writings, not in views of it. `None` without a store.
@@ -212,7 +215,7 @@ impl Scanner {
             });
         }
         let scanned = sweep.run(database, prefilter, content, None, surface);
-        prefilter.memory.set_open(None);
+        prefilter.memory.set_goes_on(None);
         let scanned = scanned?;
         if scanned.findings.is_empty() && scanned.limits.is_empty() {
             clean.keep(content, surface);
@@ -250,7 +253,7 @@ impl Scanner {
         } = self;
         let border = across.then_some(&*border);
         let scanned = sweep.run(database, prefilter, content, border, surface);
-        prefilter.memory.set_open(None);
+        prefilter.memory.set_goes_on(None);
         let scanned = scanned?;
         Ok(Scanned {
             known: Some(&prefilter.known),

@@ -12,8 +12,9 @@
 //! promises for a rule.
 //!
 //! A pause at the end of a unit looks back less far ([`near`]): over what rules that match little can still be in the middle of.
-//! It looks back over the whole overlap while a rule that matches more may have begun, when so much was paused
-//! that the overlap is full of it, and at the end.
+//! It looks back over the whole overlap while a rule that matches more may have begun, and at the end. What rules without a
+//! promise match is looked for when so much was paused that the overlap is full of it: behind the unit that filled it
+//! ([`Scanner::catch_up`]), so that nobody waits for that.
 //!
 //! Of a window that is hardly text only what is text is scanned ([`islands`]).
 //!
@@ -87,7 +88,7 @@ const RUN_ALIGN_BYTES: u64 = 8;
 const ANCHOR_BYTES: usize = 64;
 
 /// Memory that a body which waits keeps.
-const KEPT_BYTES: usize = 2 * OVERLAP_BYTES + ALIGN_BYTES_MAX + HOLD_BYTES;
+const KEPT_BYTES: usize = 3 * OVERLAP_BYTES + ALIGN_BYTES_MAX + HOLD_BYTES;
 
 /// Findings remembered to report each once.
 const REPORTED_MAX: usize = 512;
@@ -151,7 +152,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// Most memory one body takes, its findings not counted.
-    pub const MEMORY_BYTES_MAX: usize = WINDOW_BYTES + 2 * OVERLAP_BYTES + ALIGN_BYTES_MAX;
+    pub const MEMORY_BYTES_MAX: usize = WINDOW_BYTES + 3 * OVERLAP_BYTES + ALIGN_BYTES_MAX;
 
     /// A body that has not begun.
     pub fn new(surface: Surface) -> Self {
@@ -202,6 +203,11 @@ impl StreamState {
         self.buffer.capacity()
     }
 
+    /// Whether enough was paused for [`Scanner::catch_up`].
+    pub fn is_behind(&self) -> bool {
+        self.scanned == self.total() && self.total() - self.whole >= OVERLAP_BYTES as u64
+    }
+
     fn answer(&self) -> StreamScanned<'_> {
         StreamScanned {
             findings: &self.found,
@@ -250,6 +256,16 @@ impl StreamState {
             wanted = wanted.min(kept.saturating_sub(GUARD_BYTES));
         }
         self.good_start(wanted)
+    }
+
+    /// What lies before this place of a text that begins at `from` of the buffer was decided by a pause before. Nothing
+    /// was if that is where the buffer begins: all of it counts as looked at then.
+    fn new_from(&self, from: usize) -> usize {
+        let seen = self.unsettled.unwrap_or(self.scanned).min(self.scanned);
+        match from {
+            0 => 0,
+            _ => (seen.saturating_sub(self.base) as usize).saturating_sub(from),
+        }
     }
 
     /// Where the run that the byte at `at` belongs to begins.
@@ -349,6 +365,22 @@ impl Scanner {
         Ok(state.answer())
     }
 
+    /// Looks with the whole overlap at what pauses have looked at with less, if that is due. Call it when
+    /// what was clear has left; where nobody does, a later pause does it.
+    ///
+    /// # Errors
+    /// As [`Scanner::feed`].
+    pub fn catch_up<'s>(
+        &mut self,
+        state: &'s mut StreamState,
+    ) -> Result<StreamScanned<'s>, ScanError> {
+        state.found.clear();
+        if state.is_behind() {
+            self.window(state, None, state.clear)?;
+        }
+        Ok(state.answer())
+    }
+
     /// As [`Scanner::pause_after`] the last byte fed: nothing is kept back.
     ///
     /// # Errors
@@ -380,8 +412,8 @@ impl Scanner {
 
     /// Where in the buffer a pause begins to look; `None` for all of it.
     fn looks_back(&mut self, state: &mut StreamState) -> Result<Option<usize>, ScanError> {
-        let is_full = state.total() - state.whole >= OVERLAP_BYTES as u64;
-        if !is_full && state.scanned >= state.open_until {
+        let is_overdue = state.total() - state.whole >= 2 * OVERLAP_BYTES as u64;
+        if !is_overdue && state.scanned >= state.open_until {
             // The scan itself says whether something wide begins.
             return Ok(Some(state.near_start(self.known_bytes() + GUARD_BYTES)));
         }
@@ -408,7 +440,7 @@ impl Scanner {
         let watch = self.watch().cloned();
         let mut from = near.unwrap_or(0);
         if near.is_some() {
-            self.ask_wide();
+            self.ask_wide(state.new_from(from));
         }
         let mut islands = self.take_islands();
         // Known values count wherever they are.

@@ -14,8 +14,11 @@ use super::near::Near;
 use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
-use super::{Anchor, Anchors, Before, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton};
+use super::{
+    Anchor, Anchors, Before, GoesOn, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton,
+};
 use crate::engine::prefetch;
+use crate::signs;
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
@@ -59,8 +62,7 @@ pub(super) struct Looking<'a, R> {
     looks: &'a mut Looks,
     /// The windows of the whole text, if they are known.
     present: Option<&'a Present>,
-    /// Patterns whose needs may come behind the text.
-    open: Option<&'a [bool]>,
+    goes_on: Option<&'a GoesOn>,
     work: &'a mut u64,
     report: R,
 }
@@ -72,7 +74,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         text: &'a [u8],
         part: &Range<usize>,
         looks: &'a mut Looks,
-        (present, open): (Option<&'a Present>, Option<&'a [bool]>),
+        (present, goes_on): (Option<&'a Present>, Option<&'a GoesOn>),
         work: &'a mut u64,
         report: R,
     ) -> Self {
@@ -82,7 +84,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             text,
             looks,
             present,
-            open,
+            goes_on,
             work,
             report,
         };
@@ -130,10 +132,16 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             let near = |(mark, reach)| self.looks.marks.is_near(mark, at, reach);
             let has_needs = || {
                 let met = |present| self.anchors.needs.are_met(anchor.needs, present);
-                let may_come = |open: &[bool]| open.get(anchor.pattern as usize) == Some(&true);
-                self.present.is_none_or(met) || self.open.is_some_and(may_come)
+                let may_come = |it: &GoesOn| it.open.get(anchor.pattern as usize) == Some(&true);
+                self.present.is_none_or(met) || self.goes_on.is_some_and(may_come)
+            };
+            // A sign says something about the whole text.
+            let reaches = |it: &GoesOn| {
+                let last = (one.at as usize).saturating_add(anchor.reach.after as usize);
+                last >= it.new_from || signs::is_sign(anchor.pattern)
             };
             if at < self.text.len()
+                && self.goes_on.is_none_or(reaches)
                 && anchor.border.holds(self.text, at)
                 && anchor.after.is_none_or(near)
                 && has_needs()

@@ -162,15 +162,21 @@ pub(crate) struct Memory {
     looks: Looks,
     batch: Batch,
     windows: KeptWindows,
-    /// Patterns that may go on behind the content, by their number.
-    open: Option<Arc<[bool]>>,
+    goes_on: Option<GoesOn>,
+}
+
+/// A content that goes on behind its end, and of which the beginning was looked at before.
+pub(crate) struct GoesOn {
+    /// Patterns that are looked for without what they need, because it may come behind the end; by their number.
+    pub(crate) open: Arc<[bool]>,
+    /// What ends before this place was decided; a match that cannot reach it is not reported.
+    pub(crate) new_from: usize,
 }
 
 impl Memory {
-    /// From now on contents go on behind their end: what these patterns need may come there, and they are looked for
-    /// without it.
-    pub(crate) fn set_open(&mut self, patterns: Option<Arc<[bool]>>) {
-        self.open = patterns;
+    /// From now on contents go on behind their end, or no longer.
+    pub(crate) fn set_goes_on(&mut self, goes_on: Option<GoesOn>) {
+        self.goes_on = goes_on;
     }
 
     /// Begins a content of which so many bytes are looked at.
@@ -203,9 +209,9 @@ impl Anchors {
             looks,
             batch,
             windows,
-            open,
+            goes_on,
         } = memory;
-        let open = open.as_deref();
+        let goes_on = goes_on.as_ref();
         if batch.present.complete().is_some() {
             // What a match needs besides its anchor may come last.
             self.tables(text, part.clone(), batch, |list, found| {
@@ -214,7 +220,7 @@ impl Anchors {
             windows.end();
             if let (Some(lists), present @ Some(_)) = (windows.whole(), batch.present.complete()) {
                 let mut looking =
-                    Looking::begin(self, text, &part, looks, (present, open), work, report);
+                    Looking::begin(self, text, &part, looks, (present, goes_on), work, report);
                 for list in lists {
                     let walked = list.walked.chunks_mut(windows::CHUNK);
                     for (found, walked) in list.found.chunks(windows::CHUNK).zip(walked) {

@@ -46,6 +46,13 @@ enum Then {
 
 /// Findings of a body fed in these pieces, as (rule, span), and what must hold on the way.
 fn streamed(pieces: &[(&[u8], Then)]) -> Vec<(u32, Range<u64>)> {
+    let [found, behind] = [false, true].map(|catches_up| run(pieces, catches_up));
+    assert_eq!(rules_of(&found), rules_of(&behind));
+    found
+}
+
+/// The same with or without looks behind what has left.
+fn run(pieces: &[(&[u8], Then)], catches_up: bool) -> Vec<(u32, Range<u64>)> {
     SCANNER.with_borrow_mut(|scanner| {
         let mut state = StreamState::new(Surface::Egress);
         let mut found = Vec::new();
@@ -90,6 +97,17 @@ fn streamed(pieces: &[(&[u8], Then)]) -> Vec<(u32, Range<u64>)> {
             };
             note(&after, state.total(), *then == Then::Boundary);
             assert_eq!(state.scanned(), state.total());
+            if catches_up {
+                let behind = scanner.catch_up(&mut state).unwrap();
+                let findings = behind.findings.to_vec();
+                let behind = StreamScanned {
+                    findings: &findings,
+                    clear: behind.clear,
+                    limits: behind.limits,
+                };
+                note(&behind, state.total(), false);
+                assert!(!state.is_behind());
+            }
         }
         let end = scanner.finish(&mut state).unwrap();
         assert!(!end.limits.hides_content());
@@ -364,6 +382,29 @@ fn a_match_over_many_units_is_stopped_by_the_one_that_completes_it() {
             });
         }
     }
+}
+
+#[test]
+fn what_no_pause_has_to_find_is_found_behind_it() {
+    let rules = load_text(
+        "t.yaml",
+        "{id: T-BOTH, name: n, severity: high, category: x, match: all, \
+         patterns: [{contains: swordfish}, {contains: herring}]}",
+    );
+    let database = Database::compile(&RuleSet::new(rules.rules)).unwrap();
+    let mut scanner = Scanner::new(Arc::new(database)).unwrap();
+    let mut state = StreamState::new(Surface::Egress);
+    let text = [b"swordfish ", &*filler(3_000), b"herring ", &*filler(2_000)].concat();
+    let (mut paused, mut behind) = (0, 0);
+    for unit in text.chunks(100) {
+        scanner.feed(&mut state, unit).unwrap();
+        paused += scanner.boundary(&mut state).unwrap().findings.len();
+        let clear = state.clear();
+        let caught_up = scanner.catch_up(&mut state).unwrap();
+        assert_eq!(caught_up.clear, clear);
+        behind += caught_up.findings.len();
+    }
+    assert_eq!((paused, behind), (0, 1));
 }
 
 #[test]

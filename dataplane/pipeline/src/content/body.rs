@@ -155,6 +155,21 @@ impl BodyScan {
         Ok(self.seen())
     }
 
+    /// What was clear has left: looks at what no unit had to wait for, if that is due.
+    ///
+    /// # Errors
+    /// [`ScanStop`]: none of what is held may leave.
+    pub fn catch_up(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
+        self.found.clear();
+        self.step(scanner, Scanner::catch_up)?;
+        Ok(self.seen())
+    }
+
+    /// Whether it is.
+    pub fn is_behind(&self) -> bool {
+        self.stream.is_behind()
+    }
+
     /// The body has stood still for so long that its receiver must get what is there: scans and clears everything.
     ///
     /// # Errors

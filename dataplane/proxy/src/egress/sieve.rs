@@ -62,6 +62,8 @@ pub(crate) enum Step {
     Push(Bytes),
     /// Nothing more is there at the moment.
     Pause,
+    /// What could leave has left.
+    CatchUp,
     /// It has stood still for a while.
     Boundary,
     /// It has ended.
@@ -178,6 +180,11 @@ impl Sieve {
         self.converses && self.holds_unit()
     }
 
+    /// Whether it has to look once more, and farther back, at what has left.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_behind())
+    }
+
     fn observes(&self) -> bool {
         self.live.policy.egress().mode() == Mode::Observe
     }
@@ -213,6 +220,7 @@ impl Sieve {
             let seen = match step {
                 Step::Push(bytes) => body.push(scanner, bytes),
                 Step::Pause => body.pause(scanner),
+                Step::CatchUp => body.catch_up(scanner),
                 Step::Boundary => body.boundary(scanner),
                 Step::Finish => body.finish(scanner),
             };

@@ -180,6 +180,11 @@ impl Flow<'_> {
             self.down.step(Step::Pause, trail, &mut out)?;
         }
         self.send_response(session, out).await?;
+        if self.down.is_behind() {
+            let mut more = Vec::new();
+            self.down.step(Step::CatchUp, trail, &mut more)?;
+            self.send_response(session, more).await?;
+        }
         self.pause = match self.down.holds() {
             true => Some(
                 self.pause
