@@ -8,6 +8,7 @@ mod audit;
 mod audit_export;
 mod audit_verify;
 mod guard;
+mod kill_switch;
 mod quarantine;
 mod quarantine_review;
 mod readyz;
@@ -39,6 +40,12 @@ pub(crate) fn router(app: Arc<App>, door: Door) -> Router {
         )
         .route("/v1/agents/{name}/keys", post(agent_keys::rotate))
         .route("/v1/agents/{name}/suspend", post(agent_suspend::toggle))
+        .route(
+            "/v1/egress/kill-switch",
+            get(kill_switch::show)
+                .put(kill_switch::throw)
+                .delete(kill_switch::lift),
+        )
         .route("/v1/revoked-keys", get(revoked_keys::list))
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/quarantine/{id}", get(quarantine::show))
