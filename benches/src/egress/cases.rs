@@ -200,7 +200,7 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
             }
         }
         What::Idle => {
-            let tunnels = 9_000;
+            let tunnels = tunnels::possible();
             let each = tunnels::idle(ours.address, ours.pid(), ports.spare, tunnels).await?;
             writeln!(
                 said,

@@ -2,6 +2,7 @@
 
 use super::origin::{json, tunnel};
 use super::{Outcome, Watch, local};
+use rustix::process::{Resource, getrlimit};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +31,14 @@ pub(super) async fn bulk(
     let (cpu, took) = watch.stop()?;
     let gib = came as f64 / GIB;
     Ok((came as f64 / took.as_secs_f64(), cpu.div_f64(gib)))
+}
+
+/// 10,000 tunnels, or as many as files may be open: the proxy has two of each tunnel, and so have we, being both ends.
+pub(super) fn possible() -> u32 {
+    const OTHERS: u64 = 200;
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let tunnels = files.saturating_sub(OTHERS) / 2;
+    u32::try_from(tunnels).map_or(10_000, |tunnels| tunnels.min(10_000))
 }
 
 /// Opens tunnels and keeps them: by how many bytes the proxy grew for each.

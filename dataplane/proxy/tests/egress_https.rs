@@ -161,8 +161,13 @@ fn a_host_that_answers_while_it_reads_waits_for_nobody() {
 fn connections_are_used_again_in_both_versions() {
     let over_h2 = Host::over_h2(echo);
     let over_h1 = Host::new(&["http/1.1"], |mut stream| async move {
-        let mut bytes = vec![0; 16 << 10];
-        while let Ok(1..) = stream.read(&mut bytes).await {
+        let mut came = Vec::new();
+        while let Ok(1..) = stream.read_buf(&mut came).await {
+            // Head and body may come apart.
+            if !came.ends_with(b"hello") {
+                continue;
+            }
+            came.clear();
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
             if stream.write_all(answer).await.is_err() {
                 return;
