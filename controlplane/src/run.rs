@@ -117,7 +117,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 
 /// Reads everything; for a restart, the last snapshot stands in for a configuration that broke meanwhile.
 fn first_read(source: &Source, options: &Options) -> Result<(Read, ConfigState), RunError> {
-    let problems = match source.read(&[]) {
+    let problems = match source.read() {
         Ok(read) => return Ok((read, ConfigState::Current)),
         Err(problems) => problems,
     };

@@ -217,8 +217,8 @@ impl Reloader {
 
     /// Everything as it stands on disk.
     async fn read(&self) -> Result<Read, Vec<String>> {
-        let (source, known) = (self.source.clone(), self.current.keys.clone());
-        tokio::task::spawn_blocking(move || source.read(&known))
+        let source = self.source.clone();
+        tokio::task::spawn_blocking(move || source.read())
             .await
             .unwrap_or_else(|error| Err(vec![format!("reading the configuration failed: {error}")]))
     }
@@ -304,10 +304,10 @@ impl Reloader {
             Err(problems) => return self.stale(cause, problems),
         };
         let revision = published.snapshot.revision;
+        // First what counts, then the word that it does: telling what changed among ten thousand agents takes a while.
+        self.published.send_replace(Arc::new(published));
         log_changes(cause, revision, &self.current, &read);
         self.current = read;
-        // First what counts, then the word that it does.
-        self.published.send_replace(Arc::new(published));
         self.current_again(cause);
         Outcome::Published { revision }
     }

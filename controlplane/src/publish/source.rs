@@ -1,19 +1,24 @@
-//! Reads everything a snapshot is made of. All of it, every time: what is read partially cannot be compared.
+//! Reads everything a snapshot is made of. What comes of it is all there is, every time: what is read partially cannot
+//! be compared.
 
 use crate::Options;
 use crate::names::{WithRules, load_with_rules};
+use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::{Config, Level};
-use oktsec_contract::keys::{self, AgentKey, RevokedKey, revocations};
+use oktsec_contract::keys::{AgentKey, KeyReader, RevokedKey, revocations};
 use oktsec_contract::paths::StatePaths;
 use oktsec_rules::{ProblemSeverity, RuleSet};
 use oktsec_scanner::secrets::{SecretKey, SecretStore};
-use std::hash::RandomState;
+use parking_lot::Mutex;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where a snapshot comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     options: Options,
+    /// Locked while keys are read, which one task does.
+    keys: Arc<Mutex<KeyReader>>,
 }
 
 /// What stood there.
@@ -31,16 +36,19 @@ pub(crate) struct Read {
 
 impl Source {
     /// From these options.
-    pub(crate) const fn new(options: Options) -> Self {
-        Self { options }
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            keys: Arc::default(),
+        }
     }
 
-    /// Reads it all. Keys that were checked `before` are read, but not checked again.
+    /// Reads it all.
     ///
     /// # Errors
     /// Every error in the configuration at once, or why revocations cannot be read: a key that may have been
     /// revoked must not be trusted, so that is no warning.
-    pub(crate) fn read(&self, before: &[AgentKey]) -> Result<Read, Vec<String>> {
+    pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
         let WithRules {
             loaded,
             rules,
@@ -65,8 +73,7 @@ impl Source {
         let mut agent_keys = Vec::new();
         let mut revoked = Vec::new();
         if let Some(dir) = &config.identity.keys_dir {
-            let checked = before.iter().map(|key| key.public_key).collect();
-            let found = keys::load_dir_again::<RandomState>(dir, &checked);
+            let found = self.keys.lock().read(dir, Timestamp::now());
             warnings.extend(found.problems.iter().map(ToString::to_string));
             agent_keys = found.keys;
             revoked = revocations::load(dir).map_err(|error| {

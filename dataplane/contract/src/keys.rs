@@ -13,16 +13,17 @@ mod encoding;
 mod folder;
 mod name;
 mod pem;
+mod reader;
 pub mod revocations;
 pub mod sign_payload;
 mod types;
 
 pub use encoding::{KeyError, decode_private, decode_public};
 pub use folder::{
-    KeyDir, KeyFileError, KeyProblem, PROXY_KEY_NAME, Rotated, load_dir, load_dir_again, proxy_key,
-    revoke, rotate,
+    KeyDir, KeyFileError, KeyProblem, PROXY_KEY_NAME, Rotated, load_dir, proxy_key, revoke, rotate,
 };
 pub use name::{NameProblem, check_agent_name};
+pub use reader::KeyReader;
 pub use revocations::RevokedKey;
 pub use sign_payload::write_payload;
 pub use types::{AgentKey, Fingerprint, KeyPair, PublicKey};

@@ -34,7 +34,10 @@ impl fmt::Display for Change {
 
 /// Everything that changed, sorted by key.
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
-    let (Flat(before), Flat(after)) = (flat(old), flat(new));
+    if old == new {
+        return Vec::new();
+    }
+    let (Flat(before), Flat(after)) = (flat(old, new), flat(new, old));
     let weakened = weakens::keys(old, new);
     let mut changes = Vec::new();
     // Agents that came or went have a line of their own, and then only what they say.
@@ -82,7 +85,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         .collect()
 }
 
-fn flat(config: &Config) -> Flat {
+/// The keys of a configuration, but for agents that are the same in the other one: there may be thousands.
+fn flat(config: &Config, other: &Config) -> Flat {
+    let mut config = config.clone();
+    config
+        .agents
+        .retain(|name, agent| other.agents.get(name) != Some(agent));
     let mut flat = Flat::default();
     config.flatten("", &mut flat);
     flat

@@ -5,7 +5,6 @@ use crate::clock::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
-use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
 const NOW: Timestamp = Timestamp::from_secs(1_771_754_400);
@@ -196,30 +195,59 @@ fn one_bad_file_never_hides_the_rest_and_our_own_key_is_no_agent() {
     assert_eq!(load_dir(&dir.join("nowhere")).problems.len(), 1);
 }
 
+/// A moment at which no file just written may still change unnoticed.
+fn later() -> Timestamp {
+    Timestamp::now().plus_secs(3_600)
+}
+
 #[test]
-fn keys_checked_before_are_read_again_and_others_are_checked() {
+fn of_many_keys_only_those_that_changed_are_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    for name in ["a", "b"] {
-        KeyPair::generate(name).save(dir).unwrap();
+    for number in 0..30 {
+        KeyPair::generate(&format!("agent-{number}"))
+            .save(dir)
+            .unwrap();
     }
-    // The neutral point: anybody could sign for it.
-    let mut weak = [0; 32];
-    weak[0] = 1;
-    let pem = super::pem::encode("OKTSEC ED25519 PUBLIC KEY", &weak);
-    std::fs::write(dir.join("weak.pub"), pem).unwrap();
-    let found = load_dir(dir);
-    assert_eq!((found.keys.len(), found.problems.len()), (2, 1));
-    let mut checked: HashSet<_> = found.keys.iter().map(|key| key.public_key).collect();
-    assert_eq!(load_dir_again(dir, &checked), found);
-    // Only what was checked is believed to be, and it is the bytes that count, not the name.
-    checked.remove(&found.keys[0].public_key);
-    assert_eq!(load_dir_again(dir, &checked), found);
-    std::fs::rename(dir.join("a.pub"), dir.join("c.pub")).unwrap();
-    let renamed = load_dir_again(dir, &checked);
-    let names: Vec<_> = renamed.keys.iter().map(|k| k.agent.as_str()).collect();
-    assert_eq!(names, ["b", "c"]);
-    assert_eq!(renamed.problems, found.problems);
+    std::fs::write(dir.join("bad.pub"), "nonsense").unwrap();
+    let mut reader = KeyReader::default();
+    let first = reader.read(dir, later());
+    assert_eq!((first.keys.len(), first.problems.len()), (30, 1));
+    assert_eq!(
+        (first, 31 + 1),
+        (reader.read(dir, later()), reader.files_read)
+    );
+
+    // In place, by another of the same size, under another name, gone.
+    let other = KeyPair::generate("agent-1");
+    std::fs::write(dir.join("agent-1.pub"), other.public_pem()).unwrap();
+    let new = dir.join("new");
+    std::fs::write(&new, KeyPair::generate("agent-2").public_pem()).unwrap();
+    std::fs::rename(&new, dir.join("agent-2.pub")).unwrap();
+    std::fs::rename(dir.join("agent-3.pub"), dir.join("c.pub")).unwrap();
+    std::fs::remove_file(dir.join("agent-4.pub")).unwrap();
+    reader.files_read = 0;
+    let again = reader.read(dir, later());
+    assert_eq!(again, load_dir(dir));
+    assert_eq!((again.keys.len(), reader.files_read), (29, 3 + 1));
+    let changed = again.keys.iter().find(|key| key.agent == "agent-1");
+    assert_eq!(changed.unwrap().public_key, other.public_key());
+    // What was gone and comes back is new.
+    std::fs::rename(dir.join("c.pub"), dir.join("agent-3.pub")).unwrap();
+    assert_eq!(reader.read(dir, later()), load_dir(dir));
+}
+
+#[test]
+fn a_key_written_just_now_is_read_until_its_time_says_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    KeyPair::generate("a").save(dir).unwrap();
+    let mut reader = KeyReader::default();
+    let earlier = Timestamp::now().minus_secs(3_600);
+    for now in [Timestamp::now(), earlier, later(), later()] {
+        assert_eq!(reader.read(dir, now).keys.len(), 1);
+    }
+    assert_eq!(reader.files_read, 3);
 }
 
 #[test]
