@@ -117,7 +117,7 @@ pub fn secrets(content: &[u8]) {
 pub fn views(content: &[u8]) {
     let mut views = Views::default();
     let mut limits = LimitsReached::default();
-    views.start(content, &mut limits);
+    views.start(content, None, &mut limits);
     while let Some(at) = views.next(content, &mut limits) {
         let len = views.bytes(at).len() as u32;
         for start in (0..len).step_by(7) {
@@ -132,7 +132,7 @@ pub fn view_sizes(content: &[u8]) -> Vec<(View, usize)> {
     let mut views = Views::default();
     let mut limits = LimitsReached::default();
     let mut sizes = Vec::new();
-    views.start(content, &mut limits);
+    views.start(content, None, &mut limits);
     while let Some(at) = views.next(content, &mut limits) {
         sizes.push((views.kind(at), views.bytes(at).len()));
     }

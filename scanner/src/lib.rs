@@ -42,6 +42,7 @@ mod excerpt;
 mod finding;
 pub mod fuzz_entry;
 mod gate;
+mod last;
 mod lazy;
 pub mod naive;
 mod rarity;

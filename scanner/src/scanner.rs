@@ -11,10 +11,11 @@ use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{LimitsReached, ScanError, Scanned};
 use crate::gate::{Gate, Open};
+use crate::last::Last;
 use crate::recurring::{Clean, RECURRING_BYTES_MAX};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
 use crate::stream::Islands;
-use crate::sweep::{Prefilter, Suspect, Sweep};
+use crate::sweep::{Joined, Prefilter, Suspect, Sweep};
 use crate::view::{New, Origin};
 
 /// Longest content one scan takes; longer ones are cut into pieces by the caller or refused.
@@ -27,6 +28,7 @@ pub struct Scanner {
     sweep: Sweep,
     watch: Option<Arc<SecretKey>>,
     border: Origin,
+    last: Last,
     /// What is left of windows that are hardly text.
     islands: Islands,
     pub(crate) clean: Clean,
@@ -42,6 +44,7 @@ impl Scanner {
             sweep,
             watch: None,
             border: Origin::default(),
+            last: Last::default(),
             islands: Islands::default(),
             clean: Clean::default(),
             database,
@@ -54,6 +57,7 @@ impl Scanner {
         prefilter.known = std::mem::take(&mut self.prefilter.known);
         self.prefilter = prefilter;
         self.sweep.reset(&database);
+        self.last.forget();
         self.clean.clear();
         self.database = database;
         Ok(())
@@ -137,6 +141,7 @@ impl Scanner {
 
     fn suspected(&mut self, content: &[u8], part: Range<usize>) -> Result<Vec<u32>, ScanError> {
         let (mut suspects, mut work) = (Vec::new(), u64::MAX);
+        self.last.forget();
         self.prefilter.suspects(
             &self.database,
             content,
@@ -183,7 +188,7 @@ impl Scanner {
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        self.run(content, false, surface)
+        self.run(content, None, surface)
     }
 
     /// The same for a short content that comes again and again: one in which nothing was found is not looked at twice.
@@ -197,13 +202,14 @@ impl Scanner {
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
         if content.len() > RECURRING_BYTES_MAX || !self.prefilter.known.is_empty() {
-            return self.run(content, false, surface);
+            return self.run(content, None, surface);
         }
         let Self {
             database,
             prefilter,
             sweep,
             clean,
+            last,
             ..
         } = self;
         if clean.has(content, surface) {
@@ -214,6 +220,7 @@ impl Scanner {
                 opens_wide: false,
             });
         }
+        last.forget();
         let scanned = sweep.run(database, prefilter, content, None, surface);
         prefilter.memory.set_goes_on(None);
         let scanned = scanned?;
@@ -224,7 +231,8 @@ impl Scanner {
     }
 
     /// As [`Self::scan`] for a content put together from two that were looked at before: what touches neither
-    /// the `border` between them nor what a view changed may be left out.
+    /// the `border` between them nor what a view changed may be left out. It costs less when the second of the two, or
+    /// how it begins, was the last content scanned, and still less when the two were scanned joined without a border.
     ///
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
@@ -234,30 +242,46 @@ impl Scanner {
         border: Range<usize>,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
-        self.border.set_border(border);
-        self.run(content, true, surface)
+        self.run(content, Some(border), surface)
     }
 
     fn run(
         &mut self,
         content: &[u8],
-        across: bool,
+        border: Option<Range<usize>>,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
         let Self {
             database,
             prefilter,
             sweep,
-            border,
+            border: origin,
+            last,
             ..
         } = self;
-        let border = across.then_some(&*border);
-        let scanned = sweep.run(database, prefilter, content, border, surface);
+        let joined = match border {
+            None => {
+                last.scans(content);
+                None
+            }
+            Some(border) => {
+                let common = last.joined(content, border.clone());
+                origin.set_border(border);
+                Some(Joined {
+                    border: origin,
+                    common,
+                })
+            }
+        };
+        let scanned = sweep.run(database, prefilter, content, joined, surface);
         prefilter.memory.set_goes_on(None);
-        let scanned = scanned?;
+        if scanned.is_err() {
+            // It may not have been looked at.
+            last.forget();
+        }
         Ok(Scanned {
             known: Some(&prefilter.known),
-            ..scanned
+            ..scanned?
         })
     }
 }
@@ -291,8 +315,8 @@ impl Prefilter for Fast {
         Some(&mut self.known).filter(|known| !known.is_empty())
     }
 
-    fn begin(&mut self, database: &Database, text: &[u8]) {
-        database.anchors().begin(text, &mut self.memory);
+    fn begin(&mut self, database: &Database, text: &[u8], common: Option<&Origin>) {
+        database.anchors().begin(text, common, &mut self.memory);
     }
 
     fn begin_view(&mut self, database: &Database, text: &[u8], view: usize, origin: &Origin) {

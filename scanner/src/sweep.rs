@@ -12,6 +12,7 @@ use crate::confirm::{Budget, Caches, Confirm, Next};
 use crate::database::Database;
 use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
+use crate::last::Common;
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::secrets::KnownValues;
 use crate::signs::Seen;
@@ -47,8 +48,8 @@ pub(crate) struct Suspect {
 
 /// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
 pub(crate) trait Prefilter {
-    /// A content is looked at next of which only some is new.
-    fn begin(&mut self, _database: &Database, _text: &[u8]) {}
+    /// A content is looked at next of which only some is new, and what it has in common with the one looked at before.
+    fn begin(&mut self, _database: &Database, _text: &[u8], _common: Option<&Origin>) {}
 
     /// A view is looked at next, part by part.
     fn begin_view(&mut self, _database: &Database, _text: &[u8], _view: usize, _origin: &Origin) {}
@@ -74,6 +75,15 @@ pub(crate) trait Prefilter {
     fn work(&self, len: usize) -> u64 {
         WORK_MIN + WORK_PER_BYTE * len as u64
     }
+}
+
+/// How a content was put together from two.
+#[derive(Clone, Copy)]
+pub(crate) struct Joined<'a> {
+    /// What lies between them.
+    pub(crate) border: &'a Origin,
+    /// What it has in common with the content looked at before.
+    pub(crate) common: Option<Common<'a>>,
 }
 
 /// The buffers of one scanner.
@@ -107,13 +117,13 @@ impl Sweep {
         self.asks_wide = true;
     }
 
-    /// Looks at a content; at what has to do with the border only, if it has one.
+    /// Looks at a content; at what has to do with the border only, if it was joined.
     pub(crate) fn run(
         &mut self,
         database: &Database,
         prefilter: &mut impl Prefilter,
         content: &[u8],
-        border: Option<&Origin>,
+        joined: Option<Joined<'_>>,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
         self.findings.clear();
@@ -128,14 +138,20 @@ impl Sweep {
         if let Some(known) = prefilter.known() {
             known.begin();
         }
-        if border.is_some() {
-            prefilter.begin(database, content);
+        if let Some(joined) = joined {
+            let common = joined.common.map(Common::origin);
+            prefilter.begin(database, content, common);
         }
+        let border = joined.map(|joined| joined.border);
         let signs = self.text(database, prefilter, content, None, border, surface);
         self.asks_wide = false;
         let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
-        views.start(content, &mut self.limits);
+        views.start(
+            content,
+            joined.and_then(|joined| joined.common),
+            &mut self.limits,
+        );
         for turn in signs.turns() {
             views.turn(content, None, turn, &mut self.limits);
         }

@@ -3,6 +3,7 @@
 //! Each is found by the built-in rules, and by both engines alike.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use oktsec_rules::{RuleSet, Severity, Surface};
@@ -41,6 +42,59 @@ fn what_spans_a_border_is_found_by_looking_at_the_border_only() {
         }
     }
     assert!(spanning > 3000, "{spanning}");
+}
+
+/// Findings that lie on both sides of a border.
+fn spanning(findings: &[Finding], border: &Range<usize>) -> Vec<Finding> {
+    let spans = |finding: &&Finding| {
+        (finding.span.start as usize) < border.start && border.end < finding.span.end as usize
+    };
+    findings.iter().filter(spans).cloned().collect()
+}
+
+#[test]
+fn what_spans_a_border_is_found_whatever_was_scanned_before() {
+    let rules = RuleSet::builtin();
+    let mut fresh = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+    let mut scanner = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+    let (mut cut, mut apart) = (0, 0);
+    let examples = rules.rules.iter().flat_map(|rule| &rule.examples.matching);
+    for text in examples.filter(|text| text.len() < 600) {
+        let text = text.as_bytes();
+        let middle = text.len() / 2;
+        let Some(blank) = text[middle..].iter().position(|byte| *byte == b' ') else {
+            continue;
+        };
+        let (before, message) = (&text[..middle + blank], &text[middle + blank + 1..]);
+        let end = message.len().min(192);
+        let plain = [before, &message[..end]].concat();
+        let blank = before.len()..before.len() + 1;
+        let spaced = &text[..blank.end + end];
+        // With a word cut in two as well: the message is the rest of the text from its middle.
+        scanner.scan(&text[middle..], Surface::Message).unwrap();
+        let border = middle..middle;
+        let mut check = |scanner: &mut Scanner, text: &[u8], border: Range<usize>| {
+            let expected = fresh.scan_across(text, border.clone(), Surface::Message);
+            let expected = spanning(expected.unwrap().findings, &border);
+            let found = scanner.scan_across(text, border.clone(), Surface::Message);
+            let found = found.unwrap().findings;
+            for finding in &expected {
+                let text = String::from_utf8_lossy(text);
+                assert!(
+                    found.contains(finding),
+                    "{finding:?} in {text:?} at {border:?}"
+                );
+            }
+            expected.len()
+        };
+        cut += check(&mut scanner, text, border);
+        scanner.scan(message, Surface::Message).unwrap();
+        check(&mut scanner, &plain, blank.start..blank.start);
+        apart += check(&mut scanner, spaced, blank.clone());
+        // What was said before is longer, so that it was cut.
+        check(&mut scanner, &spaced[1..], blank.start - 1..blank.end - 1);
+    }
+    assert!(cut > 800 && apart > 800, "{cut} {apart}");
 }
 
 #[test]

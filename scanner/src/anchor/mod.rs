@@ -252,8 +252,18 @@ impl Anchors {
         });
     }
 
-    /// Finds the windows of a content of which only what is new will be looked at.
-    pub(crate) fn begin(&self, text: &[u8], memory: &mut Memory) {
+    /// Finds the windows of a content of which only what is new will be looked at. What it has in common with the text
+    /// looked at before is its `origin`, if that is known: what that text has is not looked for again.
+    pub(crate) fn begin(&self, text: &[u8], origin: Option<&Origin>, memory: &mut Memory) {
+        let Memory { batch, windows, .. } = memory;
+        if let Some(origin) = origin
+            && batch.present.complete().is_some()
+            && windows.follow(text.len(), origin, |part, lists| {
+                self.tables(text, part, batch, |list, found| lists[list].push(found));
+            })
+        {
+            return;
+        }
         memory.start(text, text.len());
         let Memory { batch, windows, .. } = memory;
         let lists = windows.content();
@@ -285,8 +295,8 @@ impl Anchors {
             let present = batch.present.complete();
             let mut looking =
                 Looking::begin(self, text, &part, looks, (present, None), work, report);
-            windows.touched(view, part, origin, &self.anchors, |found| {
-                looking.look(found, &mut []);
+            windows.touched(view, part, origin, &self.anchors, |found, walked| {
+                looking.look(found, walked);
             });
             looking.finish();
         } else {

@@ -69,6 +69,18 @@ impl List {
         self.found.extend_from_slice(found);
         self.walked.resize(self.found.len(), Walked::UNKNOWN);
     }
+
+    /// Which of them lie in a part of the text.
+    fn part(&self, part: &Range<usize>) -> Range<usize> {
+        within(&self.found, part.clone())
+    }
+
+    /// Those of a range of them around which a match may lie. Where there was no match, and all that was looked at is the
+    /// same, there is none.
+    fn open(&self, range: &Range<usize>) -> impl Iterator<Item = usize> {
+        let walked = &self.walked;
+        range.clone().filter(|at| walked[*at] == Walked::UNKNOWN)
+    }
 }
 
 /// The windows of one text, of four bytes and of two.
@@ -120,12 +132,57 @@ impl Windows {
         }
         self.complete = false;
     }
+
+    /// Finds the windows of a text made from `parent` as `origin` says: none, if there are more than `room` for.
+    fn derive(
+        &mut self,
+        parent: &Self,
+        len: usize,
+        origin: &Origin,
+        room: usize,
+        mut tables: impl FnMut(Range<usize>, &mut Lists),
+    ) {
+        self.complete = parent.complete;
+        if !parent.complete {
+            return;
+        }
+        let mut seen = 0;
+        let mut changes = [Changes::of(&origin.changes), Changes::of(&origin.changes)];
+        for copied in &origin.copies {
+            // What surrounds a window is the same as well.
+            let start = copied.view + NEAR_BYTES;
+            let end = (copied.view + copied.len).saturating_sub(WINDOW_BYTES + NEAR_BYTES);
+            if end < start + MOVED_BYTES_MIN || self.len() > room {
+                continue;
+            }
+            tables(seen..start, &mut self.lists);
+            let from = copied.parent + NEAR_BYTES..copied.parent + NEAR_BYTES + (end - start);
+            for (at, (list, made)) in parent.lists.iter().zip(&mut self.lists).enumerate() {
+                let moved = within(&list.found, from.clone());
+                for (one, walked) in list.found[moved.clone()].iter().zip(&list.walked[moved]) {
+                    let place = one.at as usize - from.start + start;
+                    made.found.push(Found {
+                        anchor: one.anchor,
+                        at: place as u32,
+                    });
+                    made.walked.push(walked.beside(changes[at].around(place)));
+                }
+            }
+            seen = end;
+        }
+        tables(seen..len, &mut self.lists);
+        if self.len() > room {
+            self.clear();
+        }
+    }
 }
 
 /// The windows of a content and of its views: the content's are the first.
 #[derive(Default)]
 pub(super) struct Kept {
     texts: Vec<Windows>,
+    /// Memory for those of the next content.
+    spare: Windows,
     /// Windows of all texts.
     count: usize,
     /// Patterns that may match where something changed.
@@ -183,49 +240,38 @@ impl Kept {
         view: usize,
         len: usize,
         origin: &Origin,
-        mut tables: impl FnMut(Range<usize>, &mut Lists),
+        tables: impl FnMut(Range<usize>, &mut Lists),
     ) {
         let (own, parent) = (view + 1, origin.parent.map_or(0, |parent| parent + 1));
         if self.texts.len() <= own {
             self.texts.resize_with(own + 1, Windows::default);
         }
         let mut made = std::mem::take(&mut self.texts[own]);
-        let parent = &self.texts[parent];
         let room = WINDOWS_MAX.min(WINDOWS_OF_ALL_MAX.saturating_sub(self.count));
         made.clear();
-        made.complete = parent.complete;
-        if parent.complete {
-            let mut seen = 0;
-            let mut changes = [Changes::of(&origin.changes), Changes::of(&origin.changes)];
-            for copied in &origin.copies {
-                // What surrounds a window is the same as well.
-                let start = copied.view + NEAR_BYTES;
-                let end = copied.view + copied.len - (WINDOW_BYTES + NEAR_BYTES);
-                if end < start + MOVED_BYTES_MIN || made.len() > room {
-                    continue;
-                }
-                tables(seen..start, &mut made.lists);
-                let from = copied.parent + NEAR_BYTES..copied.parent + NEAR_BYTES + (end - start);
-                for (at, (list, made)) in parent.lists.iter().zip(&mut made.lists).enumerate() {
-                    let moved = within(&list.found, from.clone());
-                    for (one, walked) in list.found[moved.clone()].iter().zip(&list.walked[moved]) {
-                        let place = one.at as usize - from.start + start;
-                        made.found.push(Found {
-                            anchor: one.anchor,
-                            at: place as u32,
-                        });
-                        made.walked.push(walked.beside(changes[at].around(place)));
-                    }
-                }
-                seen = end;
-            }
-            tables(seen..len, &mut made.lists);
-        }
-        if made.len() > room {
-            made.clear();
-        }
+        made.derive(&self.texts[parent], len, origin, room, tables);
         self.count += made.len();
         self.texts[own] = made;
+    }
+
+    /// Begins a content that has to do with the one before, as `origin` says, and finds its windows. `false` if those of
+    /// the one before are not known.
+    pub(super) fn follow(
+        &mut self,
+        len: usize,
+        origin: &Origin,
+        tables: impl FnMut(Range<usize>, &mut Lists),
+    ) -> bool {
+        if !self.is_complete(None) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.texts[0], std::mem::take(&mut self.spare));
+        self.start();
+        let made = &mut self.texts[0];
+        made.derive(&before, len, origin, WINDOWS_MAX, tables);
+        self.count = made.len();
+        self.spare = before;
+        true
     }
 
     /// Calls `look` with the windows of a part of the content or of a view whose patterns may match
@@ -239,29 +285,22 @@ impl Kept {
         part: Range<usize>,
         origin: &Origin,
         anchors: &[Anchor],
-        mut look: impl FnMut(&[Found]),
+        mut look: impl FnMut(&[Found], &mut [Walked]),
     ) {
         let Self {
             texts, patterns, ..
         } = self;
         let Some(windows) = texts
-            .get(view.map_or(0, |view| view + 1))
+            .get_mut(view.map_or(0, |view| view + 1))
             .filter(|windows| windows.complete)
         else {
             return;
         };
-        let lists = windows.lists.each_ref().map(|list| {
-            let part = within(&list.found, part.clone());
-            let walked = list.walked[part.clone()].iter();
-            // Where there was no match, and all that was looked at is the same, there is none.
-            let open = list.found[part].iter().zip(walked);
-            open.filter(|(_, walked)| **walked == Walked::UNKNOWN)
-                .map(|(one, _)| one)
-        });
         patterns.start();
-        for list in lists.clone() {
+        for list in &windows.lists {
             let mut changes = Changes::of(&origin.changes);
-            for one in list {
+            for at in list.open(&list.part(&part)) {
+                let one = list.found[at];
                 let (before, after) = changes.around(one.at as usize);
                 if let Some(anchor) = anchors.get(one.anchor as usize)
                     && (before <= anchor.reach.before as usize
@@ -271,25 +310,34 @@ impl Kept {
                 }
             }
         }
-        for list in lists {
-            let mut chunk = [Found::default(); CHUNK];
-            let mut count = 0;
-            for one in list {
-                let anchor = anchors.get(one.anchor as usize);
-                let wanted = anchor.is_none_or(|anchor| {
-                    // A sign says something about the whole content.
-                    let is_sign = view.is_none() && signs::is_sign(anchor.pattern);
-                    is_sign || patterns.contains(anchor.pattern)
-                });
-                chunk[count] = *one;
-                count += usize::from(wanted);
-                if count == CHUNK {
-                    look(&chunk);
-                    count = 0;
+        for list in &mut windows.lists {
+            let mut found = [Found::default(); CHUNK];
+            let mut places = [0; CHUNK];
+            let mut next = list.part(&part).start;
+            loop {
+                let mut count = 0;
+                for at in list.open(&(next..list.part(&part).end)) {
+                    let one = list.found[at];
+                    let wanted = anchors.get(one.anchor as usize).is_none_or(|anchor| {
+                        // A sign says something about the whole content.
+                        let is_sign = view.is_none() && signs::is_sign(anchor.pattern);
+                        is_sign || patterns.contains(anchor.pattern)
+                    });
+                    (found[count], places[count]) = (one, at);
+                    count += usize::from(wanted);
+                    if count == CHUNK {
+                        break;
+                    }
                 }
-            }
-            if count > 0 {
-                look(&chunk[..count]);
+                if count == 0 {
+                    break;
+                }
+                let mut walked = [Walked::UNKNOWN; CHUNK];
+                look(&found[..count], &mut walked[..count]);
+                for (at, walked) in places[..count].iter().zip(walked) {
+                    list.walked[*at] = walked;
+                }
+                next = places[count - 1] + 1;
             }
         }
     }
@@ -467,7 +515,7 @@ mod tests {
             let all = anchors.anchors.as_slice();
             memory
                 .windows
-                .touched(Some(0), 0..view.len(), &origin, all, |found| {
+                .touched(Some(0), 0..view.len(), &origin, all, |found, _| {
                     looked_at += found.len();
                 });
             looked_at

@@ -24,9 +24,10 @@ mod unescape;
 use std::ops::Range;
 
 use crate::finding::{Limit, LimitsReached};
+use crate::last::Common;
 use evidence::{Counts, Evidence};
 use map::MappedText;
-pub(crate) use origin::{New, Origin};
+pub(crate) use origin::{Copied, New, Origin};
 pub(crate) use turn::Turn;
 
 /// Views made of one content.
@@ -119,11 +120,26 @@ pub(crate) struct Views {
     /// Bytes of views that may still be made.
     bytes_left: usize,
     decoded: Vec<u8>,
+    /// What was counted in the content.
+    counts: Counts,
+}
+
+/// What is counted in a text where it differs from the one it was made from.
+fn new_counts(text: &[u8], origin: &Origin) -> Counts {
+    let parts = origin.evidence(text.len());
+    parts.fold(Counts::default(), |sum, part| {
+        sum.and(Counts::of(&text[part]))
+    })
 }
 
 impl Views {
-    /// Begins a new content.
-    pub(crate) fn start(&mut self, content: &[u8], limits: &mut LimitsReached) {
+    /// Begins a new content, which may have something in common with the one before.
+    pub(crate) fn start(
+        &mut self,
+        content: &[u8],
+        common: Option<Common<'_>>,
+        limits: &mut LimitsReached,
+    ) {
         for slot in &mut self.slots[..self.used] {
             slot.text.shrink(KEPT_BYTES_MAX);
             slot.origin.shrink(KEPT_BYTES_MAX);
@@ -137,6 +153,10 @@ impl Views {
             .len()
             .saturating_mul(VIEW_BYTES_PER_BYTE)
             .clamp(VIEW_BYTES_MIN, VIEW_BYTES_MAX);
+        self.counts = match common {
+            Some(Common::All(origin)) => self.counts.and(new_counts(content, origin)),
+            Some(Common::End(_)) | None => Counts::of(content),
+        };
         self.expand(content, None, limits);
     }
 
@@ -203,7 +223,10 @@ impl Views {
     fn expand(&mut self, content: &[u8], base: Option<usize>, limits: &mut LimitsReached) {
         let depth = base.map_or(0, |at| self.slots[at].depth);
         let mut last = base;
-        let mut counts = Counts::of(self.source(content, last));
+        let mut counts = match base {
+            None => self.counts,
+            Some(base) => Counts::of(self.bytes(base)),
+        };
         // What looks like an escape may be a sign of such an encoding: it is opened before as well.
         let leet = counts.evidence().leet;
         let asked = rare::Asked::by(self.source(content, base), leet);
@@ -269,15 +292,11 @@ impl Views {
         }
     }
 
-    /// Evidence where a view was changed.
+    /// What is counted where a view was changed.
     fn new_counts(&self, view: Option<usize>) -> Counts {
-        let slots = view.and_then(|at| self.slots.get(at));
-        slots.map_or_else(Counts::default, |slot| {
-            let text = &slot.text.bytes;
-            let parts = slot.origin.evidence(text.len());
-            parts.fold(Counts::default(), |sum, part| {
-                sum.and(Counts::of(&text[part]))
-            })
+        let slot = view.and_then(|at| self.slots.get(at));
+        slot.map_or_else(Counts::default, |slot| {
+            new_counts(&slot.text.bytes, &slot.origin)
         })
     }
 

@@ -44,17 +44,6 @@ pub(super) fn scan(
     let near = &content[..content.len().min(WINDOW_CONTEXT_BYTES)];
     let mut spans = Spanning { weigh, found, hits };
 
-    // A blank that stands there already is as good as ours.
-    let has_blank = last.is_ascii_whitespace() || first.is_ascii_whitespace();
-    if !has_blank {
-        let border = keep_end(spaced, WINDOW_CONTEXT_BYTES);
-        spaced.extend_from_slice(near);
-        let scanned = scanner.scan_across(spaced, border - 1..border, Surface::Message);
-        let scanned = scanned.map_err(|_| Reason::ScanFailed)?;
-        // Our own blank is not what the sender said.
-        spans.keep(spaced, border - 1, border, &scanned);
-    }
-
     let border = plain.len();
     plain.extend_from_slice(&content[..content.len().min(WINDOW_BYTES_MAX)]);
     if let Some(scanned) = scanner.scan_known(plain, Surface::Message) {
@@ -68,6 +57,17 @@ pub(super) fn scan(
     let scanned = scanner.scan_across(plain, border..border, Surface::Message);
     let scanned = scanned.map_err(|_| Reason::ScanFailed)?;
     spans.keep(plain, border, border, &scanned);
+
+    // A blank that stands there already is as good as ours.
+    let has_blank = last.is_ascii_whitespace() || first.is_ascii_whitespace();
+    if !has_blank {
+        let border = keep_end(spaced, WINDOW_CONTEXT_BYTES);
+        spaced.extend_from_slice(near);
+        let scanned = scanner.scan_across(spaced, border - 1..border, Surface::Message);
+        let scanned = scanned.map_err(|_| Reason::ScanFailed)?;
+        // Our own blank is not what the sender said.
+        spans.keep(spaced, border - 1, border, &scanned);
+    }
     Ok(())
 }
 
