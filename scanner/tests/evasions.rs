@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use oktsec_rules::{RuleSet, Severity, Surface};
+use oktsec_rules::{RuleSet, Severity, Surface, load_text};
 use oktsec_scanner::{Database, Finding, NaiveScanner, Scanner};
 use serde_json::Value;
 
@@ -59,9 +59,12 @@ fn what_spans_a_border_is_found_whatever_was_scanned_before() {
     let mut scanner = Scanner::new(Arc::clone(&DATABASE)).unwrap();
     let (mut cut, mut apart) = (0, 0);
     let examples = rules.rules.iter().flat_map(|rule| &rule.examples.matching);
-    for text in examples.filter(|text| text.len() < 600) {
+    // Enough of a text on either side that what is known of it is taken over.
+    let quiet = " It was late, and the hills lay still under the snow. ".repeat(4);
+    for example in examples.filter(|text| text.len() < 600) {
+        let text = [&quiet, example.as_str(), &quiet].concat();
         let text = text.as_bytes();
-        let middle = text.len() / 2;
+        let middle = quiet.len() + example.len() / 2;
         let Some(blank) = text[middle..].iter().position(|byte| *byte == b' ') else {
             continue;
         };
@@ -95,6 +98,43 @@ fn what_spans_a_border_is_found_whatever_was_scanned_before() {
         check(&mut scanner, &spaced[1..], blank.start - 1..blank.end - 1);
     }
     assert!(cut > 800 && apart > 800, "{cut} {apart}");
+}
+
+#[test]
+fn a_sentence_is_found_wherever_it_was_cut() {
+    let sentence = "seventeen umbrellas were borrowed by a heron from one zealous walrus";
+    let text = format!(
+        "{{id: ACME-001, name: A sentence, severity: high, category: exfiltration, \
+         patterns: [{{contains: {sentence}}}]}}"
+    );
+    let rules = RuleSet::new(load_text("mine.yaml", &text).rules);
+    let mut scanner = Scanner::new(Arc::new(Database::compile(&rules).unwrap())).unwrap();
+    let quiet = " It was late, and the hills lay still under the snow. ".repeat(4);
+    for cut in 1..sentence.len() {
+        let (before, message) = sentence.split_at(cut);
+        let (before, message) = ([&quiet, before].concat(), [message, &quiet].concat());
+        let is_found = |scanner: &mut Scanner, text: String, border: Range<usize>| {
+            let scanned = scanner.scan_across(text.as_bytes(), border.clone(), Surface::Message);
+            !spanning(scanned.unwrap().findings, &border).is_empty()
+        };
+        let border = before.len();
+        scanner.scan(message.as_bytes(), Surface::Message).unwrap();
+        let whole = [before.as_str(), &message].concat();
+        assert!(is_found(&mut scanner, whole, border..border), "{message}");
+        // Without its blank it is another sentence; with the blank of the border it is itself again.
+        let Some(message) = message.strip_prefix(' ') else {
+            continue;
+        };
+        scanner.scan(message.as_bytes(), Surface::Message).unwrap();
+        let glued = [before.as_str(), message].concat();
+        assert!(!is_found(&mut scanner, glued, border..border), "{message}");
+        let apart = [&before[7..], " ", message].concat();
+        let border = border - 7;
+        assert!(
+            is_found(&mut scanner, apart, border..border + 1),
+            "{message}"
+        );
+    }
 }
 
 #[test]
