@@ -74,6 +74,8 @@ fn a_balancer_says_who_connected_and_nobody_else_may() {
     announced.send(b"PROXY TCP4 198.51.100.23 10.0.0.1 40000 8083\r\n");
     announced.send(&ask);
     assert_eq!(announced.receive().unwrap().text(), "hi");
+    // The record of an exchange is written when it has ended.
+    eventually("it is recorded", || records(&site).len() == 1);
     assert_eq!(records(&site)[0]["peer"], "198.51.100.23");
     let mut silent = client(&site);
     silent.send(&ask);
@@ -427,6 +429,7 @@ async fn behind_a_balancer_the_handshake_follows_the_announcement() {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     assert!(text.starts_with(b"HTTP/1.1 200"));
+    eventually("it is recorded", || records(&site).len() == 1);
     assert_eq!(records(&site)[0]["peer"], "198.51.100.23");
 }
 

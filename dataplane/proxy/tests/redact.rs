@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use crate::common::egress::{Fields, Host, answer, ask, client, length_of, records, site, yaml};
+use crate::common::eventually;
 use crate::common::find;
 use std::io::Write as _;
 
@@ -126,6 +127,7 @@ fn a_secret_in_an_answer_is_replaced_and_the_length_is_right() {
         got.header("content-length"),
         Some(&*arrives.len().to_string())
     );
+    eventually("it is recorded", || records(&site).len() == 1);
     assert_eq!(records(&site)[0]["rules_triggered"][0]["match"], SHOWN);
 
     let long = format!(
@@ -171,6 +173,7 @@ fn nothing_is_replaced_while_the_surface_observes() {
     client.send(&ask("POST", &host.url("/"), &[], SECRET.as_bytes()));
     assert_eq!(client.receive().unwrap().status, 200);
     assert_eq!(bodies.recv().unwrap().1, SECRET.as_bytes());
+    eventually("it is recorded", || records(&site).len() == 1);
     assert_eq!(
         records(&site)[0]["policy_decision"],
         "proxy_blocked_content"
