@@ -374,6 +374,51 @@ fn the_api_manages_agents_as_clients_of_the_go_version_expect() {
 }
 
 #[test]
+fn the_kill_switch_is_thrown_and_lifted_over_the_api() {
+    let place = Place::with_agents();
+    let proxy = Place::empty().port;
+    let file = place.path("stop");
+    let text = format!(
+        "{}forward_proxy: {{enabled: true, scan_requests: true, port: {proxy}, kill_switch: {}}}\n",
+        place.read_config(),
+        file.display()
+    );
+    place.write_config(&text);
+    std::fs::write(place.path(".env"), "OKTSEC_API_KEY=s3cret\n").unwrap();
+    let _server = place.serve();
+    let key = [("Authorization", "Bearer s3cret")];
+    let switch = |method: &str| {
+        let (status, body) = http(place.port, method, "/v1/egress/kill-switch", &key, "");
+        assert_eq!(status, 200, "{body}");
+        json_in(&body)["thrown"].clone()
+    };
+    // An address of our own is refused either way, for another reason.
+    let url = format!("http://127.0.0.1:{proxy}/");
+    let is_stopped = || {
+        let agent = [("X-Oktsec-Agent", "hermit")];
+        let (status, body) = http(proxy, "GET", &url, &agent, "");
+        (status != 0).then(|| body.contains("egress_stopped"))
+    };
+    let becomes = |stopped: bool| {
+        until("the switch counts", PATIENCE, || {
+            (is_stopped() == Some(stopped)).then_some(())
+        });
+    };
+    assert_eq!(switch("GET"), false);
+    becomes(false);
+    for _ in 0..2 {
+        assert_eq!(switch("PUT"), true);
+    }
+    becomes(true);
+    assert!(file.exists() && switch("GET") == json!(true));
+    assert_eq!(switch("DELETE"), false);
+    becomes(false);
+    let unknown = http(place.port, "PUT", "/v1/egress/kill-switch", &[], "");
+    assert_eq!(unknown.0, 401, "the key comes first");
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_held_message_is_reviewed_once() {
     let place = Place::with_agents();
     let _server = place.serve();
