@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
+use crate::common::egress::{Host, answer, ask, client, get, records, site, when_invited, yaml};
 use crate::common::eventually;
 use std::time::{Duration, Instant};
 
@@ -271,17 +271,13 @@ fn a_client_that_waits_to_be_invited_is_invited_by_the_host() {
     });
     let site = site(&yaml(""));
     let mut client = client(&site);
-    let mut request = ask(
+    let request = ask(
         "POST",
         &host.url("/"),
         &[("Expect", "100-continue")],
         b"hello",
     );
-    let body = request.split_off(request.len() - 5);
-    client.send(&request);
-    assert_eq!(client.receive_head().unwrap().status, 100);
-    client.send(&body);
-    assert_eq!(client.receive().unwrap().text(), "hello");
+    assert_eq!(when_invited(&mut client, &request, 5), "hello");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::egress::{ask, client, records};
+use crate::common::egress::{ask, client, records, when_invited};
 use crate::common::{Client, eventually};
 use crate::egress_inside::Stand;
 use bytes::Bytes;
@@ -222,12 +222,8 @@ fn a_stream_that_is_reset_is_no_whole_answer() {
 fn an_agent_that_waits_to_be_invited_is_invited_by_us() {
     let host = Host::over_h2(echo);
     let mut client = host.client();
-    let mut request = ask("POST", &host.url, &[("Expect", "100-continue")], b"hello");
-    let body = request.split_off(request.len() - 5);
-    client.send(&request);
-    assert_eq!(client.receive_head().unwrap().status, 100);
-    client.send(&body);
-    assert_eq!(client.receive().unwrap().text(), "hello");
+    let request = ask("POST", &host.url, &[("Expect", "100-continue")], b"hello");
+    assert_eq!(when_invited(&mut client, &request, 5), "hello");
 }
 
 #[test]

@@ -252,6 +252,15 @@ pub fn tunnel(site: &Site, authority: &str, headers: &str) -> (Client, Response)
     (client, response)
 }
 
+/// Sends a request whose body, so many bytes, waits until it is asked for; what is answered to the whole.
+pub fn when_invited(client: &mut Client, request: &[u8], body_bytes: usize) -> String {
+    let (head, body) = request.split_at(request.len() - body_bytes);
+    client.send(head);
+    assert_eq!(client.receive_head().expect("an answer").status, 100);
+    client.send(body);
+    client.receive().expect("an answer").text()
+}
+
 /// Records of outbound requests, oldest first.
 pub fn records(site: &Site) -> Vec<serde_json::Value> {
     let all = site.records();
