@@ -29,10 +29,24 @@ const CANDIDATES_MAX: usize = 2 * PIECE_BYTES;
 /// Windows that are compared at a time.
 const FOUND_MAX: usize = 512;
 
+/// Windows of a list that are compared without a branch; few lists have more.
+const COMPARED: usize = 4;
+
+/// Spellings of a window that are written without a branch; few windows have more.
+const WRITTEN: usize = 4;
+
 /// A window of the text whose bit is set.
 #[derive(Clone, Copy, Default)]
 struct Candidate {
     window: u32,
+    at: u32,
+}
+
+/// A window of the text that is spelt like this: from which spelling up to which.
+#[derive(Clone, Copy, Default)]
+struct Spelt {
+    first: u32,
+    end: u32,
     at: u32,
 }
 
@@ -47,8 +61,9 @@ pub(super) struct Found {
 pub(super) struct Batch {
     candidates: Box<[Candidate; CANDIDATES_MAX]>,
     len: usize,
-    /// For each candidate the first of the spellings to compare and the one behind the last.
+    /// For each candidate the first of the windows to compare and the one behind the last.
     lists: Box<[[u32; 2]; CANDIDATES_MAX]>,
+    spelt: Box<[Spelt; CANDIDATES_MAX]>,
     found: Box<[Found; FOUND_MAX]>,
     kinds: Kinds,
     /// Of all pieces since it was cleared.
@@ -77,6 +92,7 @@ impl Default for Batch {
             candidates: Box::new([Candidate::default(); CANDIDATES_MAX]),
             len: 0,
             lists: Box::new([[0; 2]; CANDIDATES_MAX]),
+            spelt: Box::new([Spelt::default(); CANDIDATES_MAX]),
             found: Box::new([Found::default(); FOUND_MAX]),
             kinds: Kinds::default(),
             present: Present::default(),
@@ -84,24 +100,36 @@ impl Default for Batch {
     }
 }
 
-/// What is looked for: spellings of windows of `WIDTH` bytes.
+/// What is looked for: windows of `WIDTH` bytes, and what may surround each.
+///
+/// ```text
+/// table ─ a bit ─► lists ─ upper bits of the hash ─► windows ─ the same bytes ─► surroundings ─► anchors
+/// ```
 pub(super) struct Index<const WIDTH: usize> {
     table: Box<[u64]>,
-    /// For each value of the hash's upper bits the first of its spellings; one more at the end.
+    /// For each value of the hash's upper bits the first of its windows; one more at the end.
     lists: Box<[u32]>,
+    /// Each once, and one more than [`COMPARED`] at the end that stand for nothing.
     windows: Box<[Window]>,
-    /// What may surround the windows: many share one.
+    /// What may surround each window, in the order of the windows.
+    surroundings: Box<[Surroundings]>,
+    /// What may surround windows: many share one.
     nears: Box<[Near]>,
-    /// For each window its anchor, which is seldom asked for.
-    anchors: Box<[u32]>,
 }
 
 /// A spelling as it is compared.
 #[derive(Clone, Copy)]
 struct Window {
     bytes: u32,
-    /// Index of what may surround it.
+    /// Where its surroundings begin; they end where those of the next begin.
+    first: u32,
+}
+
+/// What may surround a window, and the anchor it then is of.
+#[derive(Clone, Copy)]
+struct Surroundings {
     near: u32,
+    anchor: u32,
 }
 
 /// The bytes of a window, little endian, and what may surround them.
@@ -150,7 +178,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
     pub(super) const TABLE_BITS: u32 = if WIDTH == WINDOW_BYTES { 20 } else { 16 };
 
     /// Bits of the index of lists.
-    const LIST_BITS: u32 = if WIDTH == WINDOW_BYTES { 16 } else { 12 };
+    const LIST_BITS: u32 = if WIDTH == WINDOW_BYTES { 15 } else { 11 };
 
     /// What is set in every window, so that its spelling does not matter.
     const CASES: u32 = if WIDTH == WINDOW_BYTES {
@@ -170,53 +198,67 @@ impl<const WIDTH: usize> Index<WIDTH> {
         spellings.dedup();
         let mut table = vec![0_u64; 1 << (Self::TABLE_BITS - 6)];
         let mut lists = vec![0_u32; (1 << Self::LIST_BITS) + 1];
-        for spelling in &spellings {
-            let hash = Self::hash(spelling.bytes);
+        let (mut windows, mut surroundings) = (Vec::new(), Vec::new());
+        let mut nears = Vec::new();
+        let mut known = FxHashMap::default();
+        for same in spellings.chunk_by(|a, b| a.bytes == b.bytes) {
+            let bytes = same[0].bytes;
+            let hash = Self::hash(bytes);
             table[hash as usize >> 6] |= 1 << (hash & 63);
             lists[Self::list_of(hash) + 1] += 1;
+            let first = surroundings.len() as u32;
+            windows.push(Window { bytes, first });
+            surroundings.extend(same.iter().map(|spelling| Surroundings {
+                near: *known.entry(spelling.near).or_insert_with(|| {
+                    nears.push(spelling.near);
+                    (nears.len() - 1) as u32
+                }),
+                anchor: spelling.anchor,
+            }));
         }
         for at in 1..lists.len() {
             lists[at] += lists[at - 1];
         }
-        let mut nears = Vec::new();
-        let mut known = FxHashMap::default();
-        let windows = spellings.iter().map(|spelling| Window {
-            bytes: spelling.bytes,
-            near: *known.entry(spelling.near).or_insert_with(|| {
-                nears.push(spelling.near);
-                (nears.len() - 1) as u32
-            }),
-        });
+        let nothing = Window {
+            // No window of a text: one of two bytes is less, and one of four has bits of case.
+            bytes: !Self::MASK,
+            first: surroundings.len() as u32,
+        };
+        windows.extend([nothing; COMPARED + 1]);
         Self {
             table: table.into(),
             lists: lists.into(),
-            windows: windows.collect(),
+            windows: windows.into(),
+            surroundings: surroundings.into(),
             nears: nears.into(),
-            anchors: spellings.iter().map(|spelling| spelling.anchor).collect(),
         }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let all = self.windows.iter().zip(&self.anchors);
-        let spelling = |(window, anchor): (&Window, &u32)| Spelling {
-            bytes: window.bytes,
-            anchor: *anchor,
-            near: self.nears[window.near as usize],
+        let spelling = |window: &[Window]| {
+            let all = &self.surroundings[window[0].first as usize..window[1].first as usize];
+            let bytes = window[0].bytes;
+            all.iter().map(move |one| Spelling {
+                bytes,
+                anchor: one.anchor,
+                near: self.nears[one.near as usize],
+            })
         };
-        all.map(spelling).flat_map(Spelling::to_bytes).collect()
+        let all = self.windows.windows(2).flat_map(spelling);
+        all.flat_map(Spelling::to_bytes).collect()
     }
 
     /// What spellings stand for: indices of anchors, or marks.
-    pub(super) fn anchors(&self) -> &[u32] {
-        &self.anchors
+    pub(super) fn anchors(&self) -> impl Iterator<Item = u32> {
+        self.surroundings.iter().map(|one| one.anchor)
     }
 
     pub(super) fn size_bytes(&self) -> usize {
         size_of_val(&*self.table)
             + size_of_val(&*self.lists)
             + size_of_val(&*self.windows)
+            + size_of_val(&*self.surroundings)
             + size_of_val(&*self.nears)
-            + size_of_val(&*self.anchors)
     }
 
     /// Calls `found` with windows that may begin in a piece of a text and their places, in the
@@ -303,6 +345,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
             len,
             kinds,
             lists,
+            spelt,
             found: all,
             ..
         } = batch;
@@ -314,43 +357,92 @@ impl<const WIDTH: usize> Index<WIDTH> {
         for [start, end] in &lists[..candidates.len()] {
             // The first and the last: seldom are there more than two lines of the cache.
             prefetch(&self.windows, *start as usize);
-            prefetch(&self.windows, end.wrapping_sub(1) as usize);
+            prefetch(&self.windows, *end as usize);
         }
         let mut count = 0;
         for (candidate, [start, end]) in candidates.iter().zip(lists.iter()) {
-            for spelling in *start..*end {
-                all[count] = Found {
-                    anchor: spelling,
-                    at: candidate.at,
-                };
-                let same = self.windows[spelling as usize].bytes == candidate.window;
-                count += usize::from(same);
-                if count == all.len() {
-                    self.compare(&mut all[..], kinds, found);
-                    count = 0;
-                }
-            }
+            spelt[count] = self.spelt(*candidate, *start as usize..*end as usize);
+            count += usize::from(spelt[count].first < spelt[count].end);
         }
-        self.compare(&mut all[..count], kinds, found);
+        for one in &spelt[..count] {
+            prefetch(&self.surroundings, one.first as usize);
+        }
+        self.compare(&spelt[..count], all, kinds, found);
     }
 
-    /// Keeps the spellings with the right surroundings and reports their anchors.
-    fn compare(&self, all: &mut [Found], kinds: &Kinds, found: &mut impl FnMut(&[Found])) {
+    /// How the candidate is spelt, if one of these windows is: where another list begins, no window has the same bytes.
+    #[inline]
+    fn spelt(&self, candidate: Candidate, list: Range<usize>) -> Spelt {
+        let mut start = list.start;
+        loop {
+            let Some(windows) = self.windows.get(start..=start + COMPARED) else {
+                return Spelt::default();
+            };
+            let mut spelt = Spelt {
+                at: candidate.at,
+                ..Spelt::default()
+            };
+            for at in 0..COMPARED {
+                // PERF: no branch. Which of them it is nobody could guess.
+                let same = u32::from(windows[at].bytes == candidate.window).wrapping_neg();
+                spelt.first |= windows[at].first & same;
+                spelt.end |= windows[at + 1].first & same;
+            }
+            start += COMPARED;
+            if start >= list.end || spelt.first < spelt.end {
+                return spelt;
+            }
+        }
+    }
+
+    /// Reports the anchors of what has the right surroundings.
+    fn compare(
+        &self,
+        spelt: &[Spelt],
+        all: &mut [Found; FOUND_MAX],
+        kinds: &Kinds,
+        found: &mut impl FnMut(&[Found]),
+    ) {
+        let mut count = 0;
+        for one in spelt {
+            let (mut first, end) = (one.first, one.end);
+            loop {
+                if count + WRITTEN > FOUND_MAX {
+                    self.keep(&mut all[..count], kinds, found);
+                    count = 0;
+                }
+                // PERF: most have no more, and how many nobody could guess.
+                for (number, place) in all[count..count + WRITTEN].iter_mut().enumerate() {
+                    *place = Found {
+                        anchor: first + number as u32,
+                        at: one.at,
+                    };
+                }
+                let left = (end - first) as usize;
+                count += left.min(WRITTEN);
+                if left <= WRITTEN {
+                    break;
+                }
+                first += WRITTEN as u32;
+            }
+        }
+        self.keep(&mut all[..count], kinds, found);
+    }
+
+    /// The same of spellings.
+    fn keep(&self, all: &mut [Found], kinds: &Kinds, found: &mut impl FnMut(&[Found])) {
         let mut count = 0;
         for at in 0..all.len() {
-            let place = all[at].at;
-            let window = all[at].anchor;
+            let Found { anchor, at: place } = all[at];
+            let surroundings = self.surroundings[anchor as usize];
             all[count] = Found {
-                anchor: window,
+                anchor: surroundings.anchor,
                 at: place,
             };
-            let near = self.nears[self.windows[window as usize].near as usize];
+            let near = self.nears[surroundings.near as usize];
             count += usize::from(near.allows(kinds.around(place as usize, WIDTH)));
         }
         if count > 0 {
-            for one in &mut all[..count] {
-                one.anchor = self.anchors[one.anchor as usize];
-            }
             found(&all[..count]);
         }
     }

@@ -83,9 +83,9 @@ impl Anchors {
     fn is_whole(&self) -> bool {
         let automata = self.automata.len();
         let is_anchor = |anchor: u32| (anchor as usize) < self.anchors.len();
-        let mut spelt = self.index.anchors().iter().chain(self.pairs.anchors());
+        let mut spelt = self.index.anchors().chain(self.pairs.anchors());
         spelt.all(|anchor| match anchor & MARK {
-            0 => is_anchor(*anchor),
+            0 => is_anchor(anchor),
             _ => anchor & !MARK < self.marks,
         }) && self.behind.iter().all(|behind| is_anchor(behind.anchor))
             && self.behind.is_sorted_by_key(|behind| behind.anchor)
