@@ -3,6 +3,7 @@
 use crate::error::RunError;
 use oktsec_contract::config::{ClientAuth, Tls};
 use pingora::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -10,15 +11,26 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+
+/// An address that was found free. Until this is dropped the system gives its port to nobody else: the cores bind later,
+/// and would share it with whoever came between.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) address: SocketAddr,
+    /// Bound, and never listening.
+    _held: Option<OwnedFd>,
+}
 
 /// Finds the address to listen on, and that nobody else does. Port 0 becomes a free one.
 ///
 /// The sockets of the cores share the port, so they would bind beside another process of the same user that
-/// shares it too. This one does not share: it sees everybody.
+/// shares it too. Whoever asks for any port is given none that is shared; a port that is named is tried without sharing,
+/// which sees everybody.
 /// `key` is what the operator can change.
-pub(crate) fn claim(bind: &str, port: u16, key: &'static str) -> Result<SocketAddr, RunError> {
+pub(crate) fn claim(bind: &str, port: u16, key: &'static str) -> Result<Claim, RunError> {
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => RunError::PortBusy {
             bind: bind.to_owned(),
@@ -36,9 +48,33 @@ pub(crate) fn claim(bind: &str, port: u16, key: &'static str) -> Result<SocketAd
         .map_err(refused)?
         .next()
         .ok_or_else(|| refused(io::Error::from(io::ErrorKind::AddrNotAvailable)))?;
-    TcpListener::bind(address)
-        .and_then(|probe| probe.local_addr())
-        .map_err(refused)
+    if port == 0 {
+        let (address, held) = hold(address).map_err(refused)?;
+        return Ok(Claim {
+            address,
+            _held: Some(held),
+        });
+    }
+    TcpListener::bind(address).map_err(refused)?;
+    // Connections that another program had on this port may keep it from being held, though not from being used.
+    let held = hold(address).ok();
+    Ok(Claim {
+        address,
+        _held: held.map(|(_, held)| held),
+    })
+}
+
+/// Binds beside the sockets of the cores.
+fn hold(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    let bound = SocketAddr::try_from(getsockname(&socket)?)?;
+    Ok((bound, socket))
 }
 
 /// How a listener of ours speaks TLS: its certificate, and whose it asks for. Read once, before any core starts, so
@@ -103,5 +139,46 @@ fn bad(path: &Path, cause: &dyn std::fmt::Display) -> RunError {
     RunError::Tls {
         path: path.to_owned(),
         cause: cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use super::claim;
+    use crate::error::RunError;
+    use socket2::{Domain, Socket, Type};
+    use std::net::{SocketAddr, TcpListener};
+
+    /// As the socket of a core.
+    fn core_socket(address: SocketAddr) -> std::io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(8)?;
+        Ok(socket)
+    }
+
+    #[test]
+    fn a_claimed_port_is_for_our_cores_only_before_they_listen_and_while_they_do() {
+        for bind in ["127.0.0.1", "[::1]"] {
+            if TcpListener::bind((bind.trim_matches(['[', ']']), 0)).is_err() {
+                continue; // Not every machine has both.
+            }
+            let first = claim(bind, 0, "server.port").unwrap();
+            let port = first.address.port();
+            let second = || claim(bind, port, "server.port");
+            assert!(matches!(second(), Err(RunError::PortBusy { .. })));
+            let cores = [(); 2].map(|()| core_socket(first.address).unwrap());
+            drop(first);
+            assert!(matches!(second(), Err(RunError::PortBusy { .. })));
+            drop(cores);
+            let named = second().unwrap();
+            assert_eq!(named.address.port(), port);
+            assert!(matches!(second(), Err(RunError::PortBusy { .. })));
+            core_socket(named.address).unwrap();
+        }
     }
 }

@@ -51,10 +51,10 @@ where
     A: ProxyHttp + Send + Sync + 'static,
     A::CTX: Send + Sync,
 {
-    let address = listen::claim(&address.ip().to_string(), address.port(), "--port")?;
+    let claim = listen::claim(&address.ip().to_string(), address.port(), "--port")?;
     let (_keep, shutdown) = watch::channel(false);
     let serving = Serving {
-        address,
+        address: claim.address,
         tls: None,
         patience: Patience::default(),
         connections_max: CONNECTIONS_PER_CORE_MAX,

@@ -13,7 +13,7 @@ use crate::front::{Arrival, Front};
 use crate::gate::Gate;
 use crate::limits::{CONNECTIONS_PER_CORE_MAX, EGRESS_WRITE_BUFFER_BYTES};
 use crate::link::Link;
-use crate::listen;
+use crate::listen::{self, Claim};
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
@@ -186,8 +186,9 @@ impl Dataplane {
         switch: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
         let begun = Instant::now();
-        let address = listen::claim(&options.server.bind, options.server.port, "server.port")?;
-        let egress = Listeners::claim(options.egress.as_ref())?;
+        let claim = listen::claim(&options.server.bind, options.server.port, "server.port")?;
+        let address = claim.address;
+        let (egress, claims) = Listeners::claim(options.egress.as_ref())?;
         let tls = options.server.tls.as_ref().map(terminator).transpose()?;
         let cpus = cores::allowed_cpus();
         let count = options
@@ -268,6 +269,7 @@ impl Dataplane {
         for &address in &dataplane.egress {
             dataplane.await_listening(address)?;
         }
+        drop((claim, claims));
         tracing::info!(
             cores = count,
             revision = dataplane.plane.revision(),
@@ -349,20 +351,21 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn claim(options: Option<&EgressOptions>) -> Result<Self, RunError> {
+    /// Finds them. What is held of them is dropped when cores listen.
+    fn claim(options: Option<&EgressOptions>) -> Result<(Self, Vec<Claim>), RunError> {
         let Some(options) = options else {
-            return Ok(Self::default());
+            return Ok(Default::default());
         };
-        let mut addresses = Vec::with_capacity(options.listeners.len());
+        let mut claims = Vec::with_capacity(options.listeners.len());
         for (at, (bind, port)) in options.listeners.iter().enumerate() {
             let key = match at {
                 0 => "forward_proxy.port",
                 _ => "forward_proxy.listeners[].port",
             };
-            addresses.push(listen::claim(bind, *port, key)?);
+            claims.push(listen::claim(bind, *port, key)?);
         }
-        Ok(Self {
-            addresses,
+        let listeners = Self {
+            addresses: claims.iter().map(|claim| claim.address).collect(),
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
             tls: match &options.tls {
@@ -370,7 +373,8 @@ impl Listeners {
                 None => None,
             },
             trust: trust(options)?,
-        })
+        };
+        Ok((listeners, claims))
     }
 
     /// Serves them on this core.

@@ -181,7 +181,8 @@ impl Stand {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// That everything so far went through us, was looked into, and was let go.
+    /// That everything asked of nginx so far went through us, was looked into, and was let go. Programs ask others,
+    /// too, and are refused: pip runs `rustc` to say which it is, and where that is `rustup` it may look for news.
     fn was_looked_into(&self) {
         eventually("the requests are recorded", || {
             records(&self.site)
@@ -191,6 +192,7 @@ impl Stand {
         let refused: Vec<_> = records(&self.site)
             .into_iter()
             .filter(|record| record["status"] == "blocked")
+            .filter(|record| record["egress"]["host"] == "localhost")
             .collect();
         assert!(refused.is_empty(), "{refused:#?}");
         for reason in ["tunnel", "observed"] {
