@@ -177,13 +177,14 @@ impl Flow<'_> {
                     self.request(chunk, session, trail)?;
                     self.send_request(upstream).await?;
                     if ended && self.upgraded {
-                        return self.finish(session, trail).await.map(|()| false);
+                        let finished = self.finish(session, trail, Vec::new()).await;
+                        return finished.map(|()| false);
                     }
                 }
                 Event::Head => {
                     self.moved_at = Instant::now();
                     if self.response_head(session, upstream, trail).await? {
-                        self.finish(session, trail).await?;
+                        self.finish(session, trail, Vec::new()).await?;
                         return Ok(self.request_done && !self.upgraded);
                     }
                 }
@@ -197,15 +198,14 @@ impl Flow<'_> {
                     self.down.step(Step::Push(bytes), trail, &mut out)?;
                     if !self.upgraded && upstream.session.response_done() {
                         self.response_ends(upstream, trail).await?;
-                        self.send_response(session, out).await?;
-                        self.finish(session, trail).await?;
+                        self.finish(session, trail, out).await?;
                         return Ok(self.request_done);
                     }
                     self.settle(session, trail, out).await?;
                 }
                 Event::Response(None) => {
                     self.response_ends(upstream, trail).await?;
-                    self.finish(session, trail).await?;
+                    self.finish(session, trail, Vec::new()).await?;
                     return Ok(self.request_done && !self.upgraded);
                 }
                 Event::UpstreamFailed(error) => {

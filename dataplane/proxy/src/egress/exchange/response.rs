@@ -256,13 +256,13 @@ impl Flow<'_> {
         Ok(())
     }
 
-    /// The response is whole: records the exchange, then sends what is left of it.
+    /// The response is whole: records the exchange, then sends what is left of it, `out` first.
     pub(super) async fn finish(
         &mut self,
         session: &mut ServerSession,
         trail: &mut Trail,
+        mut out: Vec<Bytes>,
     ) -> Result<(), Failure> {
-        let mut out = Vec::new();
         self.down.step(Step::Finish, trail, &mut out)?;
         let reason = match trail.is_flagged() {
             true => Reason::EgressFlagged,
