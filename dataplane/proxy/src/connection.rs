@@ -4,6 +4,7 @@
 //! stream is wrapped here and the *whole* request head gets one deadline, an idle connection another, and a
 //! peer that stops reading a third. Bodies have their own clock, see [`crate::body`].
 
+use crate::egress::outlet::Outlet;
 use crate::egress::tap::Trailers;
 use crate::limits::{REFUSED_BYTES_MAX, REFUSED_LINGER_MS};
 use crate::metrics::Counters;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Times a peer gets. The defaults are those of compat §2.1 where it names one.
@@ -77,6 +78,8 @@ pub(crate) struct Caller {
     pub(crate) certificate_names: Vec<String>,
     /// Whether trailers are passed on.
     pub(crate) has_trailers: bool,
+    /// Bytes of answers that are gathered before they are sent; none where the stream does so itself.
+    pub(crate) gathers: usize,
 }
 
 impl Connection {
@@ -112,7 +115,7 @@ impl Connection {
 
 /// A stream with clocks.
 pub(crate) struct Guarded<G> {
-    inner: Stream,
+    inner: Outlet,
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
     patience: Patience,
@@ -180,7 +183,7 @@ impl<G> Guarded<G> {
             _ => Phase::Idle(Instant::now(), 0),
         };
         Self {
-            inner,
+            inner: Outlet::new(inner, caller.gathers),
             connection,
             digest: Arc::new(digest),
             patience,
@@ -204,7 +207,8 @@ impl<G> Guarded<G> {
     /// The stream without its clocks, and what is held as long as it is open.
     pub(crate) fn into_parts(self) -> (Stream, G) {
         debug_assert!(self.rewound.is_empty(), "a head was read from it");
-        (self.inner, self.seat)
+        debug_assert!(self.inner.kept_bytes() == 0, "what was written was flushed");
+        (self.inner.stream, self.seat)
     }
 
     /// When a pending read has waited too long; `None` while a request is being answered.
@@ -305,7 +309,7 @@ impl<G> Guarded<G> {
         let mut buffer = vec![0; 16 << 10];
         let all = async {
             while discarded < REFUSED_BYTES_MAX {
-                match AsyncReadExt::read(&mut self.inner, &mut buffer).await {
+                match AsyncReadExt::read(&mut self.inner.stream, &mut buffer).await {
                     Ok(0) | Err(_) => return,
                     Ok(bytes) => discarded += bytes,
                 }
@@ -345,7 +349,7 @@ impl<G: Unpin> AsyncRead for Guarded<G> {
             return Poll::Ready(Ok(()));
         }
         let filled = buf.filled().len();
-        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+        match Pin::new(&mut this.inner.stream).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
                 let came = &buf.filled()[filled..];
                 if let Some(trailers) = &this.connection.trailers
@@ -453,7 +457,9 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
 #[async_trait]
 impl<G: Unpin + Send> Shutdown for Guarded<G> {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        // What still waits may not leave; the clock of writing knows.
+        let _ = AsyncWriteExt::flush(self).await;
+        Shutdown::shutdown(&mut *self.inner.stream).await;
         if self.refused.is_some() {
             self.linger().await;
         }
@@ -462,21 +468,21 @@ impl<G: Unpin + Send> Shutdown for Guarded<G> {
 
 impl<G> UniqueID for Guarded<G> {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.inner.stream.id()
     }
 }
 
 impl<G> Ssl for Guarded<G> {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
+        self.inner.stream.get_ssl()
     }
 
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.inner.stream.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.inner.stream.selected_alpn_proto()
     }
 }
 
@@ -495,7 +501,7 @@ impl<G> GetProxyDigest for Guarded<G> {
 
 impl<G> GetSocketDigest for Guarded<G> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        self.inner.stream.get_socket_digest()
     }
 }
 

@@ -126,6 +126,7 @@ async fn serve<A>(
             patience: || None,
             tls: Some(tls),
             has_trailers: false,
+            gathers: 0,
             failures: |counters| &counters.failures,
         }),
     };

@@ -22,7 +22,7 @@ mod inside;
 mod intercept;
 mod kill_switch;
 mod live;
-mod outlet;
+pub(crate) mod outlet;
 mod refusal;
 mod relay;
 mod resolve;

@@ -40,6 +40,8 @@ pub(crate) struct Arrival {
     pub(crate) tls: Option<Terminator>,
     /// Whether trailers are passed on.
     pub(crate) has_trailers: bool,
+    /// As [`Caller::gathers`].
+    pub(crate) gathers: usize,
     /// Where connections that do not get as far as a request are counted.
     pub(crate) failures: fn(&Counters) -> &Failures,
 }
@@ -55,6 +57,7 @@ impl Arrival {
         let mut caller = Caller {
             address: peer_of(&stream),
             has_trailers: self.has_trailers,
+            gathers: self.gathers,
             ..Caller::default()
         };
         let mut rewound = Vec::new();

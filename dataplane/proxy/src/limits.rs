@@ -26,8 +26,8 @@ pub const RULES_COUNTED_MAX: usize = 4_096;
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes of an answer gathered before they are sent; one answer of the usual size fits.
 pub const WRITE_BUFFER_BYTES: usize = 8 << 10;
-/// Bytes of an answer to an agent gathered before they are sent. Small: an idle tunnel owns as much.
-pub const EGRESS_WRITE_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes of a request to a host, and of an answer to an agent, gathered before they are sent. Memory is taken while they wait.
+pub const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Bytes read at once from one end of a tunnel.
 /// PERF: see benches/README.md, "tunnels".
 pub const RELAY_BUFFER_BYTES: usize = 128 << 10;

@@ -11,7 +11,7 @@ use crate::egress::{
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::{Arrival, Front};
 use crate::gate::Gate;
-use crate::limits::{CONNECTIONS_PER_CORE_MAX, EGRESS_WRITE_BUFFER_BYTES};
+use crate::limits::{CONNECTIONS_PER_CORE_MAX, GATHERED_BYTES_MAX};
 use crate::link::Link;
 use crate::listen::{self, Claim};
 use crate::metrics::Counters;
@@ -403,11 +403,11 @@ impl Listeners {
                     patience: egress::head_patience,
                     tls: self.tls.clone(),
                     has_trailers: true,
+                    gathers: GATHERED_BYTES_MAX,
                     failures: |counters| &counters.egress.failures,
                 }),
             };
-            let buffers = L4BufferSettings::new(0, EGRESS_WRITE_BUFFER_BYTES);
-            let endpoint = listen::endpoint(address, buffers);
+            let endpoint = listen::endpoint(address, L4BufferSettings::unbuffered());
             cores::beside(front, endpoint, serving.shutdown.clone())
         };
         self.addresses

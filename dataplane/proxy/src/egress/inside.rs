@@ -7,6 +7,7 @@ use super::live::Leash;
 use super::trail::Trail;
 use super::tunnel::{Opened, establish};
 use crate::connection::{Caller, Guarded, peer_of};
+use crate::limits::GATHERED_BYTES_MAX;
 use crate::throttle::throttled;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
@@ -85,6 +86,7 @@ impl Inside {
         let caller = Caller {
             address: peer_of(&stream),
             has_trailers: true,
+            gathers: GATHERED_BYTES_MAX,
             ..Caller::default()
         };
         let stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);

@@ -3,6 +3,7 @@
 
 use super::below::described_below;
 use super::outlet::Outlet;
+use crate::limits::GATHERED_BYTES_MAX;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -23,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// What pingora ends a chunked body with.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -197,7 +198,7 @@ impl Tap {
             id => id,
         };
         let tap = Self {
-            inner: Outlet::new(inner),
+            inner: Outlet::endless(inner, GATHERED_BYTES_MAX),
             unflushed: false,
             trailers,
             digest: Arc::new(digest),
@@ -295,7 +296,8 @@ described_below!(Tap);
 #[async_trait]
 impl Shutdown for Tap {
     async fn shutdown(&mut self) {
-        self.inner.stream.shutdown().await;
+        let _ = AsyncWriteExt::flush(&mut self.inner).await;
+        Shutdown::shutdown(&mut *self.inner.stream).await;
     }
 }
 
@@ -349,10 +351,11 @@ mod tests {
     use pingora::http::RequestHeader;
     use pingora::protocols::l4::stream::Stream;
     use std::future::{Future, poll_fn};
+    use std::io::Read as _;
     use std::pin::{Pin, pin};
     use std::task::Poll;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::net::TcpStream;
 
     async fn write(trailers: &mut Trailers, stream: &mut DuplexStream, bytes: &[u8]) {
         let mut rest = bytes;
@@ -387,10 +390,11 @@ mod tests {
 
     #[tokio::test]
     async fn head_and_body_of_a_request_leave_together_when_its_answer_is_waited_for() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let near = TcpStream::connect(address).await.unwrap();
-        let (mut far, _) = listener.accept().await.unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        far.set_nonblocking(true).unwrap();
         let session = HttpSession::new(Box::new(Stream::from(near)));
         let peer = HttpPeer::new(address, false, String::new());
         let mut session = Tap::around(session, &peer);
@@ -399,11 +403,13 @@ mod tests {
         session.write_request_header(Box::new(head)).await.unwrap();
         session.write_body(b"hi").await.unwrap();
         session.finish_body().await.unwrap();
+        let mut came = [0; 256];
+        let nothing = far.read(&mut came).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
         let mut answer = pin!(session.read_response());
         let waits = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await;
         assert!(waits);
-        let mut came = [0; 256];
-        let length = far.read(&mut came).await.unwrap();
+        let length = far.read(&mut came).unwrap();
         let came = String::from_utf8_lossy(&came[..length]);
         assert!(came.starts_with("POST / HTTP/1.1\r\n"), "{came}");
         assert!(came.ends_with("\r\n\r\nhi"), "{came}");
