@@ -83,8 +83,9 @@ fn a_balancer_says_who_connected_and_nobody_else_may() {
 
     let open = crate::common::egress::site(&yaml(""));
     let mut forging = Client::new(proxy_of(&open));
-    forging.send(b"PROXY TCP4 198.51.100.23 10.0.0.1 40000 8083\r\n");
-    forging.send(&ask);
+    // At once: whoever is refused may be gone before a second piece is sent.
+    let line = &b"PROXY TCP4 198.51.100.23 10.0.0.1 40000 8083\r\n"[..];
+    forging.send(&[line, &ask].concat());
     let response = forging.receive();
     assert!(response.is_none_or(|response| response.status >= 400));
 }

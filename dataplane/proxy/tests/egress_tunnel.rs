@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
-use crate::common::{Site, eventually, snapshot};
+use crate::common::{Site, eventually, snapshot, within_a_tenth_of_a_second};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -319,47 +319,53 @@ fn publish(site: &Site, change: impl FnOnce(&mut oktsec_contract::config::Config
 #[test]
 fn suspending_an_agent_ends_its_tunnels_within_a_tenth_of_a_second() {
     let host = Host::echo();
-    let site = site(&yaml(""));
-    let (took, record) = ends_within(&site, &host, |site| {
-        publish(site, |config| {
-            config.agents.get_mut("mallory").unwrap().suspended = true;
+    within_a_tenth_of_a_second(|| {
+        let site = site(&yaml(""));
+        let (took, record) = ends_within(&site, &host, |site| {
+            publish(site, |config| {
+                config.agents.get_mut("mallory").unwrap().suspended = true;
+            });
         });
+        assert_eq!(record["reason"], "agent_suspended");
+        took
     });
-    assert!(took < Duration::from_millis(100), "{took:?}");
-    assert_eq!(record["reason"], "agent_suspended");
 }
 
 #[test]
 fn a_policy_that_no_longer_allows_a_host_ends_tunnels_to_it_and_leaves_others() {
     let host = Host::echo();
-    let site = site(&yaml(""));
     let authority = format!("localhost:{}", host.address.port());
-    let (mut other, response) = tunnel(&site, &authority, "X-Oktsec-Agent: mallory\r\n");
-    assert_eq!(response.status, 200);
-    let (took, record) = ends_within(&site, &host, |site| {
-        publish(site, |config| {
-            config.forward_proxy.blocked_domains = vec![String::from("127.0.0.1")];
+    within_a_tenth_of_a_second(|| {
+        let site = site(&yaml(""));
+        let (mut other, response) = tunnel(&site, &authority, "X-Oktsec-Agent: mallory\r\n");
+        assert_eq!(response.status, 200);
+        let (took, record) = ends_within(&site, &host, |site| {
+            publish(site, |config| {
+                config.forward_proxy.blocked_domains = vec![String::from("127.0.0.1")];
+            });
         });
+        assert_eq!(record["reason"], "egress_host_blocked");
+        other.send(b"still here");
+        assert_eq!(other.bytes(10), b"still here");
+        took
     });
-    assert!(took < Duration::from_millis(100), "{took:?}");
-    assert_eq!(record["reason"], "egress_host_blocked");
-    other.send(b"still here");
-    assert_eq!(other.bytes(10), b"still here");
 }
 
 #[test]
 fn the_kill_switch_ends_tunnels_within_a_tenth_of_a_second_and_opens_none() {
     let host = Host::echo();
-    let site = site(&yaml(""));
-    let (took, record) = ends_within(&site, &host, |site| site.running().stop_egress(true));
-    assert!(took < Duration::from_millis(100), "{took:?}");
-    assert_eq!(record["reason"], "egress_stopped");
-    let (_, response) = tunnel(&site, &host.address.to_string(), "");
-    assert_eq!(response.status, 403);
-    assert_eq!(response.header("x-oktsec-reason"), Some("egress_stopped"));
-    site.running().stop_egress(false);
-    eventually("the switch is released", || {
-        tunnel(&site, &host.address.to_string(), "").1.status == 200
+    within_a_tenth_of_a_second(|| {
+        let site = site(&yaml(""));
+        let (took, record) = ends_within(&site, &host, |site| site.running().stop_egress(true));
+        assert_eq!(record["reason"], "egress_stopped");
+        let (_, response) = tunnel(&site, &host.address.to_string(), "");
+        assert_eq!(response.status, 403);
+        assert_eq!(response.header("x-oktsec-reason"), Some("egress_stopped"));
+        site.running().stop_egress(false);
+        eventually("the switch is released", || {
+            tunnel(&site, &host.address.to_string(), "").1.status == 200
+        });
+        took
     });
 }
 
@@ -368,19 +374,22 @@ fn a_file_is_a_kill_switch_too() {
     let host = Host::echo();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stop");
-    let site = site(&yaml(&format!("  kill_switch: {}\n", file.display())));
-    let (took, _) = ends_within(&site, &host, |_| std::fs::write(&file, b"").unwrap());
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    within_a_tenth_of_a_second(|| {
+        let site = site(&yaml(&format!("  kill_switch: {}\n", file.display())));
+        let (took, _) = ends_within(&site, &host, |_| std::fs::write(&file, b"").unwrap());
+        std::fs::remove_file(&file).unwrap();
+        took
+    });
 }
 
 #[test]
 fn an_idle_tunnel_ends_and_one_that_lives_does_not() {
     let host = Host::echo();
-    let site = site(&yaml("  timeouts: {idle: 400ms}\n"));
+    let site = site(&yaml("  timeouts: {idle: 1s}\n"));
     let authority = host.address.to_string();
     let (mut client, _) = tunnel(&site, &authority, "");
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1_200) {
+    while begun.elapsed() < Duration::from_millis(2_500) {
         client.send(b"tick");
         assert_eq!(client.bytes(4), b"tick");
         std::thread::park_timeout(Duration::from_millis(100));
@@ -388,8 +397,9 @@ fn an_idle_tunnel_ends_and_one_that_lives_does_not() {
     let begun = Instant::now();
     assert!(client.is_closed());
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(250), "{took:?}");
-    assert!(took < Duration::from_millis(800), "{took:?}");
+    // From the last byte on, which came back up to a tick ago.
+    assert!(took > Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(only_record(&site)["reason"], "egress_idle");
 }
 
