@@ -33,6 +33,16 @@ pub struct Scanned<'a> {
 }
 
 impl Scanned<'_> {
+    /// Of a content in which there is nothing to find.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            findings: &[],
+            limits: LimitsReached::default(),
+            known: None,
+            opens_wide: false,
+        }
+    }
+
     /// Whether a finding is a known value that belongs to hosts.
     pub fn is_bound(&self, finding: &Finding) -> bool {
         self.known

@@ -9,12 +9,12 @@ use crate::anchor::{GoesOn, Memory, Start};
 use crate::compile::Lookup;
 use crate::database::Database;
 use crate::engine::{EngineError, RawMatch, Session};
-use crate::finding::{LimitsReached, ScanError, Scanned};
+use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
 use crate::last::Last;
 use crate::recurring::{Clean, RECURRING_BYTES_MAX};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
-use crate::stream::Islands;
+use crate::stream::{Again, Islands};
 use crate::sweep::{Joined, Prefilter, Suspect, Sweep};
 use crate::view::{New, Origin};
 
@@ -32,6 +32,8 @@ pub struct Scanner {
     /// What is left of windows that are hardly text.
     islands: Islands,
     pub(crate) clean: Clean,
+    /// What is remembered of windows of streams.
+    pub(crate) again: Again,
 }
 
 impl Scanner {
@@ -47,6 +49,7 @@ impl Scanner {
             last: Last::default(),
             islands: Islands::default(),
             clean: Clean::default(),
+            again: Again::default(),
             database,
         })
     }
@@ -59,6 +62,7 @@ impl Scanner {
         self.sweep.reset(&database);
         self.last.forget();
         self.clean.clear();
+        self.again.clear();
         self.database = database;
         Ok(())
     }
@@ -213,12 +217,7 @@ impl Scanner {
             ..
         } = self;
         if clean.has(content, surface) {
-            return Ok(Scanned {
-                findings: &[],
-                limits: LimitsReached::default(),
-                known: None,
-                opens_wide: false,
-            });
+            return Ok(Scanned::nothing());
         }
         last.forget();
         let scanned = sweep.run(database, prefilter, content, None, surface);

@@ -16,7 +16,8 @@
 //! promise match is looked for when so much was paused that the overlap is full of it: behind the unit that filled it
 //! ([`Scanner::catch_up`]), so that nobody waits for that.
 //!
-//! Of a window that is hardly text only what is text is scanned ([`islands`]).
+//! Of a window that is hardly text only what is text is scanned ([`islands`]). One that comes again, and in which nothing
+//! was found, is not scanned again ([`again`]).
 //!
 //! A window is cut out of a text, and a pattern must not take the cut for a border:
 //! * at its end, a match within [`SETTLE_BYTES`] is *unsettled*: the next byte may still undo it (`\b`, an
@@ -43,6 +44,7 @@
 //! assert_eq!(end.clear, 31);
 //! ```
 
+mod again;
 mod guarantee;
 mod islands;
 mod near;
@@ -59,6 +61,9 @@ use crate::scanner::Scanner;
 use crate::secrets::{SecretKey, SeenValue};
 use crate::view::View;
 
+use again::Known;
+
+pub(crate) use again::Again;
 pub use guarantee::{Guarantee, guarantee};
 pub(crate) use islands::Islands;
 pub(crate) use near::is_wide;
@@ -442,14 +447,22 @@ impl Scanner {
         if near.is_some() {
             self.ask_wide(state.new_from(from));
         }
+        // Known values count wherever they are, and differ from sender to sender.
+        let is_alike = near.is_none() && self.known_bytes() == 0;
+        let known = match is_alike {
+            true => self.again.ask(&state.buffer, state.surface),
+            false => Known::New,
+        };
         let mut islands = self.take_islands();
-        // Known values count wherever they are.
-        let is_thin = near.is_none() && self.known_bytes() == 0 && islands.fill(&state.buffer);
+        let is_thin = is_alike && known != Known::Clean && islands.fill(&state.buffer);
         let text = match is_thin {
             true => islands.bytes(),
             false => &state.buffer[from..],
         };
-        let mut scanned = self.scan(text, state.surface)?;
+        let mut scanned = match known {
+            Known::Clean => Scanned::nothing(),
+            Known::Back(_) | Known::New => self.scan(text, state.surface)?,
+        };
         if near.is_some() && scanned.opens_wide {
             state.open_until = state.total() + OVERLAP_BYTES as u64;
             if from > 0 {
@@ -470,6 +483,7 @@ impl Scanner {
         for limit in scanned.limits.iter() {
             state.limits.insert(limit);
         }
+        let is_clean = scanned.findings.is_empty() && scanned.limits.is_empty();
         // What may be kept back is what the next window sees again as a whole.
         let keeps_from = if next_base == 0 {
             0
@@ -520,6 +534,9 @@ impl Scanner {
         }
         let seen = end.saturating_sub(HOLD_BYTES as u64);
         state.clear = state.clear.max(seen.min(kept));
+        if is_clean && let Known::Back(kept) = known {
+            self.again.keep(kept, state.surface);
+        }
         state.advance(next_base);
         self.keep_islands(islands);
         Ok(())

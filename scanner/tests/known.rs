@@ -145,6 +145,25 @@ fn a_value_cut_anywhere_in_a_stream_is_found_before_its_last_byte_leaves() {
 }
 
 #[test]
+fn a_body_that_came_often_without_a_finding_is_looked_at_for_values_that_are_known_since() {
+    let mut scanner = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+    let text = format!("{}{VALUE}{}", "a b ".repeat(40), " c d".repeat(40));
+    let found = |scanner: &mut Scanner| {
+        let mut state = StreamState::new(Surface::Egress);
+        scanner.feed(&mut state, text.as_bytes()).unwrap();
+        scanner.finish(&mut state).unwrap().findings.len()
+    };
+    for _ in 0..4 {
+        assert_eq!(found(&mut scanner), 0);
+    }
+    let index = Arc::new(store().index());
+    scanner.set_secrets(Some(&index));
+    assert_eq!([(); 4].map(|()| found(&mut scanner)), [1; 4]);
+    scanner.set_secrets(None);
+    assert_eq!(found(&mut scanner), 0);
+}
+
+#[test]
 fn a_long_value_is_known_by_a_stretch_that_any_window_of_a_stream_holds() {
     let long: String = (0..4_000_u32)
         .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26))

@@ -48,6 +48,10 @@ enum Then {
 fn streamed(pieces: &[(&[u8], Then)]) -> Vec<(u32, Range<u64>)> {
     let [found, behind] = [false, true].map(|catches_up| run(pieces, catches_up));
     assert_eq!(rules_of(&found), rules_of(&behind));
+    // What comes again is looked at less, and found all the same.
+    for _ in 0..2 {
+        assert_eq!(run(pieces, false), found);
+    }
     found
 }
 
@@ -511,5 +515,48 @@ fn what_stands_in_an_archive_is_found_at_any_place_of_any_window() {
             .collect();
         let span = at as u64 + 1..(at + secret.len()) as u64 - 1;
         assert_eq!(streamed(&pieces), [(1, span)], "{at}");
+    }
+}
+
+/// Windows of a body that were known when it came as often as this.
+fn known_windows(scanner: &mut Scanner, body: &[u8], times: usize) -> usize {
+    for _ in 0..times {
+        let mut state = StreamState::new(Surface::Egress);
+        scanner.feed(&mut state, body).unwrap();
+        assert!(scanner.finish(&mut state).unwrap().findings.is_empty());
+    }
+    scanner.again.known()
+}
+
+#[test]
+fn a_body_that_comes_a_third_time_is_not_looked_at() {
+    let mut scanner = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+    let body = filler(3 * WINDOW_BYTES);
+    assert_eq!(known_windows(&mut scanner, &body, 2), 0);
+    assert_eq!(known_windows(&mut scanner, &body, 1), 3);
+    let mut other = body.clone();
+    other[2 * WINDOW_BYTES] ^= 1;
+    assert_eq!(
+        known_windows(&mut scanner, &other, 1),
+        3 + 2,
+        "two windows are as before"
+    );
+}
+
+#[test]
+fn other_rules_look_at_every_window_again() {
+    let mut scanner = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+    let body = [&filler(500)[..], b"a herring swims"].concat();
+    assert_eq!(known_windows(&mut scanner, &body, 3), 1);
+    let text =
+        "{id: T-FISH, name: n, severity: high, category: x, patterns: [{contains: herring}]}";
+    let rules = RuleSet::new(load_text("t.yaml", text).rules);
+    scanner
+        .set_database(Arc::new(Database::compile(&rules).unwrap()))
+        .unwrap();
+    for _ in 0..3 {
+        let mut state = StreamState::new(Surface::Egress);
+        scanner.feed(&mut state, &body).unwrap();
+        assert_eq!(scanner.finish(&mut state).unwrap().findings.len(), 1);
     }
 }
