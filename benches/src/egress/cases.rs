@@ -18,8 +18,8 @@ pub struct Case {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    /// Answers of so many bytes; the least ratio to the bare proxy.
-    Requests(usize, f64),
+    /// Answers of so many bytes; the least ratio to the bare proxy. Every text is another one, or the same each time.
+    Requests(usize, f64, Texts),
     Bulk,
     Inside,
     Anew,
@@ -28,17 +28,34 @@ enum What {
     Transfer,
 }
 
+/// What is sent both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    New,
+    Same,
+}
+
 /// All of them.
 pub const CASES: &[Case] = &[
     Case {
         name: "json_1k",
         says: "1 KiB JSON both ways: at least 0.6 of bare pingora, 2 times squid",
-        what: What::Requests(1 << 10, 0.6),
+        what: What::Requests(1 << 10, 0.6, Texts::New),
+    },
+    Case {
+        name: "json_1k_same",
+        says: "the same when every request and answer is the one before",
+        what: What::Requests(1 << 10, 0.6, Texts::Same),
     },
     Case {
         name: "json_16k",
         says: "16 KiB answers: at least 0.5 of bare pingora",
-        what: What::Requests(16 << 10, 0.5),
+        what: What::Requests(16 << 10, 0.5, Texts::New),
+    },
+    Case {
+        name: "json_16k_same",
+        says: "the same when every request and answer is the one before",
+        what: What::Requests(16 << 10, 0.5, Texts::Same),
     },
     Case {
         name: "bulk",
@@ -98,21 +115,28 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
         connections: seen.connections,
         for_: seen.for_,
         how,
+        changes: true,
     };
     let mut said = String::new();
     match case.what {
-        What::Requests(bytes, least) => {
-            let port = if bytes > 1 << 10 {
-                ports.long
-            } else {
-                ports.short
+        What::Requests(bytes, least, texts) => {
+            let changes = texts == Texts::New;
+            let port = match (bytes > 1 << 10, changes) {
+                (false, true) => ports.short,
+                (true, true) => ports.long,
+                (false, false) => ports.short_same,
+                (true, false) => ports.long_same,
             };
-            origin::answers(port, bytes, None).await?;
+            let load = |proxy| Load {
+                changes,
+                ..load(proxy, port, How::Plain)
+            };
+            origin::answers(port, bytes, changes, None).await?;
             let bare = stand.bare("bare")?;
             let squid = stand.squid()?;
             for _ in 0..seen.rounds {
-                let us = requests::run(load(&ours, port, How::Plain)).await?;
-                let them = requests::run(load(&bare, port, How::Plain)).await?;
+                let us = requests::run(load(&ours)).await?;
+                let them = requests::run(load(&bare)).await?;
                 writeln!(
                     said,
                     "  ours {}, bare {}: {}",
@@ -121,7 +145,7 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
                     of(us.1, them.1, least)
                 )?;
                 if let Some(squid) = &squid {
-                    let them = requests::run(load(squid, port, How::Plain)).await?;
+                    let them = requests::run(load(squid)).await?;
                     writeln!(said, "  squid {}: {}", rate(them), of(us.1, them.1, 2.0))?;
                 }
             }
@@ -145,14 +169,14 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
             }
         }
         What::Inside => {
-            origin::answers(ports.short, 1 << 10, None).await?;
+            origin::answers(ports.plain, 1 << 10, true, None).await?;
             let acceptor = tls::acceptor(stand.dir())?;
-            origin::answers(ports.tls, 1 << 10, Some(acceptor)).await?;
+            origin::answers(ports.tls, 1 << 10, true, Some(acceptor)).await?;
             let connector = tls::connector(stand.dir(), false)?;
             for _ in 0..seen.rounds {
                 let inside = How::Inside(connector.clone());
                 let inside = requests::run(load(&ours, ports.tls, inside)).await?;
-                let plain = requests::run(load(&ours, ports.short, How::Plain)).await?;
+                let plain = requests::run(load(&ours, ports.plain, How::Plain)).await?;
                 writeln!(
                     said,
                     "  inside {}, plain {}: {}",
@@ -164,13 +188,13 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
         }
         What::Anew => {
             let acceptor = tls::acceptor(stand.dir())?;
-            origin::answers(ports.tls, 1 << 10, Some(acceptor)).await?;
+            origin::answers(ports.anew, 1 << 10, true, Some(acceptor)).await?;
             let connector = tls::connector(stand.dir(), false)?;
             let bare = stand.bare("handshakes")?;
             for _ in 0..seen.rounds {
                 let anew = || How::Anew(connector.clone());
-                let us = requests::run(load(&ours, ports.tls, anew())).await?;
-                let them = requests::run(load(&bare, ports.tls, anew())).await?;
+                let us = requests::run(load(&ours, ports.anew, anew())).await?;
+                let them = requests::run(load(&bare, ports.anew, anew())).await?;
                 writeln!(
                     said,
                     "  ours {}, handshakes alone {}: {}",

@@ -26,7 +26,11 @@ pub struct Programs {
 pub(super) struct Ports {
     pub(super) short: u16,
     pub(super) long: u16,
+    pub(super) short_same: u16,
+    pub(super) long_same: u16,
+    pub(super) plain: u16,
     pub(super) tls: u16,
+    pub(super) anew: u16,
     pub(super) zeros: u16,
     pub(super) events: u16,
     pub(super) spare: u16,
@@ -37,18 +41,26 @@ impl Ports {
         Ok(Self {
             short: free_port()?,
             long: free_port()?,
+            short_same: free_port()?,
+            long_same: free_port()?,
+            plain: free_port()?,
             tls: free_port()?,
+            anew: free_port()?,
             zeros: free_port()?,
             events: free_port()?,
             spare: free_port()?,
         })
     }
 
-    const fn all(self) -> [u16; 6] {
+    const fn all(self) -> [u16; 10] {
         [
             self.short,
             self.long,
+            self.short_same,
+            self.long_same,
+            self.plain,
             self.tls,
+            self.anew,
             self.zeros,
             self.events,
             self.spare,

@@ -1,11 +1,48 @@
-//! What the agents of the bench ask: a host that answers every request with the same JSON, with and without TLS, one
+//! What the agents of the bench ask: a host that answers every request with JSON, with and without TLS, one
 //! that sends zeros for ever, and one that speaks in events.
 
 use super::{Outcome, local};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+/// Bytes that are sent, and whether they are others each time: what comes again may cost less.
+#[derive(Clone)]
+pub(super) struct Text {
+    pub(super) bytes: Vec<u8>,
+    /// Where its digits are that change; none if it stays as it is.
+    digits: Vec<usize>,
+    chance: u64,
+}
+
+/// No two texts of this process change alike.
+static SEEDS: AtomicU64 = AtomicU64::new(1);
+
+impl Text {
+    /// A head, and a JSON text of about so many bytes behind it.
+    pub(super) fn new(head: &str, json: &[u8], changes: bool) -> Self {
+        let at = head.len();
+        let digits = json.iter().enumerate().filter(|_| changes);
+        let digits = digits.filter(|(_, byte)| byte.is_ascii_digit());
+        Self {
+            digits: digits.map(|(place, _)| at + place).collect(),
+            bytes: [head.as_bytes(), json].concat(),
+            chance: SEEDS.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed),
+        }
+    }
+
+    /// The next one: of the same length, with other numbers.
+    pub(super) fn next(&mut self) -> &[u8] {
+        for at in &self.digits {
+            self.chance ^= self.chance << 13;
+            self.chance ^= self.chance >> 7;
+            self.chance ^= self.chance << 17;
+            self.bytes[*at] = b'1' + (self.chance >> 32) as u8 % 9;
+        }
+        &self.bytes
+    }
+}
 
 /// A JSON text of about so many bytes, like what agents send.
 pub(super) fn json(bytes: usize) -> Vec<u8> {
@@ -18,25 +55,29 @@ pub(super) fn json(bytes: usize) -> Vec<u8> {
     (text + "0]}").into_bytes()
 }
 
-/// Answers every request on this port with so much JSON, until the runtime ends.
-pub(super) async fn answers(port: u16, bytes: usize, tls: Option<TlsAcceptor>) -> Outcome {
+/// Answers every request on this port with so much JSON, until the runtime ends; with another text each time if it `changes`.
+pub(super) async fn answers(
+    port: u16,
+    bytes: usize,
+    changes: bool,
+    tls: Option<TlsAcceptor>,
+) -> Outcome {
     let listener = TcpListener::bind(local(port)).await?;
     let body = json(bytes);
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let answer = Arc::new([head.into_bytes(), body].concat());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let _ = stream.set_nodelay(true);
-            let (answer, tls) = (Arc::clone(&answer), tls.clone());
+            let (answer, tls) = (Text::new(&head, &body, changes), tls.clone());
             tokio::spawn(async move {
                 match tls {
-                    None => serve(stream, &answer).await,
+                    None => serve(stream, answer).await,
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            serve(stream, &answer).await;
+                            serve(stream, answer).await;
                         }
                     }
                 }
@@ -46,10 +87,10 @@ pub(super) async fn answers(port: u16, bytes: usize, tls: Option<TlsAcceptor>) -
     Ok(())
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut answer: Text) {
     let mut reader = Reader::default();
     while reader.message(&mut stream).await.is_ok() {
-        if stream.write_all(answer).await.is_err() {
+        if stream.write_all(answer.next()).await.is_err() {
             return;
         }
     }

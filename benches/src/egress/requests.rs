@@ -1,7 +1,7 @@
 //! Keep-alive requests over some connections, in the clear or inside of TLS that the proxy looks into; and connections
 //! that are opened for one request each.
 
-use super::origin::{Reader, json, tunnel};
+use super::origin::{Reader, Text, json, tunnel};
 use super::tls::HOST;
 use super::{Outcome, Watch, local};
 use rustls::pki_types::ServerName;
@@ -35,6 +35,8 @@ pub(super) struct Load {
     pub(super) connections: usize,
     pub(super) for_: Duration,
     pub(super) how: How,
+    /// Every request is another one.
+    pub(super) changes: bool,
 }
 
 /// Requests a second, and CPU time of the proxy for each. A wrong answer is an error.
@@ -51,13 +53,13 @@ pub(super) async fn run(load: Load) -> Outcome<(f64, Duration)> {
         "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nAccept: */*\r\nUser-Agent: bench\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let request = Arc::new([head.into_bytes(), body].concat());
     let done = Arc::new(AtomicU64::new(0));
     let mut agents = JoinSet::new();
     for _ in 0..load.connections {
         let (load, host) = (load.clone(), host.clone());
-        let (request, done) = (Arc::clone(&request), Arc::clone(&done));
-        agents.spawn(async move { converse(&load, &host, &request, &done).await });
+        let request = Text::new(&head, &body, load.changes);
+        let done = Arc::clone(&done);
+        agents.spawn(async move { converse(&load, &host, request, &done).await });
     }
     let measured = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -79,36 +81,36 @@ pub(super) async fn run(load: Load) -> Outcome<(f64, Duration)> {
 }
 
 /// Asks again and again; ends with what went wrong.
-async fn converse(load: &Load, host: &str, request: &[u8], done: &AtomicU64) -> Outcome {
+async fn converse(load: &Load, host: &str, mut request: Text, done: &AtomicU64) -> Outcome {
     let name = ServerName::try_from(HOST)?;
     match &load.how {
         How::Plain => {
             let stream = TcpStream::connect(load.proxy).await?;
             stream.set_nodelay(true)?;
-            exchange(stream, request, u64::MAX, done).await
+            exchange(stream, &mut request, u64::MAX, done).await
         }
         How::Inside(tls) => {
             let stream = tunnel(load.proxy, host).await?;
             let stream = tls.connect(name, stream).await?;
-            exchange(stream, request, u64::MAX, done).await
+            exchange(stream, &mut request, u64::MAX, done).await
         }
         How::Anew(tls) => loop {
             let stream = tunnel(load.proxy, host).await?;
             let stream = tls.connect(name.clone(), stream).await?;
-            exchange(stream, request, 1, done).await?;
+            exchange(stream, &mut request, 1, done).await?;
         },
     }
 }
 
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: &[u8],
+    request: &mut Text,
     times: u64,
     done: &AtomicU64,
 ) -> Outcome {
     let mut reader = Reader::default();
     for _ in 0..times {
-        stream.write_all(request).await?;
+        stream.write_all(request.next()).await?;
         stream.flush().await?;
         let line = reader.message(&mut stream).await?;
         if !line.contains(" 200 ") {

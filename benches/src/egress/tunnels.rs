@@ -1,6 +1,6 @@
 //! Tunnels of bytes that nobody looks into: one that is full, and many that are idle. And one response that is long.
 
-use super::origin::{json, tunnel};
+use super::origin::{Text, json, tunnel};
 use super::{Outcome, Watch, local};
 use rustix::process::{Resource, getrlimit};
 use std::net::SocketAddr;
@@ -71,9 +71,9 @@ pub(super) async fn transfer(
     port: u16,
     bytes: u64,
 ) -> Outcome<(Duration, u64)> {
-    let piece = json(256 << 10);
-    let count = bytes / piece.len() as u64;
-    let length = count * piece.len() as u64;
+    let mut piece = Text::new("", &json(256 << 10), true);
+    let count = bytes / piece.bytes.len() as u64;
+    let length = count * piece.bytes.len() as u64;
     let listener = std::net::TcpListener::bind(local(port))?;
     std::thread::spawn(move || -> std::io::Result<()> {
         let (mut stream, _) = listener.accept()?;
@@ -88,7 +88,7 @@ pub(super) async fn transfer(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         std::io::Write::write_all(&mut stream, head.as_bytes())?;
-        (0..count).try_for_each(|_| std::io::Write::write_all(&mut stream, &piece))
+        (0..count).try_for_each(|_| std::io::Write::write_all(&mut stream, piece.next()))
     });
     let mut stream = TcpStream::connect(proxy).await?;
     let host = local(port);
