@@ -115,6 +115,7 @@ fn an_authority_is_made_once_for_its_owner_and_bundled_with_the_machines_own() {
             .run(&["tls", "init", "--domain", bad])
             .expect(2);
     }
+    assert_eq!(made["hosts"], json!(["example.com", "internal.test"]));
     let shown = place.json(&["tls", "show-ca"], 0);
     assert_eq!(shown["sha256"], made["sha256"]);
     assert_eq!(made["sha256"].as_str().unwrap().len(), 32 * 3 - 1);
@@ -131,6 +132,29 @@ fn an_authority_is_made_once_for_its_owner_and_bundled_with_the_machines_own() {
     let text = std::fs::read_to_string(&bundle).unwrap();
     assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 2);
     assert!(text.contains(shown["pem"].as_str().unwrap().trim()));
+}
+
+#[test]
+fn an_authority_is_held_to_the_hosts_that_are_looked_into() {
+    const LISTED: &str = "forward_proxy: {enabled: true, scan_requests: true, \
+        interception: {enabled: true, hosts: [api.example.com, \"*.internal.test\"]}}\n";
+    for (args, hosts) in [
+        (
+            &["tls", "init"][..],
+            json!(["api.example.com", "internal.test"]),
+        ),
+        (&["tls", "init", "--any-host"], json!([])),
+        (
+            &["tls", "init", "--domain", "example.org"],
+            json!(["example.org"]),
+        ),
+    ] {
+        let place = Place::with_agents();
+        place.write_config(&place.config(LISTED));
+        assert_eq!(place.json(args, 0)["hosts"], hosts, "{args:?}");
+    }
+    let said = Place::with_agents().run(&["tls", "init"]).expect(0);
+    assert!(said.stderr.contains("may sign for any host"), "{said:?}");
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! `oktsec tls init|show-ca|bundle`: the authority that signs for hosts whose connections are intercepted.
 //!
-//! It is made here, on the operator's machine, and nowhere else; agents trust it by choice, and with `--domain`
-//! it can be held to the names it is for.
+//! It is made here, on the operator's machine, and nowhere else; agents trust it by choice, and it is held to the hosts
+//! that it is for ([`held`]).
+
+mod held;
 
 use super::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
 use crate::place::Place;
 use crate::trust;
+use held::Held;
 use oktsec_contract::files;
 use oktsec_contract::paths::StatePaths;
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DnType, GeneralSubtree, IsCa, KeyPair,
-    KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -38,9 +41,12 @@ pub(crate) enum Command {
 /// What it may sign.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
-    /// Let it sign for this domain and what is below it only (may be repeated) [default: any name]
+    /// Let it sign for this domain and what is below it only (may be repeated) [default: the hosts of `forward_proxy.interception.hosts`]
     #[arg(long, value_delimiter = ',', value_name = "DOMAIN")]
     domain: Vec<String>,
+    /// Let it sign for any host, whatever the configuration lists
+    #[arg(long, conflicts_with = "domain")]
+    any_host: bool,
     /// Days it is valid
     #[arg(long, default_value_t = DAYS, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=7_300))]
     days: u32,
@@ -61,13 +67,20 @@ pub(crate) struct Out {
 pub(crate) fn execute(global: &Global, command: Command) -> Outcome {
     let place = Place::find(global.config.as_deref())?;
     match command {
-        Command::Init(args) => init(global, &place.paths, &args),
+        Command::Init(args) => init(global, &place, &args),
         Command::ShowCa(args) => show(global, &place.paths, &args),
         Command::Bundle(args) => bundle(global, &place.paths, args.out),
     }
 }
 
-fn init(global: &Global, paths: &StatePaths, args: &Init) -> Outcome {
+fn init(global: &Global, place: &Place, args: &Init) -> Outcome {
+    let paths = &place.paths;
+    let listed = &place.config.forward_proxy.interception.hosts;
+    let held = match (args.any_host, args.domain.is_empty()) {
+        (true, _) => Held::default(),
+        (false, true) => Held::to_hosts(listed),
+        (false, false) => Held::to_domains(&args.domain)?,
+    };
     // Looked at before anything is made: half an authority would be none.
     for path in [&paths.ca_key, &paths.ca_cert] {
         if path.symlink_metadata().is_ok() {
@@ -77,7 +90,7 @@ fn init(global: &Global, paths: &StatePaths, args: &Init) -> Outcome {
             )));
         }
     }
-    let (cert, key) = make(args)?;
+    let (cert, key) = make(args, &held)?;
     files::create_folder(&paths.tls)
         .map_err(|error| Failure::new(format_args!("{}: {error}", paths.tls.display())))?;
     // The key first: a certificate without its key would look as if there were an authority.
@@ -91,17 +104,20 @@ fn init(global: &Global, paths: &StatePaths, args: &Init) -> Outcome {
             "certificate": paths.ca_cert,
             "key": paths.ca_key,
             "sha256": fingerprint,
-            "domains": args.domain,
+            "hosts": held.words(),
         }))?;
         return Ok(Exit::Done);
     }
     out::line(format_args!("Certificate: {}", paths.ca_cert.display()))?;
     out::line(format_args!("Private key: {}", paths.ca_key.display()))?;
     out::line(format_args!("SHA-256:     {fingerprint}"))?;
-    if args.domain.is_empty() {
+    let words = held.words();
+    if words.is_empty() {
         out::note(
-            "It may sign for any name: whoever has its key can read what clients that trust it send. --domain holds it to some.",
+            "It may sign for any host: whoever has its key can read what clients that trust it send. `interception.hosts` or --domain hold it to some.",
         );
+    } else {
+        out::line(format_args!("Signs for:   {}", words.join(", ")))?;
     }
     out::note(
         "Clients trust it through `oktsec env` or `oktsec exec`; restart the data plane to use it.",
@@ -110,7 +126,7 @@ fn init(global: &Global, paths: &StatePaths, args: &Init) -> Outcome {
 }
 
 /// A new authority: certificate and key, PEM.
-fn make(args: &Init) -> Result<(String, String), Failure> {
+fn make(args: &Init, held: &Held) -> Result<(String, String), Failure> {
     let refused = |error: rcgen::Error| Failure::new(format_args!("no certificate: {error}"));
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(refused)?;
     let mut params = CertificateParams::default();
@@ -123,42 +139,9 @@ fn make(args: &Init) -> Result<(String, String), Failure> {
     // It signs leaves and no other authority.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    if !args.domain.is_empty() {
-        params.name_constraints = Some(constraints(&args.domain)?);
-    }
+    params.name_constraints = held.constraints();
     let certificate = params.self_signed(&key).map_err(refused)?;
     Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// Names below these domains and, since nothing but names was asked for, no address at all.
-fn constraints(domains: &[String]) -> Result<NameConstraints, Failure> {
-    let mut permitted_subtrees = Vec::new();
-    for domain in domains {
-        // `*.example.com`, `.example.com` and `example.com` mean the same subtree (RFC 5280 §4.2.1.10).
-        let name = domain.trim_start_matches("*.").trim_start_matches('.');
-        let is_name = !name.is_empty()
-            && name.len() <= 253
-            && name.split('.').all(|label| {
-                (1..=63).contains(&label.len())
-                    && label
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            });
-        if !is_name || name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(Failure::new(format_args!(
-                "--domain {domain:?}: write a domain such as example.com"
-            )));
-        }
-        permitted_subtrees.push(GeneralSubtree::DnsName(name.to_ascii_lowercase()));
-    }
-    let everywhere = [
-        CidrSubnet::V4([0; 4], [0; 4]),
-        CidrSubnet::V6([0; 16], [0; 16]),
-    ];
-    Ok(NameConstraints {
-        permitted_subtrees,
-        excluded_subtrees: everywhere.map(GeneralSubtree::IpAddress).into(),
-    })
 }
 
 fn show(global: &Global, paths: &StatePaths, args: &Out) -> Outcome {
