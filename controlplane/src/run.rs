@@ -4,10 +4,11 @@ use crate::api::{self, Door};
 use crate::app::App;
 use crate::audit::AuditReader;
 use crate::link::{self, Hub};
-use crate::publish::{ConfigState, Outlets, Read, Reloader, Source, Trigger};
+use crate::publish::{Compiler, ConfigState, Outlets, Read, Reloader, Source, Trigger};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
+use oktsec_scanner::COMPILE_TIME_MAX;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -38,6 +39,8 @@ pub struct Options {
     /// When the configuration cannot be used, go on with this snapshot instead of refusing to start. For a
     /// restart only: at a first start a mistake must be seen.
     pub fallback_snapshot: Option<PathBuf>,
+    /// How long compiling rules may take; those in force stay in force when it takes longer.
+    pub compile_time_max: Duration,
 }
 
 impl Options {
@@ -49,6 +52,7 @@ impl Options {
             port: None,
             bind: None,
             fallback_snapshot: None,
+            compile_time_max: COMPILE_TIME_MAX,
         }
     }
 }
@@ -100,9 +104,19 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let _lock = lock(&paths)?;
 
     let hub = Arc::new(Hub::default());
-    let (reloader, outlets) =
-        Reloader::start(source, paths.clone(), first, Arc::clone(&hub), state)
-            .map_err(RunError::Config)?;
+    let compiler = Compiler {
+        cache: paths.rules_cache.clone(),
+        time_max: options.compile_time_max,
+    };
+    let (reloader, outlets) = Reloader::start(
+        source,
+        paths.clone(),
+        compiler,
+        first,
+        Arc::clone(&hub),
+        state,
+    )
+    .map_err(RunError::Config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(16)

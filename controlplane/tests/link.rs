@@ -34,6 +34,14 @@ impl Control {
 
     /// `prepare` makes what stands in the state folder before the start.
     fn start_with(rest: &str, prepare: impl FnOnce(&StatePaths)) -> Self {
+        Self::start_as(rest, prepare, |options| options)
+    }
+
+    fn start_as(
+        rest: &str,
+        prepare: impl FnOnce(&StatePaths),
+        how: impl FnOnce(Options) -> Options,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("oktsec.yaml");
         let text = format!(
@@ -44,7 +52,7 @@ impl Control {
         std::fs::write(&path, text).unwrap();
         let paths = StatePaths::for_config(&config::load(&path).unwrap().config);
         prepare(&paths);
-        let options = Options::new(path);
+        let options = how(Options::new(path));
         std::thread::spawn(move || oktsec_controlplane::run(options).unwrap());
         let control = Self { dir, paths };
         until("the socket", || {
@@ -251,6 +259,36 @@ fn an_upgrade_answers_at_once_with_the_rules_in_force_and_takes_its_own_when_the
         upgraded.rules.hash(),
         oktsec_rules::RuleSet::builtin().hash()
     );
+}
+
+#[test]
+fn rules_that_take_too_long_to_compile_leave_those_in_force_and_it_is_said_why() {
+    let no_time = |options| Options {
+        compile_time_max: Duration::ZERO,
+        ..options
+    };
+    let rules = tempfile::tempdir().unwrap();
+    let folder = rules.path().display();
+    let rest = format!("custom_rules_dir: {folder}\nagents:\n  a: {{}}\n");
+    let control = Control::start_as(&rest, seed_rules, no_time);
+    let mut plane = Plane::connect(&control, 0);
+    let first = plane.apply_above(0);
+    let rule = "rules: [{id: ACME-1, name: n, severity: high, category: c, patterns: [{contains: acme-vault}]}]\n";
+    std::fs::write(rules.path().join("acme.yaml"), rule).unwrap();
+    let problems = until("the refusal", || {
+        let (_, status) = control.local("GET", "/v1/status", "");
+        let stale = status["config"]["state"] == "stale";
+        stale.then(|| status["config"]["problems"].to_string())
+    });
+    assert!(problems.contains("longer than 0 s"), "{problems}");
+    let (_, status) = control.local("GET", "/v1/status", "");
+    assert_eq!(status["revision"], first.revision, "{status}");
+    // Once the rule is gone, what stands on disk is what is in force.
+    std::fs::remove_file(rules.path().join("acme.yaml")).unwrap();
+    until("the end of it", || {
+        let (_, status) = control.local("GET", "/v1/status", "");
+        (status["config"]["state"] == "current").then_some(())
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The compiled database on disk, so that starting costs milliseconds.
 //!
 //! A file is used only if everything agrees: our format, the hash of the rules, the engine's
-//! version, this CPU, and a SHA-256 over the file. Whatever else is there is compiled anew and
+//! version, this CPU, and a sum over the file. Whatever else is there is compiled anew and
 //! replaced. Written next to its name, synced and renamed: a reader sees all of it or nothing.
 
 use std::fs;
@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use blake3::Hasher;
 use oktsec_rules::RuleSet;
 use sha2::{Digest, Sha256};
 
 use crate::anchor::Anchors;
-use crate::compile::{Compiled, Group, Lookup};
+use crate::compile::{COMPILE_TIME_MAX, Compiled, Group, Lookup};
 use crate::engine::{self, Engine, EngineError, Filling, Region};
 use crate::gate::Gate;
 use crate::signs;
@@ -22,7 +23,7 @@ use crate::signs;
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 14;
+const FORMAT: u32 = 15;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -32,7 +33,7 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 const FILES_MAX: usize = 4;
 
 /// How long one waits for another to compile, and how often one looks.
-const TURN_MAX: Duration = Duration::from_secs(60);
+const TURN_MAX: Duration = COMPILE_TIME_MAX;
 const TURN_LOOK: Duration = Duration::from_millis(20);
 
 /// Read at once.
@@ -52,13 +53,18 @@ pub enum CacheOutcome {
 }
 
 /// What a cached database depends on.
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key {
+    all: [u8; 32],
+    /// [`RuleSet::hash`] of the rules, which takes a while to compute.
+    pub(crate) rules: [u8; 32],
+}
 
 impl Key {
     pub(crate) fn new(rules: &RuleSet) -> Result<Self, EngineError> {
+        let rules = rules.hash();
         let mut hash = Sha256::new();
         hash.update(FORMAT.to_le_bytes());
-        hash.update(rules.hash());
+        hash.update(rules);
         for (number, sign) in signs::all() {
             hash.update(number.to_le_bytes());
             for word in &sign.words {
@@ -70,11 +76,14 @@ impl Key {
         for word in engine::platform()? {
             hash.update(word.to_le_bytes());
         }
-        Ok(Self(hash.finalize().into()))
+        Ok(Self {
+            all: hash.finalize().into(),
+            rules,
+        })
     }
 
     fn path(&self, dir: &Path) -> PathBuf {
-        let name: String = self.0[..12]
+        let name: String = self.all[..12]
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
@@ -83,7 +92,7 @@ impl Key {
 }
 
 /// Layout: magic, format, key, then each with its length before it: a lookup byte for each pattern,
-/// the anchors, their tables, and for each group its gate and the engine's bytes. SHA-256 of all before it ends the file.
+/// the anchors, their tables, and for each group its gate and the engine's bytes. BLAKE3 of all before it ends the file.
 pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
     match fs::File::open(key.path(dir)) {
         Ok(file) => parse(file, dir, key).ok_or(CacheOutcome::Replaced),
@@ -102,13 +111,14 @@ fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
     let mut file = BufReader::with_capacity(READ_BYTES, file);
     let mut rest = Summed {
         from: file.by_ref().take(body),
-        sum: Sha256::new(),
+        // PERF: SHA-256 took a quarter of the time in which a file is read.
+        sum: Hasher::new(),
     };
     let head = rest.bytes(MAGIC.len() + 4 + 32)?;
     let key = head
         .strip_prefix(MAGIC)?
         .strip_prefix(&FORMAT.to_ne_bytes())?
-        .strip_prefix(&key.0)?;
+        .strip_prefix(&key.all)?;
     debug_assert!(key.is_empty(), "the head ends with the key");
     let lookups = rest.piece()?;
     let head = rest.piece()?;
@@ -121,7 +131,7 @@ fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
     let own = rest.sum.finalize();
     let mut sum = [0; 32];
     file.read_exact(&mut sum).ok()?;
-    if own[..] != sum {
+    if own != sum {
         return None;
     }
     let lookups = lookups.into_iter().map(Lookup::from_byte);
@@ -141,7 +151,7 @@ fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
 /// A file and the sum of what was read of it.
 struct Summed<R> {
     from: io::Take<R>,
-    sum: Sha256,
+    sum: Hasher,
 }
 
 impl<R: BufRead> Summed<R> {
@@ -193,7 +203,7 @@ pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_ne_bytes());
-    bytes.extend_from_slice(&key.0);
+    bytes.extend_from_slice(&key.all);
     let lookups = compiled.lookups.iter().map(|lookup| *lookup as u8);
     add(&mut bytes, &lookups.collect::<Vec<_>>())?;
     let (head, tables) = compiled.anchors.to_parts();
@@ -206,8 +216,8 @@ pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()
             &group.engine.serialize().map_err(io::Error::other)?,
         )?;
     }
-    let sum = Sha256::digest(&bytes);
-    bytes.extend_from_slice(&sum);
+    let sum = blake3::hash(&bytes);
+    bytes.extend_from_slice(sum.as_bytes());
     fs::create_dir_all(dir)?;
     let path = key.path(dir);
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));

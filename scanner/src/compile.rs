@@ -1,7 +1,8 @@
-//! From rules to anchors, and to the engine's databases for patterns that have none.
+//! From rules to anchors, and to the engine's databases for patterns that have none; in bounded time.
 
 use std::ffi::CString;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use oktsec_rules::{
     EXCLUDE_WINDOW_BYTES, Expression, ExpressionError, Lane, NEAR_WINDOW_BYTES, Pattern, Rule,
@@ -17,6 +18,10 @@ use crate::signs;
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
 const UNINDEXED_PATTERNS_MAX: usize = 32;
+
+/// How long compiling may take. The built-in rules take seconds; whoever adds rules that take minutes would wait as long
+/// for every change of one, and a start without a cache as well.
+pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Why a rule set has no database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +39,20 @@ pub enum CompileError {
     Unindexed {
         /// The rule that was one too many.
         rule: String,
+    },
+    /// It took too long. Asked after each pattern, so one pattern more than the limit was worked on.
+    #[error(
+        "compiling took longer than {} s and was stopped; most of it, {:.1} s, went to rule {rule}: make it simpler",
+        limit.as_secs(),
+        share.as_secs_f64()
+    )]
+    TooLong {
+        /// How long it was allowed to take.
+        limit: Duration,
+        /// The rule that took most of the time.
+        rule: String,
+        /// How much that was.
+        share: Duration,
     },
     /// The engine failed on all of them together.
     #[error("the pattern engine cannot compile the rules: {0}")]
@@ -99,7 +118,55 @@ struct Asked {
     gate: Gate,
 }
 
-pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
+/// What compiling has taken so far.
+struct Clock<'r> {
+    begun: Instant,
+    limit: Duration,
+    /// Until when it is known what the time went to.
+    accounted: Duration,
+    /// The rule being compiled, and its share.
+    current: Option<(&'r str, Duration)>,
+    /// The same of the rule that took most.
+    dearest: Option<(&'r str, Duration)>,
+}
+
+impl<'r> Clock<'r> {
+    fn start(limit: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            limit,
+            accounted: Duration::ZERO,
+            current: None,
+            dearest: None,
+        }
+    }
+
+    /// What passed since the last call went to this rule.
+    fn spent_on(&mut self, rule: &'r Rule) -> Result<(), CompileError> {
+        let elapsed = self.begun.elapsed();
+        let mut share = elapsed - self.accounted;
+        self.accounted = elapsed;
+        if let Some((_, before)) = self.current.filter(|(id, _)| *id == rule.id) {
+            share += before;
+        }
+        self.current = Some((&rule.id, share));
+        if self.dearest.is_none_or(|(_, most)| most < share) {
+            self.dearest = self.current;
+        }
+        match self.dearest {
+            Some((id, share)) if elapsed > self.limit => Err(CompileError::TooLong {
+                limit: self.limit,
+                rule: String::from(id),
+                share,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Compiles, if that takes no longer than `limit`.
+pub(crate) fn compile(rules: &RuleSet, limit: Duration) -> Result<Compiled, CompileError> {
+    let mut clock = Clock::start(limit);
     let mut anchors = Builder::default();
     for (number, sign) in signs::all() {
         let hir = one_of(&sign.words).to_hir().expect("a list of words");
@@ -122,7 +189,9 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         let near = pattern.near.as_ref().map(|_| NEAR_WINDOW_BYTES);
         let exclude = rule.exclude.first().map(|_| EXCLUDE_WINDOW_BYTES);
         let margin = near.max(exclude).unwrap_or_default();
-        if anchors.add(at as u32, &hir, margin) {
+        let anchored = anchors.add(at as u32, &hir, margin);
+        clock.spent_on(rule)?;
+        if anchored {
             lookups.push(Lookup::Anchored);
             asked.push(None);
             continue;
@@ -147,7 +216,8 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
         let members: Vec<usize> = (0..asked.len())
             .filter(|at| asked[*at].as_ref().is_some_and(|asked| asked.gate == gate))
             .collect();
-        if let Some(engine) = compile_group(rules, &members, &asked, &mut lookups)? {
+        let clock = &mut clock;
+        if let Some(engine) = compile_group(rules, &members, &asked, &mut lookups, clock)? {
             groups.push(Group {
                 gate,
                 engine: Arc::new(engine),
@@ -163,11 +233,12 @@ pub(crate) fn compile(rules: &RuleSet) -> Result<Compiled, CompileError> {
 
 /// Compiles one group, if anything is in it. What the engine refuses it is asked for as a
 /// prefilter, then not at all.
-fn compile_group(
-    rules: &RuleSet,
+fn compile_group<'r>(
+    rules: &'r RuleSet,
     members: &[usize],
     asked: &[Option<Asked>],
     lookups: &mut [Lookup],
+    clock: &mut Clock<'r>,
 ) -> Result<Option<Engine>, CompileError> {
     loop {
         let (mut sources, mut origin) = (Vec::new(), Vec::new());
@@ -188,7 +259,12 @@ fn compile_group(
         if sources.is_empty() {
             return Ok(None);
         }
-        let refused = match Engine::compile(&sources) {
+        let compiled = Engine::compile(&sources);
+        // All of them together: the first one stands for them.
+        if let Some((rule, _)) = active_patterns(rules).nth(origin[0]) {
+            clock.spent_on(rule)?;
+        }
+        let refused = match compiled {
             Ok(engine) => return Ok(Some(engine)),
             Err(refused) => refused,
         };

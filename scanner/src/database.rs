@@ -1,15 +1,16 @@
 //! Every active rule of a snapshot, compiled: immutable, shared by `Arc`.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use oktsec_rules::{Check, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
+use rustc_hash::FxHashMap;
 
 use crate::anchor::Anchors;
 use crate::cache::{self, CacheOutcome};
-use crate::compile::{self, CompileError, Compiled, Group, Lookup};
+use crate::compile::{self, COMPILE_TIME_MAX, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
 
 pub(crate) struct PatternInfo {
@@ -56,20 +57,32 @@ pub struct Database {
 
 impl Database {
     /// Compiles all rules whose lane is not `off`. Takes seconds for hundreds of rules: call it
-    /// away from traffic.
+    /// away from traffic. After [`COMPILE_TIME_MAX`] it gives up.
     pub fn compile(rules: &RuleSet) -> Result<Self, CompileError> {
-        Ok(Self::assemble(rules, compile::compile(rules)?))
+        let compiled = compile::compile(rules, COMPILE_TIME_MAX)?;
+        Ok(Self::assemble(rules, rules.hash(), compiled))
     }
 
     /// Takes the compiled form from `cache_dir` if it is there, whole, and made for these rules,
     /// this engine and this CPU; otherwise compiles, and writes it there. The directory must be
-    /// writable by the operator's own account only.
+    /// writable by the operator's own account only. After [`COMPILE_TIME_MAX`] it gives up.
     pub fn load_or_compile(
         rules: &RuleSet,
         cache_dir: &Path,
     ) -> Result<(Self, CacheOutcome), CompileError> {
+        Self::load_or_compile_within(rules, cache_dir, COMPILE_TIME_MAX)
+    }
+
+    /// The same, with another limit to how long compiling may take. Waiting for somebody else who compiles the same does
+    /// not count.
+    pub fn load_or_compile_within(
+        rules: &RuleSet,
+        cache_dir: &Path,
+        limit: Duration,
+    ) -> Result<(Self, CacheOutcome), CompileError> {
         let key = cache::Key::new(rules)?;
-        let loaded = |compiled| (Self::assemble(rules, compiled), CacheOutcome::Loaded);
+        let assemble = |compiled| Self::assemble(rules, key.rules, compiled);
+        let loaded = |compiled| (assemble(compiled), CacheOutcome::Loaded);
         if let Ok(compiled) = read_whole(rules, cache_dir, &key) {
             return Ok(loaded(compiled));
         }
@@ -79,21 +92,21 @@ impl Database {
             Ok(compiled) => return Ok(loaded(compiled)),
             Err(why) => why,
         };
-        let compiled = compile::compile(rules)?;
+        let compiled = compile::compile(rules, limit)?;
         let outcome = match cache::write(cache_dir, &key, &compiled) {
             Ok(()) => why,
             Err(error) => CacheOutcome::NotWritten(error.to_string()),
         };
         // What was written is used like what others find: it takes less memory.
         let compiled = cache::read(cache_dir, &key).unwrap_or(compiled);
-        Ok((Self::assemble(rules, compiled), outcome))
+        Ok((assemble(compiled), outcome))
     }
 
     /// The compiled form as [`Self::load_or_compile`] takes it, if it is there: what takes seconds is never done.
     pub fn load(rules: &RuleSet, cache_dir: &Path) -> Option<Self> {
         let key = cache::Key::new(rules).ok()?;
         let compiled = read_whole(rules, cache_dir, &key).ok()?;
-        Some(Self::assemble(rules, compiled))
+        Some(Self::assemble(rules, key.rules, compiled))
     }
 
     /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
@@ -181,7 +194,8 @@ impl Database {
         &self.matchers[index as usize]
     }
 
-    fn assemble(rules: &RuleSet, compiled: Compiled) -> Self {
+    /// `hash` is that of the rules.
+    fn assemble(rules: &RuleSet, hash: [u8; 32], compiled: Compiled) -> Self {
         let Compiled {
             lookups,
             groups,
@@ -190,9 +204,9 @@ impl Database {
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         // One matcher for each expression, however many rules name it.
-        let mut known = HashMap::new();
-        let mut add = |expression: &Expression| {
-            *known.entry(expression.clone()).or_insert_with(|| {
+        let mut known: FxHashMap<&Expression, u32> = FxHashMap::default();
+        let mut add = |expression| {
+            *known.entry(expression).or_insert_with(|| {
                 matchers.push(Matcher::new(expression.clone()));
                 (matchers.len() - 1) as u32
             })
@@ -223,7 +237,7 @@ impl Database {
             .filter(|at| patterns[*at as usize].lookup == Lookup::Unindexed)
             .collect();
         Self {
-            hash: rules.hash(),
+            hash,
             rules: rules.rules.clone(),
             infos,
             patterns,

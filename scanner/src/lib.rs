@@ -55,7 +55,7 @@ mod sweep;
 mod view;
 
 pub use cache::CacheOutcome;
-pub use compile::CompileError;
+pub use compile::{COMPILE_TIME_MAX, CompileError};
 pub use database::Database;
 pub use dialect::{Estimate, estimate};
 pub use engine::{EngineError, give_back_program_pages};

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use oktsec_rules::{RuleSet, Surface, load_text};
-use oktsec_scanner::{CacheOutcome, Database, Scanner};
+use oktsec_scanner::{CacheOutcome, CompileError, Database, Scanner};
 
 const RULES: &str = r"
 rules:
@@ -47,6 +48,23 @@ fn what_one_start_compiles_the_next_loads() {
     let (database, outcome) = Database::load_or_compile(&rules(), folder.path()).unwrap();
     assert_eq!((found(database), outcome), (2, CacheOutcome::Loaded));
     assert_eq!(Database::load(&rules(), folder.path()).map(found), Some(2));
+}
+
+#[test]
+fn compiling_ends_when_its_time_is_over_and_names_a_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let at_once = || Database::load_or_compile_within(&rules(), folder.path(), Duration::ZERO);
+    let error = at_once().expect_err("compiling takes some time");
+    let CompileError::TooLong { limit, rule, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((*limit, rule.as_str()), (Duration::ZERO, "ONE"));
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing was written");
+    // What is compiled already takes no such time.
+    Database::load_or_compile(&rules(), folder.path()).unwrap();
+    let (database, outcome) = at_once().unwrap();
+    assert_eq!((found(database), outcome), (2, CacheOutcome::Loaded));
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn main() -> ExitCode {
             let stats = ALLOCATOR.stats();
             (stats.allocations + stats.reallocations) as u64
         },
+        heap_bytes: || {
+            let stats = ALLOCATOR.stats();
+            (stats.bytes_allocated - stats.bytes_deallocated) as u64
+        },
         smoke: options.smoke,
         failed: 0,
     };

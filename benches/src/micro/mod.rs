@@ -2,6 +2,7 @@
 
 mod audit;
 mod clock;
+mod load;
 mod pipeline;
 mod scan;
 mod signatures;
@@ -19,6 +20,8 @@ pub struct Context<'a> {
     pub print: &'a mut Print<'a>,
     /// Allocations of this process so far.
     pub allocations: fn() -> u64,
+    /// Bytes of the heap that this process holds.
+    pub heap_bytes: fn() -> u64,
     /// Short runs: numbers are shown, and nothing fails.
     pub smoke: bool,
     /// The lines that failed.
@@ -69,6 +72,11 @@ pub const PARTS: &[Part] = &[
         name: "scan",
         shows: "scanning content of several kinds and sizes, beside memchr and a naive set of expressions",
         measure: scan::measure,
+    },
+    Part {
+        name: "load",
+        shows: "compiled rules taken from their file, and what the scanner of one core owns",
+        measure: load::measure,
     },
     Part {
         name: "worst",

@@ -6,11 +6,13 @@
 //!
 //! What cannot be read changes nothing: the last good snapshot stays, and the status says "stale".
 
+mod compiler;
 mod reload;
 mod revision;
 mod source;
 mod watch;
 
+pub(crate) use compiler::Compiler;
 pub(crate) use reload::{Outcome, Outlets, Reloader, Trigger};
 pub(crate) use source::{Read, Source};
 

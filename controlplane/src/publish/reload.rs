@@ -2,19 +2,18 @@
 
 use super::revision::Revisions;
 use super::watch::{Followed, Watch, look};
-use super::{ConfigState, Published, Read, Source};
+use super::{Compiler, ConfigState, Published, Read, Source};
 use crate::link::Hub;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config;
 use oktsec_contract::link::ToDataplane;
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
-use oktsec_rules::RuleSet;
-use oktsec_scanner::{CacheOutcome, Database};
+use oktsec_scanner::Database;
 use parking_lot::RwLock;
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -55,6 +54,7 @@ pub(crate) struct Reloader {
     published: watch::Sender<Arc<Published>>,
     state: Arc<RwLock<ConfigState>>,
     hub: Arc<Hub>,
+    compiler: Compiler,
     rules: NewRules,
 }
 
@@ -90,12 +90,13 @@ impl Reloader {
     pub(crate) fn start(
         source: Source,
         paths: StatePaths,
+        compiler: Compiler,
         mut first: Read,
         hub: Arc<Hub>,
         state: ConfigState,
     ) -> Result<(Self, Outlets), Vec<String>> {
         let mut revisions = Revisions::open(paths.root.join("revision"));
-        if Database::load(&first.rules, &paths.rules_cache).is_none() {
+        if Database::load(&first.rules, &compiler.cache).is_none() {
             match Snapshot::load(&paths.snapshot) {
                 Ok(before) => {
                     tracing::info!(
@@ -105,7 +106,9 @@ impl Reloader {
                     first.rules = before.rules;
                 }
                 // There is none, or one that nobody decides by.
-                Err(_) => compile(&first.rules, &paths.rules_cache).map_err(|error| vec![error])?,
+                Err(_) => compiler
+                    .compile(&first.rules)
+                    .map_err(|error| vec![error])?,
             }
         }
         let published = make(&first, &mut revisions, 0)?;
@@ -135,6 +138,7 @@ impl Reloader {
                 published: sender,
                 state,
                 hub,
+                compiler,
                 rules: NewRules::None,
             },
             outlets,
@@ -259,10 +263,10 @@ impl Reloader {
                     "compiling new rules; those in force stay until then"
                 );
                 let (sender, done) = oneshot::channel();
-                let (rules, cache) = (read.rules.clone(), self.paths.rules_cache.clone());
+                let (rules, compiler) = (read.rules.clone(), self.compiler.clone());
                 tokio::task::spawn_blocking(move || {
                     // Whoever wanted them may want others by now.
-                    let _ = sender.send(compile(&rules, &cache));
+                    let _ = sender.send(compiler.compile(&rules));
                 });
                 self.rules = NewRules::Compiling { hash: wanted, done };
             }
@@ -357,21 +361,6 @@ impl NewRules {
             },
         };
     }
-}
-
-/// Compiles the patterns into the cache, so that data planes only map them.
-fn compile(rules: &RuleSet, cache: &Path) -> Result<(), String> {
-    let (database, cached) = Database::load_or_compile(rules, cache)
-        .map_err(|error| format!("the rules cannot be compiled: {error}"))?;
-    tracing::debug!(
-        ?cached,
-        size_bytes = database.size_bytes(),
-        "pattern database"
-    );
-    if let CacheOutcome::NotWritten(error) = cached {
-        tracing::warn!(%error, "the pattern database cannot be kept; every start compiles it anew");
-    }
-    Ok(())
 }
 
 /// Takes the next revision and encodes.

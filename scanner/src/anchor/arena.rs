@@ -250,7 +250,12 @@ impl Arena {
     fn fits(&self, one: &Packed) -> Option<()> {
         let class_of = self.bytes.get(one.class_of, 256)?;
         let classes = usize::from(one.classes);
-        let mut good = class_of.iter().all(|class| u16::from(*class) < one.classes);
+        // Of all of them, so that many are compared at once.
+        let below = |bytes: &[u8], bound: u16| {
+            let greatest = bytes.iter().copied().fold(0, u8::max);
+            bytes.is_empty() || u16::from(greatest) < bound
+        };
+        let mut good = below(class_of, one.classes);
         if one.states == 0 {
             let positions = u32::from(one.positions);
             let words = self
@@ -263,7 +268,7 @@ impl Arena {
             let table = self
                 .bytes
                 .get(one.table, usize::from(one.states) * classes)?;
-            good &= table.iter().all(|state| u16::from(*state) < one.states);
+            good &= below(table, one.states);
         }
         good.then_some(())
     }

@@ -14,11 +14,11 @@ use crate::engine::{Packer, Region, Unpacker};
 
 /// What is read.
 #[derive(Deserialize)]
-struct Kept {
+struct Kept<'a> {
     anchors: Vec<Anchor>,
     automata: Vec<Packed>,
-    spellings: Vec<u8>,
-    pairs: Vec<u8>,
+    spellings: &'a [u8],
+    pairs: &'a [u8],
     marks: u32,
     heads: Heads,
     needs: Needs,
@@ -60,9 +60,9 @@ impl Anchors {
 
     /// Reads what [`Self::to_parts`] gave.
     pub(crate) fn from_parts(head: &[u8], region: &Arc<Region>) -> Option<Self> {
-        let kept: Kept = postcard::from_bytes(head).ok()?;
-        let spellings = Spelling::all_from_bytes(&kept.spellings)?;
-        let pairs = Spelling::all_from_bytes(&kept.pairs)?;
+        let kept: Kept<'_> = postcard::from_bytes(head).ok()?;
+        let spellings = Spelling::all_from_bytes(kept.spellings)?;
+        let pairs = Spelling::all_from_bytes(kept.pairs)?;
         let mut tables = Unpacker::new(Arc::clone(region));
         let anchors = Self {
             anchors: kept.anchors,
