@@ -69,6 +69,8 @@ pub enum Check {
     Number(Scheme),
     /// Letters and digits that no words are made of, as generated keys are.
     Random,
+    /// Letters and digits in the order of the alphabet or of a keyboard, as people type values.
+    Typed,
     /// `scheme://user:password@` with a password that no guide or factory uses.
     UserInfo,
     /// age identity (bech32).
@@ -87,7 +89,7 @@ pub enum Check {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown check {0:?}; known: luhn iban aba jwt github gitlab npm age entropy:<bits> random \
-     userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
+     typed userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
      lookalike_host \
      es_dni br_cpf uk_nino in_aadhaar {known}",
     known = Scheme::words().collect::<Vec<_>>().join(" ")
@@ -118,6 +120,7 @@ impl Check {
             Self::InAadhaar => identity::in_aadhaar(matched),
             Self::Number(scheme) => scheme.passes(matched),
             Self::Random => quality::random(matched),
+            Self::Typed => quality::typed(matched),
             Self::UserInfo => quality::userinfo(matched),
             Self::Age => crypto::age(matched),
             Self::Base58Check => crypto::base58check_any(matched),
@@ -165,6 +168,7 @@ impl FromStr for Check {
             "uk_nino" => Self::UkNino,
             "in_aadhaar" => Self::InAadhaar,
             "random" => Self::Random,
+            "typed" => Self::Typed,
             "userinfo" => Self::UserInfo,
             "age" => Self::Age,
             "base58check" => Self::Base58Check,
@@ -205,6 +209,7 @@ impl fmt::Display for Check {
             Self::InAadhaar => "in_aadhaar",
             Self::Number(scheme) => scheme.as_str(),
             Self::Random => "random",
+            Self::Typed => "typed",
             Self::UserInfo => "userinfo",
             Self::Age => "age",
             Self::Base58Check => "base58check",
@@ -276,6 +281,7 @@ mod tests {
             "uk_nino",
             "in_aadhaar",
             "random",
+            "typed",
             "userinfo",
             "age",
             "base58check",

@@ -84,6 +84,32 @@ pub(super) fn random(matched: &[u8]) -> bool {
     pairs >= RANDOM_PAIRS_MIN && odd * 5 >= pairs * 2
 }
 
+/// Fewest characters for [`typed`] to judge: four keys in a row are a word, sixteen are not.
+const TYPED_BYTES_MIN: usize = 16;
+
+/// Rows of a keyboard, left to right.
+const KEYBOARD: [&[u8]; 4] = [b"1234567890", b"qwertyuiop", b"asdfghjkl", b"zxcvbnm"];
+
+/// Whether the value was typed, not generated: nearly every character is the neighbour of the one
+/// before it, in the alphabet or on the keyboard, forwards or backwards.
+pub(super) fn typed(matched: &[u8]) -> bool {
+    let token = longest_token(matched.trim_ascii_end());
+    let value = token.rsplit(|byte| b"=_-".contains(byte)).next();
+    let value = value.unwrap_or_default();
+    if value.len() < TYPED_BYTES_MIN {
+        return false;
+    }
+    let beside = |a: u8, b: u8| {
+        let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+        (a.abs_diff(b) == 1 && a.is_ascii_digit() == b.is_ascii_digit())
+            || KEYBOARD
+                .iter()
+                .any(|row| row.windows(2).any(|pair| pair == [a, b] || pair == [b, a]))
+    };
+    let near = value.windows(2).filter(|pair| beside(pair[0], pair[1]));
+    near.count() * 5 >= (value.len() - 1) * 4
+}
+
 /// Words that people write where a secret would be. Lower case.
 const PLACEHOLDER_WORDS: &[&[u8]] = &[
     b"example",
@@ -256,6 +282,27 @@ mod tests {
         assert!(!entropy(b"aaaaaaaa", 100));
         assert!(entropy(b"key: \"q8Zr3TnV6yLw1KpX\"", 3500));
         assert!(!entropy(b"", 0));
+    }
+
+    #[test]
+    fn rows_of_keys_are_typed_and_words_and_keys_are_not() {
+        for good in [
+            "key=abcdefghijklmnopqrstu",
+            "token: 'ABCDefghIJKLmnopQRST'",
+            "secret = qwertyuiopasdfghjklz",
+            "key: zyxwvutsrqponmlkjihg",
+        ] {
+            assert!(typed(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "key=abcdefghijklmno",
+            "key=getRequiredConfigurationValue",
+            "key=q8Zr3TnV6yLw1KpX7dHm",
+            "key=aaaaaaaaaaaaaaaaaaaaaaaa",
+            "",
+        ] {
+            assert!(!typed(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]
