@@ -82,7 +82,8 @@ impl KeyReader {
                 Err(error) => problem(dir, format!("can't be listed to its end: {error}")),
             }
         }
-        files.sort();
+        // PERF: as bytes. As paths, component by component, it was a tenth of what a change costs among 10,000 agents.
+        files.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
         for path in files {
             match path.extension() {
                 Some(extension) if extension == "pub" => {}
