@@ -23,7 +23,10 @@ use crate::signs;
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 15;
+const FORMAT: u32 = 16;
+
+/// Set in the lookup byte of a pattern whose rule is wide for a stream.
+const WIDE: u8 = 0x80;
 
 /// Largest cache file read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -91,7 +94,7 @@ impl Key {
     }
 }
 
-/// Layout: magic, format, key, then each with its length before it: a lookup byte for each pattern,
+/// Layout: magic, format, key, then each with its length before it: a lookup byte for each pattern, with [`WIDE`] in it,
 /// the anchors, their tables, and for each group its gate and the engine's bytes. BLAKE3 of all before it ends the file.
 pub(crate) fn read(dir: &Path, key: &Key) -> Result<Compiled, CacheOutcome> {
     match fs::File::open(key.path(dir)) {
@@ -134,7 +137,10 @@ fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
     if own != sum {
         return None;
     }
-    let lookups = lookups.into_iter().map(Lookup::from_byte);
+    let wide = lookups.iter().map(|byte| byte & WIDE != 0).collect();
+    let lookups = lookups
+        .into_iter()
+        .map(|byte| Lookup::from_byte(byte & !WIDE));
     let groups = engines.iter().map(|(gate, engine)| {
         Some(Group {
             gate: Gate::from_byte(*gate)?,
@@ -143,6 +149,7 @@ fn parse(file: fs::File, dir: &Path, key: &Key) -> Option<Compiled> {
     });
     Some(Compiled {
         lookups: lookups.collect::<Option<_>>()?,
+        wide,
         groups: groups.collect::<Option<_>>()?,
         anchors: Arc::new(Anchors::from_parts(&head, &tables)?),
     })
@@ -204,7 +211,8 @@ pub(crate) fn write(dir: &Path, key: &Key, compiled: &Compiled) -> io::Result<()
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_ne_bytes());
     bytes.extend_from_slice(&key.all);
-    let lookups = compiled.lookups.iter().map(|lookup| *lookup as u8);
+    let lookups = compiled.lookups.iter().zip(&compiled.wide);
+    let lookups = lookups.map(|(lookup, wide)| *lookup as u8 | if *wide { WIDE } else { 0 });
     add(&mut bytes, &lookups.collect::<Vec<_>>())?;
     let (head, tables) = compiled.anchors.to_parts();
     add(&mut bytes, &head)?;

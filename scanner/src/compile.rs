@@ -14,7 +14,7 @@ use crate::anchor::{Anchors, Builder};
 use crate::dialect;
 use crate::engine::{Engine, EngineError, PREFILTER, SINGLE_MATCH, Source};
 use crate::gate::Gate;
-use crate::signs;
+use crate::{signs, stream};
 
 /// Patterns the engine takes in no form; they are searched one by one, so they must stay few.
 const UNINDEXED_PATTERNS_MAX: usize = 32;
@@ -99,6 +99,8 @@ pub(crate) struct Group {
 pub(crate) struct Compiled {
     /// One for each active pattern.
     pub(crate) lookups: Vec<Lookup>,
+    /// By active pattern, whether a stream looks far back once it may have begun.
+    pub(crate) wide: Vec<bool>,
     /// In order of their gates.
     pub(crate) groups: Vec<Group>,
     pub(crate) anchors: Arc<Anchors>,
@@ -172,7 +174,7 @@ pub(crate) fn compile(rules: &RuleSet, limit: Duration) -> Result<Compiled, Comp
         let hir = one_of(&sign.words).to_hir().expect("a list of words");
         assert!(anchors.add(number, &hir, 0), "every word has four letters");
     }
-    let (mut asked, mut lookups) = (Vec::new(), Vec::new());
+    let (mut asked, mut lookups, mut reaches) = (Vec::new(), Vec::new(), Vec::new());
     let mut checked = FxHashSet::default();
     for (at, (rule, pattern)) in active_patterns(rules).enumerate() {
         let refuse = |reason| CompileError::Expression {
@@ -180,6 +182,7 @@ pub(crate) fn compile(rules: &RuleSet, limit: Duration) -> Result<Compiled, Comp
             reason,
         };
         let hir = pattern.expression.to_hir().map_err(refuse)?;
+        reaches.push((rule, stream::reach(pattern, &hir)));
         for other in pattern.near.iter().chain(&rule.exclude) {
             // Many rules exclude the same.
             if checked.insert(other) {
@@ -226,6 +229,7 @@ pub(crate) fn compile(rules: &RuleSet, limit: Duration) -> Result<Compiled, Comp
     }
     Ok(Compiled {
         lookups,
+        wide: stream::wide_patterns(&reaches),
         groups,
         anchors: Arc::new(anchors.finish()),
     })

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use oktsec_rules::{Check, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
@@ -49,10 +49,8 @@ pub struct Database {
     matchers: Box<[Matcher]>,
     groups: Vec<Group>,
     anchors: Arc<Anchors>,
-    /// By rule, whether it is wide for a stream; known when first asked.
-    wide: OnceLock<Box<[bool]>>,
-    /// The same by pattern.
-    wide_patterns: OnceLock<Arc<[bool]>>,
+    /// Whether a stream looks far back once this pattern may have begun.
+    wide_patterns: Arc<[bool]>,
 }
 
 impl Database {
@@ -109,26 +107,17 @@ impl Database {
         Some(Self::assemble(rules, key.rules, compiled))
     }
 
-    /// Finds out what streams need to know about rules. Takes milliseconds, and otherwise the first stream waits for it.
-    pub fn prepare_streams(&self) {
-        self.wide_patterns();
-    }
-
     /// Whether a stream looks far back once this rule may have begun.
     pub(crate) fn is_wide(&self, rule: u32) -> bool {
-        let wide = self
-            .wide
-            .get_or_init(|| self.rules.iter().map(crate::stream::is_wide).collect());
-        wide.get(rule as usize).is_none_or(|wide| *wide)
+        let patterns = self.infos.get(rule as usize).map(|info| &info.patterns);
+        // All patterns of a rule say the same.
+        let first = patterns.filter(|patterns| !patterns.is_empty());
+        first.is_some_and(|patterns| self.wide_patterns[patterns.start as usize])
     }
 
     /// Whether a stream looks far back once this pattern may have begun, by the number of the pattern.
     pub(crate) fn wide_patterns(&self) -> Arc<[bool]> {
-        let patterns = || {
-            let rules = self.patterns().iter().map(|pattern| pattern.rule);
-            rules.map(|rule| self.is_wide(rule)).collect()
-        };
-        Arc::clone(self.wide_patterns.get_or_init(patterns))
+        Arc::clone(&self.wide_patterns)
     }
 
     /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them.
@@ -198,6 +187,7 @@ impl Database {
     fn assemble(rules: &RuleSet, hash: [u8; 32], compiled: Compiled) -> Self {
         let Compiled {
             lookups,
+            wide,
             groups,
             anchors,
         } = compiled;
@@ -250,8 +240,7 @@ impl Database {
             matchers: matchers.into(),
             groups,
             anchors,
-            wide: OnceLock::new(),
-            wide_patterns: OnceLock::new(),
+            wide_patterns: wide.into(),
         }
     }
 }

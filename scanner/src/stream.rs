@@ -64,9 +64,10 @@ use crate::view::View;
 use again::Known;
 
 pub(crate) use again::Again;
+pub(crate) use guarantee::reach;
 pub use guarantee::{Guarantee, guarantee};
 pub(crate) use islands::Islands;
-pub(crate) use near::is_wide;
+pub(crate) use near::wide_patterns;
 
 /// New bytes of one window: what is gathered before it is looked at.
 pub const WINDOW_BYTES: usize = 64 << 10;

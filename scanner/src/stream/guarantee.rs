@@ -64,20 +64,10 @@ fn of_known() -> Guarantee {
 }
 
 /// Bytes between the last beginning of a match and its first end, its `near` included, at most; `None` if there is no
-/// bound, or several patterns are asked for.
-pub(super) fn reach(rule: &Rule) -> Option<usize> {
-    if rule.match_mode == MatchMode::All && rule.patterns.len() > 1 {
-        return None;
-    }
-    let of = |pattern: &Pattern| {
-        let around = pattern.near.as_ref().map_or(0, |_| NEAR_WINDOW_BYTES);
-        let hir = pattern.expression.to_hir().ok()?;
-        width(&hir, Ends::Shortest).map(|width| width + around)
-    };
-    rule.patterns
-        .iter()
-        .map(of)
-        .try_fold(0, |widest, width| Some(widest.max(width?)))
+/// bound. `hir` is what the pattern's expression means.
+pub(crate) fn reach(pattern: &Pattern, hir: &Hir) -> Option<usize> {
+    let around = pattern.near.as_ref().map_or(0, |_| NEAR_WINDOW_BYTES);
+    width(hir, Ends::Shortest).map(|width| width + around)
 }
 
 fn of_pattern(pattern: &Pattern) -> Guarantee {

@@ -1,8 +1,7 @@
 //! How far a pause looks back: as far as what most rules can still be in the middle of, and not over the whole overlap.
 
-use oktsec_rules::Rule;
+use oktsec_rules::{MatchMode, Rule};
 
-use super::guarantee::{Guarantee, guarantee, reach};
 use super::{GUARD_BYTES, OVERLAP_BYTES};
 
 /// Rules that match no more than this are whole in every pause.
@@ -14,10 +13,23 @@ const CONTEXT_BYTES: usize = NEAR_BYTES + GUARD_BYTES;
 /// Letters and digits in a row that may be an encoding.
 const RUN_BYTES: usize = 24;
 
-/// Whether a rule that promises something can match more than [`NEAR_BYTES`]: once it may have begun, pauses look back
-/// over the whole overlap. The others promise nothing that could be broken: they are found in whole windows.
-pub(crate) fn is_wide(rule: &Rule) -> bool {
-    guarantee(rule) != Guarantee::DetectedOnly && reach(rule).is_none_or(|reach| reach > NEAR_BYTES)
+/// Of patterns, with their rules and how far they reach, which belong to a wide rule: one that promises something and can
+/// match more than [`NEAR_BYTES`]. Once it may have begun, pauses look back over the whole overlap. The others promise
+/// nothing that could be broken: they are found in whole windows.
+pub(crate) fn wide_patterns(patterns: &[(&Rule, Option<usize>)]) -> Vec<bool> {
+    let rules = patterns.chunk_by(|(one, _), (next, _)| std::ptr::eq(*one, *next));
+    rules
+        .flat_map(|of_rule| std::iter::repeat_n(is_wide(of_rule), of_rule.len()))
+        .collect()
+}
+
+fn is_wide(of_rule: &[(&Rule, Option<usize>)]) -> bool {
+    let asks_for_several = |(rule, _): &(&Rule, _)| rule.match_mode == MatchMode::All;
+    let several = of_rule.len() > 1 && of_rule.first().is_some_and(asks_for_several);
+    let mut reaches = of_rule.iter().map(|(_, reach)| *reach);
+    let widest = reaches.try_fold(0, |widest, reach| Some(reach?.max(widest)));
+    !several
+        && widest.is_some_and(|reach| reach > NEAR_BYTES && reach <= OVERLAP_BYTES - GUARD_BYTES)
 }
 
 /// Where to begin so that enough of what lies before `end` is seen. Encoded, escaped and spaced-out letters do not
@@ -45,11 +57,40 @@ pub(super) fn start(text: &[u8], end: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use oktsec_rules::RuleSet;
+
+    use super::super::guarantee::{Guarantee, guarantee, reach};
     use super::*;
+    use crate::compile::active_patterns;
 
     fn looked_at(text: &str) -> usize {
         text.len() - start(text.as_bytes(), text.len())
+    }
+
+    #[test]
+    fn rules_are_wide_that_promise_something_and_reach_far() {
+        let rules = RuleSet::builtin();
+        let hirs: Vec<_> = active_patterns(&rules)
+            .map(|(rule, pattern)| (rule, pattern, pattern.expression.to_hir().unwrap()))
+            .collect();
+        let reaches: Vec<_> = hirs
+            .iter()
+            .map(|(rule, pattern, hir)| (*rule, reach(pattern, hir)))
+            .collect();
+        let wide = wide_patterns(&reaches);
+        let mut seen = [0; 2];
+        for (at, (rule, _)) in reaches.iter().enumerate() {
+            let of_rule = reaches.iter().filter(|(other, _)| other.id == rule.id);
+            let far = of_rule
+                .clone()
+                .any(|(_, reach)| reach.is_none_or(|r| r > NEAR_BYTES));
+            let expected = far && guarantee(rule) != Guarantee::DetectedOnly;
+            assert_eq!(wide[at], expected, "{}", rule.id);
+            seen[usize::from(expected)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
     }
 
     #[test]
