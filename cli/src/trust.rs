@@ -28,8 +28,6 @@ pub(crate) struct Bundle {
     pub(crate) pem: PathBuf,
     /// The same as a Java key store.
     pub(crate) java: PathBuf,
-    /// Ours alone, PEM.
-    pub(crate) own: PathBuf,
 }
 
 /// Our authority's certificate; `None` while there is none.
@@ -84,7 +82,6 @@ pub(crate) fn write(paths: &StatePaths) -> Result<Option<Bundle>, Failure> {
     let bundle = Bundle {
         pem: paths.tls.join("bundle.pem"),
         java: paths.tls.join("bundle.jks"),
-        own: paths.ca_cert.clone(),
     };
     keep(&bundle.pem, text.as_bytes())?;
     keep(&bundle.java, &java_store(&certificates(&text)?))?;

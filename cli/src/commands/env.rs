@@ -181,9 +181,9 @@ fn list(address: &Address, bundle: Option<&Bundle>) -> Vec<(&'static str, String
             ("CARGO_HTTP_CAINFO", pem.clone()),
             ("npm_config_cafile", pem.clone()),
             ("AWS_CA_BUNDLE", pem.clone()),
-            ("DENO_CERT", pem),
-            // In addition to Node's own authorities.
-            ("NODE_EXTRA_CA_CERTS", bundle.own.display().to_string()),
+            ("DENO_CERT", pem.clone()),
+            // In addition to Node's own authorities. Hosts that stay opaque may have those of this machine.
+            ("NODE_EXTRA_CA_CERTS", pem),
         ]);
         java.push_str(&format!(
             " -Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStoreType=JKS -Djavax.net.ssl.trustStorePassword={JAVA_PASSWORD}",
@@ -274,7 +274,6 @@ mod tests {
         let bundle = Bundle {
             pem: PathBuf::from("/s/tls/bundle.pem"),
             java: PathBuf::from("/my state/tls/bundle.jks"),
-            own: PathBuf::from("/s/tls/ca.crt"),
         };
         let list = list(&address(), Some(&bundle));
         for name in [
@@ -285,10 +284,10 @@ mod tests {
             "PIP_CERT",
             "CARGO_HTTP_CAINFO",
             "npm_config_cafile",
+            "NODE_EXTRA_CA_CERTS",
         ] {
             assert!(list.contains(&(name, "/s/tls/bundle.pem".into())), "{name}");
         }
-        assert!(list.contains(&("NODE_EXTRA_CA_CERTS", "/s/tls/ca.crt".into())));
         let java = list.iter().find(|(name, _)| *name == "JAVA_TOOL_OPTIONS");
         assert!(
             java.is_some_and(|(_, v)| v.contains("trustStore=\"/my state/tls/bundle.jks\"")),
