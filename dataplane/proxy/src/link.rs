@@ -398,13 +398,11 @@ pub(crate) fn enforce(
         policy.database().rules().len(),
     );
     let revision = snapshot.revision;
-    let outbound = snapshot.config.forward_proxy.enabled;
-    let streams = outbound.then(|| Arc::clone(policy.database()));
     let days = u64::from(snapshot.config.quarantine.retention_days);
     plane.log.keep_contents(days * 86_400);
     plane.publish(Arc::new(policy));
     note(&plane.log, Reason::SnapshotApplied, revision, &detail);
-    tidy::later(streams);
+    tidy::later();
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(millis, detail, "snapshot in force");
     Ok(())

@@ -1,12 +1,12 @@
-//! What is left to do once a snapshot is in force, beside the traffic: streams are prepared, memory is given back.
+//! Gives memory back to the system after a snapshot was put in force.
 //!
 //! Reading and compiling one frees tens of megabytes. The allocator keeps them for a second, in case they are wanted
 //! again, and looks at the clock only when it is called: a process that nobody sends anything to would keep them for
 //! ever. So this is done on threads that end: what they leave half used is given back with them, and one that ends
 //! later makes the allocator look. The same thread gives back what of the program only a start uses.
 
-use oktsec_scanner::{Database, give_back_program_pages};
-use std::sync::{Arc, Once};
+use oktsec_scanner::give_back_program_pages;
+use std::sync::Once;
 use std::time::Duration;
 
 /// Longer than the allocator keeps what was freed.
@@ -20,14 +20,10 @@ pub(crate) fn aside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Tidies up in a moment, beside everything else. Before that it prepares the rules by which streams will be scanned:
-/// the first stream would do so itself, and its core would answer nobody meanwhile.
-pub(crate) fn later(streams: Option<Arc<Database>>) {
+/// Tidies up in a moment, beside everything else.
+pub(crate) fn later() {
     let thread = std::thread::Builder::new().name(String::from("tidy"));
     let spawned = thread.spawn(|| {
-        if let Some(database) = streams {
-            database.prepare_streams();
-        }
         std::thread::sleep(LATER);
         drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGE_BYTES)));
         static STARTED: Once = Once::new();
