@@ -146,15 +146,7 @@ impl<'s> Records<'s> {
     /// The record with this number, or else the last one before.
     pub(crate) fn at_or_before(&mut self, sequence: u64) -> Result<Option<Entry<'_>>, ReadError> {
         // Most callers go backwards, through the chunk that is already there.
-        let here = self
-            .chunks
-            .key()
-            .and_then(sequence_of)
-            .is_some_and(|first| {
-                first <= sequence
-                    && last_of(first, self.chunks.value()).is_some_and(|l| sequence <= l)
-            });
-        if !here {
+        if !self.is_here(sequence) {
             self.chunks.seek_for_prev(sequence.to_be_bytes());
             if let Err(error) = item(&self.chunks)
                 && !(error.is_damage() && self.seek_forward(sequence)?)
@@ -176,17 +168,18 @@ impl<'s> Records<'s> {
         Ok(found)
     }
 
+    /// Whether the chunk that was read last is where a record of this number would be.
+    fn is_here(&self, sequence: u64) -> bool {
+        let first = self.chunks.key().and_then(sequence_of);
+        first.is_some_and(|first| {
+            let last = last_of(first, self.chunks.value());
+            first <= sequence && last.is_some_and(|last| sequence <= last)
+        })
+    }
+
     /// The record with this number, or else the first one after.
     pub(crate) fn at_or_after(&mut self, sequence: u64) -> Result<Option<Entry<'_>>, ReadError> {
-        let here = self
-            .chunks
-            .key()
-            .and_then(sequence_of)
-            .is_some_and(|first| {
-                first <= sequence
-                    && last_of(first, self.chunks.value()).is_some_and(|l| sequence <= l)
-            });
-        if !here {
+        if !self.is_here(sequence) {
             self.chunks.seek_for_prev(sequence.to_be_bytes());
             let before = item(&self.chunks)?;
             let holds =

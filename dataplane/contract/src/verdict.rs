@@ -20,16 +20,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// One step up; `Block` stays.
-    #[must_use]
-    pub const fn escalated(self) -> Self {
-        match self {
-            Self::Allow => Self::Flag,
-            Self::Flag => Self::Quarantine,
-            Self::Quarantine | Self::Block => Self::Block,
-        }
-    }
-
     /// The word of logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
