@@ -27,6 +27,7 @@
 //! A body of any length is scanned as it passes with a [`StreamState`]; what that promises
 //! for a rule is its [`guarantee`].
 
+mod again;
 mod anchor;
 mod cache;
 mod compile;
@@ -46,7 +47,6 @@ mod last;
 mod lazy;
 pub mod naive;
 mod rarity;
-mod recurring;
 mod scanner;
 pub mod secrets;
 mod signs;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use oktsec_rules::Surface;
 
+use crate::again::{Again, Known};
 use crate::anchor::{GoesOn, Memory, Start};
 use crate::compile::Lookup;
 use crate::database::Database;
@@ -12,9 +13,8 @@ use crate::engine::{EngineError, RawMatch, Session};
 use crate::finding::{ScanError, Scanned};
 use crate::gate::{Gate, Open};
 use crate::last::Last;
-use crate::recurring::{Clean, RECURRING_BYTES_MAX};
 use crate::secrets::{KnownValues, SecretIndex, SecretKey};
-use crate::stream::{Again, Islands};
+use crate::stream::Islands;
 use crate::sweep::{Joined, Prefilter, Suspect, Sweep};
 use crate::view::{New, Origin};
 
@@ -31,8 +31,7 @@ pub struct Scanner {
     last: Last,
     /// What is left of windows that are hardly text.
     islands: Islands,
-    pub(crate) clean: Clean,
-    /// What is remembered of windows of streams.
+    /// What is remembered of heads, names and windows of streams.
     pub(crate) again: Again,
 }
 
@@ -48,7 +47,6 @@ impl Scanner {
             border: Origin::default(),
             last: Last::default(),
             islands: Islands::default(),
-            clean: Clean::default(),
             again: Again::default(),
             database,
         })
@@ -61,7 +59,6 @@ impl Scanner {
         self.prefilter = prefilter;
         self.sweep.reset(&database);
         self.last.forget();
-        self.clean.clear();
         self.again.clear();
         self.database = database;
         Ok(())
@@ -192,10 +189,10 @@ impl Scanner {
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
-        self.run(content, None, surface)
+        self.run(content, None, Known::New, surface)
     }
 
-    /// The same for a short content that comes again and again: one in which nothing was found is not looked at twice.
+    /// The same for a content that may come again: one in which nothing was found is not looked at a third time.
     /// While known values are looked for, which differ from sender to sender, every content is.
     ///
     /// # Errors
@@ -205,28 +202,29 @@ impl Scanner {
         content: &[u8],
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
-        if content.len() > RECURRING_BYTES_MAX || !self.prefilter.known.is_empty() {
-            return self.run(content, None, surface);
+        let known = self.ask_again(content, surface);
+        self.scan_asked(content, known, surface)
+    }
+
+    /// What is known of a content that may come again.
+    pub(crate) fn ask_again(&mut self, content: &[u8], surface: Surface) -> Known {
+        match self.prefilter.known.is_empty() {
+            true => self.again.ask(content, surface),
+            false => Known::New,
         }
-        let Self {
-            database,
-            prefilter,
-            sweep,
-            clean,
-            last,
-            ..
-        } = self;
-        if clean.has(content, surface) {
-            return Ok(Scanned::nothing());
+    }
+
+    /// As [`Self::scan`] of all that counts in a content of which this is known.
+    pub(crate) fn scan_asked(
+        &mut self,
+        content: &[u8],
+        known: Known,
+        surface: Surface,
+    ) -> Result<Scanned<'_>, ScanError> {
+        match known {
+            Known::Clean => Ok(Scanned::nothing()),
+            Known::Back { .. } | Known::New => self.run(content, None, known, surface),
         }
-        last.forget();
-        let scanned = sweep.run(database, prefilter, content, None, surface);
-        prefilter.memory.set_goes_on(None);
-        let scanned = scanned?;
-        if scanned.findings.is_empty() && scanned.limits.is_empty() {
-            clean.keep(content, surface);
-        }
-        Ok(scanned)
     }
 
     /// As [`Self::scan`] for a content put together from two that were looked at before: what touches neither
@@ -241,13 +239,14 @@ impl Scanner {
         border: Range<usize>,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
-        self.run(content, Some(border), surface)
+        self.run(content, Some(border), Known::New, surface)
     }
 
     fn run(
         &mut self,
         content: &[u8],
         border: Option<Range<usize>>,
+        known: Known,
         surface: Surface,
     ) -> Result<Scanned<'_>, ScanError> {
         let Self {
@@ -256,6 +255,7 @@ impl Scanner {
             sweep,
             border: origin,
             last,
+            again,
             ..
         } = self;
         let joined = match border {
@@ -278,9 +278,13 @@ impl Scanner {
             // It may not have been looked at.
             last.forget();
         }
+        let scanned = scanned?;
+        if scanned.findings.is_empty() && scanned.limits.is_empty() {
+            again.keep(known, surface);
+        }
         Ok(Scanned {
             known: Some(&prefilter.known),
-            ..scanned?
+            ..scanned
         })
     }
 }

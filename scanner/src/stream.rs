@@ -17,7 +17,7 @@
 //! ([`Scanner::catch_up`]), so that nobody waits for that.
 //!
 //! Of a window that is hardly text only what is text is scanned ([`islands`]). One that comes again, and in which nothing
-//! was found, is not scanned again ([`again`]).
+//! was found, is not scanned again ([`crate::again`]).
 //!
 //! A window is cut out of a text, and a pattern must not take the cut for a border:
 //! * at its end, a match within [`SETTLE_BYTES`] is *unsettled*: the next byte may still undo it (`\b`, an
@@ -44,7 +44,6 @@
 //! assert_eq!(end.clear, 31);
 //! ```
 
-mod again;
 mod guarantee;
 mod islands;
 mod near;
@@ -56,14 +55,12 @@ use std::ops::Range;
 
 use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Surface};
 
+use crate::again::Known;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::scanner::Scanner;
 use crate::secrets::{SecretKey, SeenValue};
 use crate::view::View;
 
-use again::Known;
-
-pub(crate) use again::Again;
 pub(crate) use guarantee::reach;
 pub use guarantee::{Guarantee, guarantee};
 pub(crate) use islands::Islands;
@@ -451,7 +448,7 @@ impl Scanner {
         // Known values count wherever they are, and differ from sender to sender.
         let is_alike = near.is_none() && self.known_bytes() == 0;
         let known = match is_alike {
-            true => self.again.ask(&state.buffer, state.surface),
+            true => self.ask_again(&state.buffer, state.surface),
             false => Known::New,
         };
         let mut islands = self.take_islands();
@@ -460,10 +457,7 @@ impl Scanner {
             true => islands.bytes(),
             false => &state.buffer[from..],
         };
-        let mut scanned = match known {
-            Known::Clean => Scanned::nothing(),
-            Known::Back(_) | Known::New => self.scan(text, state.surface)?,
-        };
+        let mut scanned = self.scan_asked(text, known, state.surface)?;
         if near.is_some() && scanned.opens_wide {
             state.open_until = state.total() + OVERLAP_BYTES as u64;
             if from > 0 {
@@ -484,7 +478,6 @@ impl Scanner {
         for limit in scanned.limits.iter() {
             state.limits.insert(limit);
         }
-        let is_clean = scanned.findings.is_empty() && scanned.limits.is_empty();
         // What may be kept back is what the next window sees again as a whole.
         let keeps_from = if next_base == 0 {
             0
@@ -535,9 +528,6 @@ impl Scanner {
         }
         let seen = end.saturating_sub(HOLD_BYTES as u64);
         state.clear = state.clear.max(seen.min(kept));
-        if is_clean && let Known::Back(kept) = known {
-            self.again.keep(kept, state.surface);
-        }
         state.advance(next_base);
         self.keep_islands(islands);
         Ok(())
