@@ -42,10 +42,10 @@ pub(crate) enum InForce {
     NotRunning,
     /// A server is starting: it looks again before it is ready.
     Starting,
-    /// It counts now.
-    Now { revision: u64 },
+    /// It counts now, but for what is left.
+    Now { revision: u64, left: Vec<String> },
     /// The server has it, but no data plane that decides by it said so yet.
-    Published { revision: u64 },
+    Published { revision: u64, left: Vec<String> },
     /// The server cannot use what stands on disk.
     Stale { problems: Vec<String> },
     /// It did not answer as it should.
@@ -70,18 +70,13 @@ pub(crate) fn put_in_force(paths: &StatePaths) -> InForce {
         };
     };
     let revision = body["revision"].as_u64().unwrap_or(0);
+    let problems = body["problems"].as_array().into_iter().flatten();
+    let problems = problems.filter_map(Value::as_str).map(str::to_owned);
+    let left: Vec<String> = problems.collect();
     match body["outcome"].as_str() {
-        Some("stale") => {
-            let problems = body["problems"].as_array().into_iter().flatten();
-            InForce::Stale {
-                problems: problems
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect(),
-            }
-        }
-        Some(_) if body["applied"] == Value::Bool(true) => InForce::Now { revision },
-        Some(_) => InForce::Published { revision },
+        Some("stale") => InForce::Stale { problems: left },
+        Some(_) if body["applied"] == Value::Bool(true) => InForce::Now { revision, left },
+        Some(_) => InForce::Published { revision, left },
         None => InForce::Unknown {
             why: answer.error(),
         },
@@ -94,12 +89,8 @@ impl InForce {
         match self {
             Self::NotRunning => serde_json::json!({ "server": "not_running" }),
             Self::Starting => serde_json::json!({ "server": "starting" }),
-            Self::Now { revision } => {
-                serde_json::json!({ "server": "in_force", "revision": revision })
-            }
-            Self::Published { revision } => {
-                serde_json::json!({ "server": "published", "revision": revision })
-            }
+            Self::Now { revision, left } => with_problems("in_force", *revision, left),
+            Self::Published { revision, left } => with_problems("published", *revision, left),
             Self::Stale { problems } => {
                 serde_json::json!({ "server": "stale", "problems": problems })
             }
@@ -112,12 +103,16 @@ impl InForce {
         match self {
             Self::NotRunning => out::note("No server is running; it counts from the next start."),
             Self::Starting => out::note("The server is starting; it counts when that is done."),
-            Self::Now { revision } => {
-                out::note(format_args!("In force now (revision {revision})."))
+            Self::Now { revision, left } => {
+                out::note(format_args!("In force now (revision {revision})."));
+                tell_left(left);
             }
-            Self::Published { revision } => out::note(format_args!(
-                "Published (revision {revision}); no data plane has confirmed it yet."
-            )),
+            Self::Published { revision, left } => {
+                out::note(format_args!(
+                    "Published (revision {revision}); no data plane has confirmed it yet."
+                ));
+                tell_left(left);
+            }
             Self::Stale { problems } => {
                 out::note(
                     "The running server cannot use the configuration and goes on with the one before:",
@@ -132,5 +127,24 @@ impl InForce {
                 ));
             }
         }
+    }
+}
+
+/// Problems are named only if there are any.
+fn with_problems(server: &str, revision: u64, left: &[String]) -> Value {
+    let mut said = serde_json::json!({ "server": server, "revision": revision });
+    if !left.is_empty() {
+        said["problems"] = Value::from(left);
+    }
+    said
+}
+
+/// What of the files on disk is not in force.
+fn tell_left(left: &[String]) {
+    if !left.is_empty() {
+        out::note("A part of what stands on disk cannot be used and stays as it was:");
+    }
+    for problem in left {
+        out::note(format_args!("  {problem}"));
     }
 }

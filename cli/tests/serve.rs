@@ -207,6 +207,86 @@ fn an_edited_file_counts_within_a_second_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn rules_that_cannot_be_put_in_force_keep_nothing_else_from_it_and_come_when_they_can() {
+    let place = Place::with_agents();
+    let rules = place.path("own-rules");
+    std::fs::create_dir(&rules).unwrap();
+    let good = place.read_config();
+    place.write_config(&format!("{good}\ncustom_rules_dir: {}\n", rules.display()));
+    let server = place.serve();
+    let own = || {
+        place
+            .send(
+                "research-agent",
+                "analysis-agent",
+                "open vault.acme.internal",
+            )
+            .0
+    };
+    assert_eq!(own(), 0);
+
+    // A file where the folder of compiled rules was: nothing can be written there, whoever we are.
+    let compiled = place.path("oktsec.db.d/rules");
+    std::fs::remove_dir_all(&compiled).unwrap();
+    std::fs::write(&compiled, "").unwrap();
+    std::fs::write(
+        rules.join("acme.yaml"),
+        "{id: ACME-1, name: Vault, severity: critical, category: acme, patterns: [{contains: vault.acme.internal}]}\n",
+    )
+    .unwrap();
+    until("the partial state", PATIENCE, || {
+        (place.status()["config"]["state"] == "partial").then_some(())
+    });
+    let said = place.run(&["status"]).expect(1).stdout;
+    assert!(
+        said.contains("(partial)") && said.contains("cannot be written"),
+        "{said}"
+    );
+    until("the word of it in the data plane", PATIENCE, || {
+        let (_, ready) = http(place.port, "GET", "/readyz", &[], "");
+        (json_in(&ready)["config"] == "partial").then_some(())
+    });
+    let (_, metrics) = http(place.port, "GET", "/metrics", &[], "");
+    assert!(
+        metrics.contains("\noktsec_config_problems 1\n"),
+        "{metrics}"
+    );
+
+    let revoked = place.json(&["keys", "revoke", "--agent", "research-agent"], 0);
+    assert_eq!(revoked["in_force"]["server"], "in_force", "{revoked}");
+    assert_eq!(own(), 2, "its key is gone");
+    let suspended = place.json(&["agent", "suspend", "analysis-agent"], 0);
+    assert_eq!(suspended["in_force"]["server"], "in_force", "{suspended}");
+    assert!(
+        suspended["in_force"]["problems"][0].is_string(),
+        "{suspended}"
+    );
+    let (code, refused) = place.send("analysis-agent", "research-agent", "hello");
+    assert_eq!(
+        (code, &refused["policy_decision"]),
+        (3, &json!("agent_suspended"))
+    );
+    place.json(&["agent", "unsuspend", "analysis-agent"], 0);
+
+    std::fs::remove_file(&compiled).unwrap();
+    signal(server.pid(), "HUP");
+    until("the own rule in force", PATIENCE, || {
+        let (_, answer) = place.send(
+            "analysis-agent",
+            "research-agent",
+            "open vault.acme.internal",
+        );
+        answer["rules_triggered"]
+            .to_string()
+            .contains("ACME-1")
+            .then_some(())
+    });
+    until("the current state", PATIENCE, || {
+        (place.status()["config"]["state"] == "current").then_some(())
+    });
+}
+
+#[test]
 fn sighup_and_key_changes_are_seen() {
     let place = Place::with_agents();
     let server = place.serve();

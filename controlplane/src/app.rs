@@ -3,11 +3,10 @@
 use crate::audit::AuditReader;
 use crate::edit;
 use crate::link::Hub;
-use crate::publish::{ConfigState, Outcome, Published, Trigger};
+use crate::publish::{DiskState, Outcome, Published, Trigger};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
-use parking_lot::RwLock;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ pub(crate) struct App {
     pub(crate) paths: StatePaths,
     pub(crate) started_at: Timestamp,
     pub(crate) published: watch::Receiver<Arc<Published>>,
-    pub(crate) config_state: Arc<RwLock<ConfigState>>,
+    pub(crate) disk_state: watch::Receiver<DiskState>,
     pub(crate) triggers: mpsc::Sender<Trigger>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) audit: Arc<AuditReader>,
@@ -49,6 +48,7 @@ impl App {
             .triggers
             .send(Trigger {
                 cause,
+                anew: false,
                 reply: Some(reply),
             })
             .await;
@@ -60,7 +60,7 @@ impl App {
             Err(_) => gone(),
         };
         let applied = match &outcome {
-            Outcome::Published { revision } | Outcome::Unchanged { revision } => {
+            Outcome::Published { revision, .. } | Outcome::Unchanged { revision, .. } => {
                 self.hub
                     .applied(*revision, Duration::from_millis(APPLY_MS_MAX))
                     .await

@@ -4,8 +4,9 @@ use crate::api::{self, Door};
 use crate::app::App;
 use crate::audit::AuditReader;
 use crate::link::{self, Hub};
-use crate::publish::{Compiler, ConfigState, Outlets, Read, Reloader, Source, Trigger};
+use crate::publish::{Compiler, DiskState, Found, Outlets, Read, Reloader, Source, Trigger};
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::link::ConfigState;
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_scanner::COMPILE_TIME_MAX;
@@ -24,6 +25,8 @@ use tokio::sync::{mpsc, watch};
 const THREADS: usize = 2;
 /// How long open requests may take once we are asked to stop.
 const DRAIN_SECS_MAX: u64 = 10;
+/// After rules could not be compiled in time, or not be written, how long until the same rules are tried again.
+const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// Wishes to publish that wait for their turn.
 const TRIGGERS_MAX: usize = 64;
 
@@ -41,6 +44,8 @@ pub struct Options {
     pub fallback_snapshot: Option<PathBuf>,
     /// How long compiling rules may take; those in force stay in force when it takes longer.
     pub compile_time_max: Duration,
+    /// How long after that the same rules are tried again.
+    pub compile_again_after: Duration,
 }
 
 impl Options {
@@ -53,6 +58,7 @@ impl Options {
             bind: None,
             fallback_snapshot: None,
             compile_time_max: COMPILE_TIME_MAX,
+            compile_again_after: COMPILE_AGAIN_AFTER,
         }
     }
 }
@@ -107,6 +113,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let compiler = Compiler {
         cache: paths.rules_cache.clone(),
         time_max: options.compile_time_max,
+        again_after: options.compile_again_after,
     };
     let (reloader, outlets) = Reloader::start(
         source,
@@ -129,10 +136,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
     served
 }
 
-/// Reads everything; for a restart, the last snapshot stands in for a configuration that broke meanwhile.
-fn first_read(source: &Source, options: &Options) -> Result<(Read, ConfigState), RunError> {
-    let problems = match source.read() {
-        Ok(read) => return Ok((read, ConfigState::Current)),
+/// Reads everything; for a restart, the last snapshot stands in for what broke meanwhile.
+fn first_read(source: &Source, options: &Options) -> Result<(Read, DiskState), RunError> {
+    let problems = match source.read().and_then(Found::whole) {
+        Ok(read) => return Ok((read, DiskState::default())),
         Err(problems) => problems,
     };
     let saved = options.fallback_snapshot.as_deref().and_then(|path| {
@@ -160,9 +167,11 @@ fn first_read(source: &Source, options: &Options) -> Result<(Read, ConfigState),
     };
     Ok((
         read,
-        ConfigState::Stale {
+        DiskState {
+            config: ConfigState::Stale,
             problems,
-            since: Timestamp::now(),
+            since: Some(Timestamp::now()),
+            ..DiskState::default()
         },
     ))
 }
@@ -189,7 +198,7 @@ async fn serve(
         config_path: options.config_path,
         started_at: Timestamp::now(),
         published: outlets.published.clone(),
-        config_state: outlets.state,
+        disk_state: outlets.state.clone(),
         triggers: triggers.clone(),
         hub: Arc::clone(&hub),
         audit: Arc::new(AuditReader::new(paths.audit.clone(), secondary)),
@@ -200,6 +209,7 @@ async fn serve(
         link_listener,
         hub,
         outlets.published,
+        outlets.state,
         stopped.clone(),
     ));
     let relayed = tokio::spawn(answer(
@@ -217,7 +227,7 @@ async fn serve(
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 // A full queue means that a reload is about to happen anyway.
-                let _ = triggers.try_send(Trigger { cause: "SIGHUP", reply: None });
+                let _ = triggers.try_send(Trigger { cause: "SIGHUP", anew: true, reply: None });
             }
         }
     }

@@ -5,7 +5,8 @@
 use oktsec_contract::config;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::link::{
-    FrameReader, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl, ToDataplane,
+    ConfigState, FrameReader, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl,
+    ToDataplane,
 };
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
@@ -139,6 +140,27 @@ impl Plane {
         }
     }
 
+    /// Listens until the configuration is said to stand so.
+    fn hear_of(&mut self, state: ConfigState) {
+        loop {
+            match self.hear() {
+                Some(ToDataplane::Standing(standing)) if standing.config == state => return,
+                Some(_) => {}
+                None => panic!("the line ended before it was {state:?}"),
+            }
+        }
+    }
+
+    /// Takes snapshots until one is as wanted, and says of each that it decides by it.
+    fn apply_until(&mut self, is_wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        loop {
+            let snapshot = self.apply_above(0);
+            if is_wanted(&snapshot) {
+                return snapshot;
+            }
+        }
+    }
+
     /// Takes snapshots until one is above `revision`, and says that it decides by it.
     fn apply_above(&mut self, revision: u64) -> Snapshot {
         loop {
@@ -261,33 +283,97 @@ fn an_upgrade_answers_at_once_with_the_rules_in_force_and_takes_its_own_when_the
     );
 }
 
-#[test]
-fn rules_that_take_too_long_to_compile_leave_those_in_force_and_it_is_said_why() {
-    let no_time = |options| Options {
-        compile_time_max: Duration::ZERO,
-        ..options
-    };
+const OWN_RULE: &str = "rules: [{id: ACME-1, name: n, severity: high, category: c, patterns: [{contains: acme-vault}]}]\n";
+
+/// A control plane whose rules cannot be compiled in time; the folder of the operator's own ones.
+fn without_time(again_after: Duration) -> (Control, tempfile::TempDir) {
     let rules = tempfile::tempdir().unwrap();
     let folder = rules.path().display();
-    let rest = format!("custom_rules_dir: {folder}\nagents:\n  a: {{}}\n");
-    let control = Control::start_as(&rest, seed_rules, no_time);
+    let rest = format!("custom_rules_dir: {folder}\nagents:\n  a: {{}}\n  b: {{}}\n");
+    let control = Control::start_as(&rest, seed_rules, |options| Options {
+        compile_time_max: Duration::ZERO,
+        compile_again_after: again_after,
+        ..options
+    });
+    (control, rules)
+}
+
+fn config_of(control: &Control) -> Value {
+    control.local("GET", "/v1/status", "").1["config"].clone()
+}
+
+#[test]
+fn rules_that_do_not_compile_stay_out_and_everything_else_takes_effect() {
+    let (control, rules) = without_time(Duration::from_secs(600));
     let mut plane = Plane::connect(&control, 0);
     let first = plane.apply_above(0);
-    let rule = "rules: [{id: ACME-1, name: n, severity: high, category: c, patterns: [{contains: acme-vault}]}]\n";
-    std::fs::write(rules.path().join("acme.yaml"), rule).unwrap();
+    std::fs::write(rules.path().join("acme.yaml"), OWN_RULE).unwrap();
     let problems = until("the refusal", || {
-        let (_, status) = control.local("GET", "/v1/status", "");
-        let stale = status["config"]["state"] == "stale";
-        stale.then(|| status["config"]["problems"].to_string())
+        let config = config_of(&control);
+        (config["state"] == "partial").then(|| config["problems"].to_string())
     });
     assert!(problems.contains("longer than 0 s"), "{problems}");
     let (_, status) = control.local("GET", "/v1/status", "");
     assert_eq!(status["revision"], first.revision, "{status}");
+    assert_eq!(control.local("GET", "/readyz", "").1["config"], "partial");
+    plane.hear_of(ConfigState::Partial);
+
+    // Who is suspended, and which key is revoked, does not depend on somebody else's rule.
+    let call = |path: &str, plane: &mut Plane, is_done: &dyn Fn(&Snapshot) -> bool| {
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| control.local("POST", path, ""));
+            let snapshot = plane.apply_until(is_done);
+            assert_eq!(call.join().unwrap().0, 200, "{path}");
+            snapshot
+        })
+    };
+    let suspended = |snapshot: &Snapshot| snapshot.config.agents["a"].suspended;
+    let second = call("/v1/agents/a/suspend", &mut plane, &suspended);
+    assert_eq!(second.rules.hash(), first.rules.hash());
+    let has_key = |snapshot: &Snapshot| !snapshot.keys.is_empty();
+    let third = call("/v1/agents/b/keys", &mut plane, &has_key);
+    let before = third.keys[0].fingerprint;
+    call("/v1/agents/b/keys", &mut plane, &|snapshot| {
+        let is_revoked = snapshot.revoked.iter().any(|key| key.fingerprint == before);
+        is_revoked && snapshot.keys.len() == 1 && snapshot.keys[0].fingerprint != before
+    });
+
+    // A wish to look at the disk says what is left out, and that the rest is in force.
+    let (code, reload) = control.local("POST", "/v1/reload", "");
+    assert_eq!((code, &reload["outcome"]), (200, &json!("unchanged")));
+    assert!(
+        reload["problems"][0]
+            .as_str()
+            .unwrap()
+            .contains("longer than 0 s"),
+        "{reload}"
+    );
+
     // Once the rule is gone, what stands on disk is what is in force.
     std::fs::remove_file(rules.path().join("acme.yaml")).unwrap();
     until("the end of it", || {
-        let (_, status) = control.local("GET", "/v1/status", "");
-        (status["config"]["state"] == "current").then_some(())
+        (config_of(&control)["state"] == "current").then_some(())
+    });
+    plane.hear_of(ConfigState::Current);
+}
+
+#[test]
+fn rules_that_could_not_be_compiled_in_time_are_tried_again_and_taken_when_it_works() {
+    let (control, rules) = without_time(Duration::from_millis(20));
+    let mut plane = Plane::connect(&control, 0);
+    let first = plane.apply_above(0);
+    std::fs::write(rules.path().join("acme.yaml"), OWN_RULE).unwrap();
+    until("the refusal", || {
+        (config_of(&control)["state"] == "partial").then_some(())
+    });
+    // Somebody with more time compiles them.
+    let own = oktsec_rules::load_text("acme.yaml", OWN_RULE).rules;
+    let (all, _) = oktsec_rules::RuleSet::builtin().with_custom(own);
+    oktsec_scanner::Database::load_or_compile(&all, &control.paths.rules_cache).unwrap();
+    let second = plane.apply_above(first.revision);
+    assert_eq!(second.rules.hash(), all.hash());
+    until("the end of it", || {
+        (config_of(&control)["state"] == "current").then_some(())
     });
 }
 
@@ -476,7 +562,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_says_so() {
         "a broken file is not edited"
     );
 
-    // A revocation list that cannot be read might hide a stolen key: nothing is published.
+    // A revocation list that cannot be read might hide a stolen key.
     std::fs::write(control.config_path(), &good).unwrap();
     std::fs::create_dir(control.dir.path().join("keys/revoked")).unwrap();
     std::fs::write(
@@ -485,7 +571,15 @@ fn a_file_that_cannot_be_used_changes_nothing_and_says_so() {
     )
     .unwrap();
     let (_, reload) = control.local("POST", "/v1/reload", "");
-    assert_eq!(reload["outcome"], "stale", "{reload}");
+    assert_eq!(reload["outcome"], "unchanged", "{reload}");
+    assert!(
+        reload["problems"][0]
+            .as_str()
+            .unwrap()
+            .contains("revocations.jsonl:1"),
+        "{reload}"
+    );
+    assert_eq!(control.local("GET", "/readyz", "").1["config"], "partial");
     std::fs::write(
         control.dir.path().join("keys/revoked/revocations.jsonl"),
         "",
@@ -495,5 +589,63 @@ fn a_file_that_cannot_be_used_changes_nothing_and_says_so() {
     assert_eq!(
         control.local("GET", "/v1/status", "").1["config"]["state"],
         "current"
+    );
+}
+
+#[test]
+fn while_revocations_cannot_be_read_no_new_key_is_trusted_and_suspensions_still_count() {
+    let control = Control::start("agents:\n  a: {}\n  b: {}\n");
+    let keys = control.dir.path().join("keys");
+    let save = |agent: &str| {
+        let pair = oktsec_contract::keys::KeyPair::generate(agent);
+        pair.save(&keys).unwrap();
+    };
+    let mut plane = Plane::connect(&control, 0);
+    let first = plane.apply_above(0);
+    save("a");
+    let second = plane.apply_above(first.revision);
+    std::fs::create_dir(keys.join("revoked")).unwrap();
+    let list = keys.join("revoked/revocations.jsonl");
+    std::fs::write(&list, "what?\n").unwrap();
+    save("b");
+    let third = std::thread::scope(|scope| {
+        let call = scope.spawn(|| control.local("POST", "/v1/agents/a/suspend", ""));
+        let third = plane.apply_above(second.revision);
+        assert_eq!(call.join().unwrap().0, 200);
+        third
+    });
+    assert!(third.config.agents["a"].suspended);
+    assert_eq!(third.keys, second.keys, "b may be revoked");
+    // A key that is gone is gone.
+    std::fs::remove_file(keys.join("a.pub")).unwrap();
+    let fourth = plane.apply_above(third.revision);
+    assert!(fourth.keys.is_empty(), "{:?}", fourth.keys);
+    std::fs::write(&list, "").unwrap();
+    let fifth = plane.apply_above(fourth.revision);
+    let [key] = &fifth.keys[..] else {
+        panic!("one key: {:?}", fifth.keys)
+    };
+    assert_eq!(key.agent, "b");
+}
+
+#[test]
+fn a_warning_about_what_changes_nothing_in_force_is_still_given() {
+    let rules = tempfile::tempdir().unwrap();
+    let folder = rules.path().display();
+    let control = Control::start(&format!("custom_rules_dir: {folder}\nagents:\n  a: {{}}\n"));
+    let mut plane = Plane::connect(&control, 0);
+    plane.apply_above(0);
+    assert_eq!(config_of(&control)["warnings"], json!([]));
+    std::fs::write(
+        rules.path().join("bad.yaml"),
+        "rules: [{id: BAD-1, name: n}]\n",
+    )
+    .unwrap();
+    let (code, reload) = control.local("POST", "/v1/reload", "");
+    assert_eq!((code, &reload["outcome"]), (200, &json!("unchanged")));
+    let warnings = config_of(&control)["warnings"].to_string();
+    assert!(
+        warnings.contains("BAD-1") && warnings.contains("bad.yaml"),
+        "{warnings}"
     );
 }

@@ -47,8 +47,8 @@ pub(crate) fn execute(global: &Global, _args: Args) -> Outcome {
     } else {
         show(&status)?;
     }
-    let stale = status["config"]["state"] == "stale";
-    Ok(if stale { Exit::Findings } else { Exit::Done })
+    let current = status["config"]["state"] == "current";
+    Ok(if current { Exit::Done } else { Exit::Findings })
 }
 
 fn not_running(global: &Global, place: &Place) -> Outcome {
@@ -124,7 +124,12 @@ fn show(status: &Value) -> Result<(), Failure> {
         "Keys:       {} accepted, {} revoked",
         status["keys"], status["revoked_keys"]
     ))?;
-    out::line(format_args!("Rules:      {}", status["rules"]))?;
+    let compiling = if status["rules_compiling"] == true {
+        ", others are being compiled"
+    } else {
+        ""
+    };
+    out::line(format_args!("Rules:      {}{compiling}", status["rules"]))?;
     let planes = status["data_planes"]
         .as_array()
         .cloned()

@@ -4,6 +4,7 @@ use super::agents::{existing, published};
 use super::answer::{Answered, ApiError, ok};
 use crate::app::App;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::keys;
 use serde::Serialize;
@@ -31,10 +32,21 @@ pub(super) async fn rotate(
             existing(locked, &name)?;
             let rotated =
                 keys::rotate(&dir, &name, Timestamp::now()).map_err(ApiError::internal)?;
-            Ok(rotated.pair.fingerprint().to_string())
+            Ok(rotated.pair.fingerprint())
         })
         .await?;
     published(&app).await?;
+    let snapshot = app.snapshot();
+    if !snapshot
+        .keys
+        .iter()
+        .any(|key| key.fingerprint == fingerprint)
+    {
+        let problems = app.disk_state.borrow().problems.clone();
+        let what = "the key is made, but not trusted";
+        return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, what).with_problems(problems));
+    }
+    let fingerprint = fingerprint.to_string();
     tracing::info!(%agent, %fingerprint, "key rotated through the API");
     Ok(ok(Rotated {
         status: "rotated",

@@ -193,6 +193,7 @@ pub(super) fn save(locked: &mut Locked) -> Result<(), ApiError> {
 pub(super) async fn published(app: &App) -> Result<(), ApiError> {
     use crate::publish::Outcome;
     match app.reload("API").await.outcome {
+        // What is left is said by the status; a change of agents is not among it.
         Outcome::Published { .. } | Outcome::Unchanged { .. } => Ok(()),
         Outcome::Stale { problems } => Err(ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -14,11 +14,11 @@ pub(super) struct Ready {
     revision: u64,
 }
 
-/// It answers only once something is published, so it is always ready; the configuration may be stale.
+/// It answers only once something is published, so it is always ready; the configuration may be stale, wholly or in part.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Ready> {
     ok(Ready {
         status: "ready",
-        config: app.config_state.read().as_str(),
+        config: app.disk_state.borrow().config.as_str(),
         revision: app.snapshot().revision,
     })
 }

@@ -17,16 +17,17 @@ pub(super) struct Reload {
     /// Whether every connected data plane decides by it.
     applied: bool,
     data_planes: usize,
+    /// Why what stands on disk is not in force: all of it if it is stale, else a part.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
 }
 
-/// Publishes, and waits until data planes have it. 409 if what stands on disk cannot be used.
+/// Publishes, and waits until data planes have it. 409 if nothing of what stands on disk can be used.
 pub(super) async fn reload(State(app): State<Arc<App>>) -> Answer<Reload> {
     let reloaded = app.reload("command line").await;
     let (outcome, problems) = match reloaded.outcome {
-        Outcome::Published { .. } => ("published", Vec::new()),
-        Outcome::Unchanged { .. } => ("unchanged", Vec::new()),
+        Outcome::Published { left, .. } => ("published", left),
+        Outcome::Unchanged { left, .. } => ("unchanged", left),
         Outcome::Stale { problems } => ("stale", problems),
     };
     let reload = Reload {
@@ -36,9 +37,9 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Answer<Reload> {
         data_planes: app.hub.statuses().len(),
         problems,
     };
-    if reload.problems.is_empty() {
-        ok(reload)
-    } else {
+    if reload.outcome == "stale" {
         Answer(StatusCode::CONFLICT, reload)
+    } else {
+        ok(reload)
     }
 }

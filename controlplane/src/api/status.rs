@@ -4,7 +4,6 @@ use super::answer::{Answer, ok};
 use crate::app::App;
 use crate::audit::AuditError;
 use crate::link::PlaneStatus;
-use crate::publish::ConfigState;
 use axum::extract::State;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
@@ -32,7 +31,10 @@ pub(super) struct Status {
     suspended: Vec<String>,
     keys: usize,
     revoked_keys: usize,
+    /// In force.
     rules: usize,
+    /// Others are on their way.
+    rules_compiling: bool,
     data_planes: Vec<PlaneStatus>,
     audit: Value,
 }
@@ -48,6 +50,7 @@ struct Listen {
 struct ConfigStatus {
     path: String,
     state: &'static str,
+    /// Since when some of what stands on disk is not in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     stale_since: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -59,11 +62,7 @@ struct ConfigStatus {
 pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Status> {
     let published = Arc::clone(&app.published.borrow());
     let snapshot = &published.snapshot;
-    let state = app.config_state.read().clone();
-    let (problems, stale_since) = match &state {
-        ConfigState::Current => (Vec::new(), None),
-        ConfigState::Stale { problems, since } => (problems.clone(), Some(since.to_rfc3339())),
-    };
+    let state = app.disk_state.borrow().clone();
     let modes = Surface::ALL.into_iter().map(|surface| {
         let mode = snapshot.config.surfaces.get(surface).mode;
         (surface.as_str().to_owned(), Value::from(mode.as_str()))
@@ -87,10 +86,10 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Status> {
         published_at: published.at.to_rfc3339(),
         config: ConfigStatus {
             path: app.config_path.display().to_string(),
-            state: state.as_str(),
-            stale_since,
-            problems,
-            warnings: published.warnings.clone(),
+            state: state.config.as_str(),
+            stale_since: state.since.map(Timestamp::to_rfc3339),
+            problems: state.problems,
+            warnings: state.warnings,
         },
         modes: modes.collect(),
         require_signature: snapshot.config.identity.require_signature,
@@ -100,6 +99,7 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Status> {
         keys: snapshot.keys.len(),
         revoked_keys: snapshot.revoked.len(),
         rules: snapshot.rules.rules.len(),
+        rules_compiling: state.compiling,
         data_planes: app.hub.statuses(),
         audit: audit(&app).await,
     })

@@ -1,7 +1,7 @@
 //! One data plane: its greeting, then snapshots and questions down, news and answers up.
 
 use super::hub::{Hub, PlaneStatus, Question, RefusedSnapshot};
-use crate::publish::Published;
+use crate::publish::{DiskState, Published};
 use oktsec_contract::link::{FrameReader, LinkResponse, ToControl, ToDataplane};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub(super) async fn serve(
     stream: UnixStream,
     hub: &Hub,
     published: watch::Receiver<Arc<Published>>,
+    state: watch::Receiver<DiskState>,
 ) {
     let (read, write) = stream.into_split();
     let mut incoming = Incoming {
@@ -73,7 +74,8 @@ pub(super) async fn serve(
     let (node, pid) = (status.node.clone(), status.pid);
     tracing::info!(%node, pid, revision = status.revision, "data plane connected");
     let (id, questions) = hub.join(status);
-    let ended = talk(&mut incoming, write, hub, id, published, questions).await;
+    let news = News { published, state };
+    let ended = talk(&mut incoming, write, hub, id, news, questions).await;
     hub.leave(id);
     match ended {
         Broken::Ended => tracing::info!(%node, pid, "data plane disconnected"),
@@ -81,18 +83,25 @@ pub(super) async fn serve(
     }
 }
 
+/// What a data plane is told without asking.
+struct News {
+    published: watch::Receiver<Arc<Published>>,
+    state: watch::Receiver<DiskState>,
+}
+
 async fn talk(
     incoming: &mut Incoming,
     mut write: OwnedWriteHalf,
     hub: &Hub,
     id: u64,
-    mut published: watch::Receiver<Arc<Published>>,
+    mut news: News,
     mut questions: mpsc::Receiver<Question>,
 ) -> Broken {
     let mut waiting: HashMap<u64, oneshot::Sender<LinkResponse>> = HashMap::new();
     let mut next_question: u64 = 0;
     // The snapshot of this moment is news for a data plane that has just come.
-    published.mark_changed();
+    news.published.mark_changed();
+    news.state.mark_changed();
     // Reading and writing take turns only between frames that go out: a data plane that does not read us
     // is found by the time limit of the write.
     loop {
@@ -101,9 +110,15 @@ async fn talk(
                 Ok(message) => hear(message, hub, id, &mut waiting),
                 Err(broken) => return broken,
             },
-            Ok(()) = published.changed() => {
-                let frame = Arc::clone(&published.borrow_and_update().frame);
+            Ok(()) = news.published.changed() => {
+                let frame = Arc::clone(&news.published.borrow_and_update().frame);
                 if let Err(broken) = send(&mut write, &frame).await {
+                    return broken;
+                }
+            }
+            Ok(()) = news.state.changed() => {
+                let standing = news.state.borrow_and_update().standing();
+                if let Err(broken) = say(&mut write, &ToDataplane::Standing(standing)).await {
                     return broken;
                 }
             }
@@ -112,11 +127,7 @@ async fn talk(
                 next_question += 1;
                 waiting.insert(next_question, question.answer);
                 let request = ToDataplane::Request { id: next_question, body: question.body };
-                let sent = match request.encode() {
-                    Ok(frame) => send(&mut write, &frame).await,
-                    Err(error) => Err(Broken::Protocol(error.to_string())),
-                };
-                if let Err(broken) = sent {
+                if let Err(broken) = say(&mut write, &request).await {
                     return broken;
                 }
             }
@@ -167,6 +178,13 @@ fn hear(
             }
         }
     }
+}
+
+async fn say(write: &mut OwnedWriteHalf, message: &ToDataplane) -> Result<(), Broken> {
+    let frame = message
+        .encode()
+        .map_err(|error| Broken::Protocol(error.to_string()))?;
+    send(write, &frame).await
 }
 
 async fn send(write: &mut OwnedWriteHalf, frame: &[u8]) -> Result<(), Broken> {

@@ -2,7 +2,7 @@
 
 use super::connection;
 use super::hub::Hub;
-use crate::publish::Published;
+use crate::publish::{DiskState, Published};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -16,6 +16,7 @@ pub(crate) async fn serve(
     listener: UnixListener,
     hub: Arc<Hub>,
     published: watch::Receiver<Arc<Published>>,
+    state: watch::Receiver<DiskState>,
     mut stop: watch::Receiver<bool>,
 ) {
     let places = Arc::new(tokio::sync::Semaphore::new(PLANES_MAX));
@@ -37,11 +38,12 @@ pub(crate) async fn serve(
             tracing::warn!(max = PLANES_MAX, "too many data planes; one is turned away");
             continue;
         };
-        let (hub, published, mut stop) = (Arc::clone(&hub), published.clone(), stop.clone());
+        let (hub, published, state) = (Arc::clone(&hub), published.clone(), state.clone());
+        let mut stop = stop.clone();
         tokio::spawn(async move {
             let _place = place;
             tokio::select! {
-                () = connection::serve(stream, &hub, published) => {}
+                () = connection::serve(stream, &hub, published, state) => {}
                 _ = stop.changed() => {}
             }
         });

@@ -4,9 +4,14 @@
 //! change (file, signal, API) → read everything → compare → compile patterns → next revision → publish
 //! ```
 //!
-//! What cannot be read changes nothing: the last good snapshot stays, and the status says "stale".
+//! What cannot be read changes nothing: the last good snapshot stays, and the status says "stale". Three parts may be
+//! unusable alone: rules that do not compile, revocations that cannot be read, a store of known secrets that cannot be
+//! opened. Such a part stays as it was, the rest is published, and the status says "partial": who is suspended must not
+//! depend on somebody else's rule.
 
+mod changes;
 mod compiler;
+mod new_rules;
 mod reload;
 mod revision;
 mod source;
@@ -14,9 +19,10 @@ mod watch;
 
 pub(crate) use compiler::Compiler;
 pub(crate) use reload::{Outcome, Outlets, Reloader, Trigger};
-pub(crate) use source::{Read, Source};
+pub(crate) use source::{Found, Read, Source};
 
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::link::{ConfigState, Standing};
 use oktsec_contract::snapshot::Snapshot;
 use std::sync::Arc;
 
@@ -28,31 +34,29 @@ pub(crate) struct Published {
     pub(crate) frame: Arc<[u8]>,
     /// When.
     pub(crate) at: Timestamp,
-    /// What an operator should mend, though it did not stop us.
-    pub(crate) warnings: Vec<String>,
 }
 
-/// Whether what is published is what stands on disk.
+/// How what stands on disk relates to what is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ConfigState {
-    /// It is.
-    #[default]
-    Current,
-    /// What stands on disk cannot be used; the snapshot before is in force.
-    Stale {
-        /// Everything that is wrong with it.
-        problems: Vec<String>,
-        /// Since when.
-        since: Timestamp,
-    },
+pub(crate) struct DiskState {
+    /// In a word.
+    pub(crate) config: ConfigState,
+    /// Why it is not current; empty if it is.
+    pub(crate) problems: Vec<String>,
+    /// Since when it is not.
+    pub(crate) since: Option<Timestamp>,
+    /// What an operator should mend, though it is no obstacle.
+    pub(crate) warnings: Vec<String>,
+    /// New rules are being compiled.
+    pub(crate) compiling: bool,
 }
 
-impl ConfigState {
-    /// One word for status and readiness.
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Current => "current",
-            Self::Stale { .. } => "stale",
+impl DiskState {
+    /// What data planes are told of it.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            config: self.config,
+            problems: u32::try_from(self.problems.len()).unwrap_or(u32::MAX),
         }
     }
 }

@@ -1,18 +1,17 @@
 //! One task that publishes: it alone decides what is in force, so two changes at once cannot cross.
 
+use super::changes::{self, only_in};
+use super::compiler::Kept;
+use super::new_rules::{NewRules, Usable};
 use super::revision::Revisions;
 use super::watch::{Followed, Watch, look};
-use super::{Compiler, ConfigState, Published, Read, Source};
+use super::{Compiler, DiskState, Found, Published, Read, Source};
 use crate::link::Hub;
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::config;
-use oktsec_contract::link::ToDataplane;
+use oktsec_contract::link::{ConfigState, ToDataplane};
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_scanner::Database;
-use parking_lot::RwLock;
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,8 @@ const LOOK_MS: u64 = 1_000;
 pub(crate) struct Trigger {
     /// Who wishes it, for the log.
     pub(crate) cause: &'static str,
+    /// Rules that could not be compiled are tried again.
+    pub(crate) anew: bool,
     /// Gets what came of it.
     pub(crate) reply: Option<oneshot::Sender<Outcome>>,
 }
@@ -37,10 +38,10 @@ pub(crate) struct Trigger {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A new snapshot is in force.
-    Published { revision: u64 },
-    /// What stands on disk is what is in force.
-    Unchanged { revision: u64 },
+    /// A new snapshot is in force; some of what stands on disk may not be, and why.
+    Published { revision: u64, left: Vec<String> },
+    /// What stands on disk is what is in force; or some of it is not, and why.
+    Unchanged { revision: u64, left: Vec<String> },
     /// What stands on disk cannot be used.
     Stale { problems: Vec<String> },
 }
@@ -52,32 +53,16 @@ pub(crate) struct Reloader {
     current: Read,
     revisions: Revisions,
     published: watch::Sender<Arc<Published>>,
-    state: Arc<RwLock<ConfigState>>,
+    state: watch::Sender<DiskState>,
     hub: Arc<Hub>,
     compiler: Compiler,
     rules: NewRules,
 }
 
-/// New rules, while they are compiled. That takes seconds, and a suspension or a revocation must not wait for
-/// it: everything else is published at once with the rules in force, and the new ones when they are ready.
-enum NewRules {
-    /// There are none.
-    None,
-    /// Being compiled.
-    Compiling {
-        hash: [u8; 32],
-        done: oneshot::Receiver<Result<(), String>>,
-    },
-    /// Compiled: data planes will only map them.
-    Ready { hash: [u8; 32] },
-    /// They cannot be compiled, and why.
-    Failed { hash: [u8; 32], why: String },
-}
-
 /// Handles to what a [`Reloader`] publishes.
 pub(crate) struct Outlets {
     pub(crate) published: watch::Receiver<Arc<Published>>,
-    pub(crate) state: Arc<RwLock<ConfigState>>,
+    pub(crate) state: watch::Receiver<DiskState>,
 }
 
 impl Reloader {
@@ -93,7 +78,7 @@ impl Reloader {
         compiler: Compiler,
         mut first: Read,
         hub: Arc<Hub>,
-        state: ConfigState,
+        mut state: DiskState,
     ) -> Result<(Self, Outlets), Vec<String>> {
         let mut revisions = Revisions::open(paths.root.join("revision"));
         if Database::load(&first.rules, &compiler.cache).is_none() {
@@ -106,9 +91,12 @@ impl Reloader {
                     first.rules = before.rules;
                 }
                 // There is none, or one that nobody decides by.
-                Err(_) => compiler
-                    .compile(&first.rules)
-                    .map_err(|error| vec![error])?,
+                Err(_) => {
+                    let kept = compiler.compile(&first.rules);
+                    if let Kept::Nowhere(error) = kept.map_err(|failed| vec![failed.why])? {
+                        tracing::warn!(%error, "the pattern database cannot be kept; every start compiles it anew");
+                    }
+                }
             }
         }
         let published = make(&first, &mut revisions, 0)?;
@@ -123,10 +111,11 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let (sender, receiver) = watch::channel(Arc::new(published));
-        let state = Arc::new(RwLock::new(state));
+        state.warnings.clone_from(&first.warnings);
+        let (state, state_seen) = watch::channel(state);
         let outlets = Outlets {
             published: receiver,
-            state: Arc::clone(&state),
+            state: state_seen,
         };
         let current = first;
         Ok((
@@ -157,12 +146,14 @@ impl Reloader {
         let mut pending = Some("start");
         loop {
             let mut replies = Vec::new();
+            let mut anew = false;
             let cause = match pending.take() {
                 Some(cause) => cause,
                 None => tokio::select! {
                     trigger = triggers.recv() => {
                         let Some(trigger) = trigger else { return };
                         replies.extend(trigger.reply);
+                        anew |= trigger.anew;
                         trigger.cause
                     }
                     Some(()) = changes.recv() => {
@@ -180,13 +171,17 @@ impl Reloader {
                         self.republish_above(floor).await;
                         continue;
                     }
-                    () = self.rules.compiled() => "new rules",
+                    () = self.rules.changed(&self.compiler) => "new rules",
                 },
             };
             // Looked at before reading: what changes in between is seen again by the next look.
             seen = look_off_thread(watch.paths()).await;
             while let Ok(trigger) = triggers.try_recv() {
                 replies.extend(trigger.reply);
+                anew |= trigger.anew;
+            }
+            if anew {
+                self.rules.try_again();
             }
             let outcome = self.reload(cause).await;
             if matches!(outcome, Outcome::Published { .. }) {
@@ -212,15 +207,16 @@ impl Reloader {
 
     async fn differs_from_disk(&self) -> bool {
         // Rules may differ for as long as they are compiled; that has its own end.
-        let Ok(mut read) = self.read().await else {
+        let Ok(found) = self.read().await else {
             return false;
         };
+        let (mut read, _) = found.over(&self.current);
         read.rules.clone_from(&self.current.rules);
         !read.means_the_same(&self.current)
     }
 
     /// Everything as it stands on disk.
-    async fn read(&self) -> Result<Read, Vec<String>> {
+    async fn read(&self) -> Result<Found, Vec<String>> {
         let source = self.source.clone();
         tokio::task::spawn_blocking(move || source.read())
             .await
@@ -228,51 +224,35 @@ impl Reloader {
     }
 
     async fn reload(&mut self, cause: &'static str) -> Outcome {
-        let read = self.read().await;
-        let read = read.and_then(|read| self.with_compiled_rules(read));
-        match read {
-            Err(problems) => self.stale(cause, problems),
-            Ok(read) if read.means_the_same(&self.current) => {
-                self.current_again(cause);
-                Outcome::Unchanged {
-                    revision: self.revision(),
-                }
-            }
-            Ok(read) => self.publish(cause, read, 0).await,
+        let found = match self.read().await {
+            Ok(found) => found,
+            Err(problems) => return self.stale(cause, problems),
+        };
+        let (mut read, mut left) = found.over(&self.current);
+        left.extend(self.use_compiled_rules(&mut read));
+        if !read.means_the_same(&self.current) {
+            return self.publish(cause, read, 0, left).await;
         }
+        self.current.warnings = read.warnings;
+        self.usable(cause, &left);
+        let revision = self.revision();
+        Outcome::Unchanged { revision, left }
     }
 
-    /// Rules that are not compiled yet are left out for now; the rest need not wait for them. Rules that cannot
-    /// be compiled make what stands on disk unusable.
-    fn with_compiled_rules(&mut self, mut read: Read) -> Result<Read, Vec<String>> {
+    /// Leaves out rules that are not compiled yet, for the rest need not wait for them, and rules that cannot be
+    /// compiled, for the rest is none the worse for it. Says why they cannot.
+    fn use_compiled_rules(&mut self, read: &mut Read) -> Option<String> {
         if read.rules == self.current.rules {
             self.rules = NewRules::None;
-            return Ok(read);
+            return None;
         }
-        let wanted = read.rules.hash();
-        match &self.rules {
-            NewRules::Ready { hash } if *hash == wanted => return Ok(read),
-            NewRules::Failed { hash, why } if *hash == wanted => return Err(vec![why.clone()]),
-            NewRules::Compiling { hash, .. } if *hash == wanted => {}
-            NewRules::None
-            | NewRules::Ready { .. }
-            | NewRules::Failed { .. }
-            | NewRules::Compiling { .. } => {
-                tracing::info!(
-                    rules = read.rules.rules.len(),
-                    "compiling new rules; those in force stay until then"
-                );
-                let (sender, done) = oneshot::channel();
-                let (rules, compiler) = (read.rules.clone(), self.compiler.clone());
-                tokio::task::spawn_blocking(move || {
-                    // Whoever wanted them may want others by now.
-                    let _ = sender.send(compiler.compile(&rules));
-                });
-                self.rules = NewRules::Compiling { hash: wanted, done };
+        match self.rules.want(&read.rules, &self.compiler) {
+            Usable::New => None,
+            Usable::InForce(why) => {
+                read.rules.clone_from(&self.current.rules);
+                why
             }
         }
-        read.rules = self.current.rules.clone();
-        Ok(read)
     }
 
     /// A data plane knows a higher revision than we ever gave out: our file was lost. Everything we publish
@@ -284,10 +264,18 @@ impl Reloader {
             "a data plane has a newer revision; numbering on from there"
         );
         let read = self.current.clone();
-        self.publish("revision", read, floor).await;
+        let left = self.state.borrow().problems.clone();
+        self.publish("revision", read, floor, left).await;
     }
 
-    async fn publish(&mut self, cause: &'static str, read: Read, floor: u64) -> Outcome {
+    /// `left` is what cannot be used of what stands on disk.
+    async fn publish(
+        &mut self,
+        cause: &'static str,
+        read: Read,
+        floor: u64,
+        left: Vec<String>,
+    ) -> Outcome {
         // The revisions move into the blocking thread and back: the file is written there.
         let mut revisions = std::mem::replace(&mut self.revisions, Revisions::open(PathBuf::new()));
         let made = tokio::task::spawn_blocking(move || {
@@ -310,56 +298,75 @@ impl Reloader {
         let revision = published.snapshot.revision;
         // First what counts, then the word that it does: telling what changed among ten thousand agents takes a while.
         self.published.send_replace(Arc::new(published));
-        log_changes(cause, revision, &self.current, &read);
+        changes::log(cause, revision, &self.current, &read);
         self.current = read;
-        self.current_again(cause);
-        Outcome::Published { revision }
+        self.usable(cause, &left);
+        Outcome::Published { revision, left }
     }
 
     fn stale(&self, cause: &'static str, problems: Vec<String>) -> Outcome {
-        let mut state = self.state.write();
-        let said = matches!(&*state, ConfigState::Stale { problems: old, .. } if *old == problems);
-        if !said {
+        if self.state.borrow().problems != problems {
             for problem in &problems {
                 tracing::error!("{problem}");
             }
             tracing::error!(
                 cause,
-                revision = self.published.borrow().snapshot.revision,
+                revision = self.revision(),
                 "the configuration cannot be used; what was in force stays in force"
             );
-            *state = ConfigState::Stale {
-                problems: problems.clone(),
-                since: Timestamp::now(),
-            };
         }
+        self.stands(ConfigState::Stale, &problems);
         Outcome::Stale { problems }
     }
 
-    fn current_again(&self, cause: &'static str) {
-        let mut state = self.state.write();
-        if *state != ConfigState::Current {
-            tracing::info!(cause, "the configuration can be used again");
-            *state = ConfigState::Current;
+    /// What stands on disk is in force, but for what is `left`.
+    fn usable(&self, cause: &'static str, left: &[String]) {
+        let before = self.state.borrow().clone();
+        for warning in only_in(&self.current.warnings, &before.warnings) {
+            tracing::warn!("{warning}");
         }
+        for problem in only_in(left, &before.problems) {
+            tracing::error!("{problem}");
+        }
+        let config = if left.is_empty() {
+            ConfigState::Current
+        } else {
+            ConfigState::Partial
+        };
+        match config {
+            ConfigState::Partial if before.problems != left => tracing::error!(
+                cause,
+                revision = self.revision(),
+                "a part of what stands on disk cannot be used and stays as it was; the rest is in force"
+            ),
+            ConfigState::Current if before.config != config => {
+                tracing::info!(cause, "the configuration can be used again");
+            }
+            ConfigState::Current | ConfigState::Partial | ConfigState::Stale => {}
+        }
+        self.stands(config, left);
     }
-}
 
-impl NewRules {
-    /// Resolves when rules that were being compiled are ready or have failed. Safe to drop and call again.
-    async fn compiled(&mut self) {
-        let Self::Compiling { hash, done } = self else {
-            return std::future::pending().await;
-        };
-        let hash = *hash;
-        *self = match done.await {
-            Ok(Ok(())) => Self::Ready { hash },
-            Ok(Err(why)) => Self::Failed { hash, why },
-            Err(_) => Self::Failed {
-                hash,
-                why: String::from("compiling the rules panicked"),
-            },
-        };
+    /// For the status, for readiness and for data planes.
+    fn stands(&self, config: ConfigState, problems: &[String]) {
+        let compiling = self.rules.are_compiling();
+        self.state.send_if_modified(|state| {
+            let since = match config {
+                ConfigState::Current => None,
+                _ if state.config == config => state.since,
+                ConfigState::Partial | ConfigState::Stale => Some(Timestamp::now()),
+            };
+            let now = DiskState {
+                config,
+                problems: problems.to_vec(),
+                since,
+                warnings: self.current.warnings.clone(),
+                compiling,
+            };
+            let differs = *state != now;
+            *state = now;
+            differs
+        });
     }
 }
 
@@ -390,82 +397,7 @@ fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published,
         snapshot: Arc::new(snapshot),
         frame: bytes.into(),
         at,
-        warnings: read.warnings.clone(),
     })
-}
-
-/// Says what changed, and loudly what weakens protection. Never a secret.
-fn log_changes(cause: &'static str, revision: u64, old: &Read, new: &Read) {
-    let changes = config::diff(&old.config, &new.config);
-    tracing::info!(
-        cause,
-        revision,
-        changes = changes.len(),
-        "snapshot published"
-    );
-    for change in &changes {
-        if change.weakens {
-            tracing::warn!(
-                revision,
-                "PROTECTION WEAKENED: {}: {}",
-                change.key,
-                change.what
-            );
-        } else {
-            tracing::info!(revision, "{}: {}", change.key, change.what);
-        }
-    }
-    for key in only_in(&new.keys, &old.keys) {
-        tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is accepted");
-    }
-    for key in only_in(&old.keys, &new.keys) {
-        tracing::info!(revision, agent = %key.agent, fingerprint = %key.fingerprint, "key is no longer accepted");
-    }
-    for key in only_in(&new.revoked, &old.revoked) {
-        tracing::info!(revision, agent = %key.agent_name, fingerprint = %key.fingerprint, "key is revoked");
-    }
-    for key in only_in(&old.revoked, &new.revoked) {
-        tracing::warn!(
-            revision,
-            agent = %key.agent_name,
-            fingerprint = %key.fingerprint,
-            "PROTECTION WEAKENED: a revocation is gone"
-        );
-    }
-    let ids = |read: &Read| -> Vec<String> {
-        let rules = read.rules.rules.iter();
-        rules.map(|rule| rule.id.clone()).collect()
-    };
-    let (before, after) = (ids(old), ids(new));
-    for id in only_in(&after, &before) {
-        tracing::info!(revision, rule = %id, "rule added");
-    }
-    for id in only_in(&before, &after) {
-        tracing::warn!(revision, rule = %id, "PROTECTION WEAKENED: a rule is gone");
-    }
-    match (&old.secrets, &new.secrets) {
-        (None, Some(_)) => tracing::info!(revision, "known secrets are looked for"),
-        (Some(before), Some(now)) if before != now => {
-            tracing::info!(revision, "the store of known secrets has changed");
-        }
-        (Some(_), None) => {
-            tracing::warn!(
-                revision,
-                "PROTECTION WEAKENED: the store of known secrets is gone"
-            );
-        }
-        (None, None) | (Some(_), Some(_)) => {}
-    }
-    for warning in only_in(&new.warnings, &old.warnings) {
-        tracing::warn!("{warning}");
-    }
-}
-
-/// What `these` have and `those` have not, in order.
-fn only_in<'t, T: Eq + Hash>(these: &'t [T], those: &[T]) -> impl Iterator<Item = &'t T> {
-    let those: HashSet<&T> = those.iter().collect();
-    let new: Vec<&T> = these.iter().filter(|one| !those.contains(one)).collect();
-    new.into_iter()
 }
 
 async fn wait_for_quiet(changes: &mut mpsc::Receiver<()>) {

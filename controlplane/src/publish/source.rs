@@ -10,6 +10,7 @@ use oktsec_contract::paths::StatePaths;
 use oktsec_rules::{ProblemSeverity, RuleSet};
 use oktsec_scanner::secrets::{SecretKey, SecretStore};
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,17 @@ pub(crate) struct Source {
     keys: Arc<Mutex<KeyReader>>,
 }
 
-/// What stood there.
+/// What stood there. A part that cannot be used says why, for those in force can stand in for it.
+pub(crate) struct Found {
+    config: Config,
+    keys: Vec<AgentKey>,
+    revoked: Result<Vec<RevokedKey>, String>,
+    rules: RuleSet,
+    secrets: Result<Option<String>, String>,
+    warnings: Vec<String>,
+}
+
+/// Everything a snapshot is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub(crate) config: Config,
@@ -46,9 +57,8 @@ impl Source {
     /// Reads it all.
     ///
     /// # Errors
-    /// Every error in the configuration at once, or why revocations cannot be read: a key that may have been
-    /// revoked must not be trusted, so that is no warning.
-    pub(crate) fn read(&self) -> Result<Read, Vec<String>> {
+    /// Every error in the configuration at once.
+    pub(crate) fn read(&self) -> Result<Found, Vec<String>> {
         let WithRules {
             loaded,
             rules,
@@ -71,16 +81,16 @@ impl Source {
             .collect();
 
         let mut agent_keys = Vec::new();
-        let mut revoked = Vec::new();
+        let mut revoked = Ok(Vec::new());
         if let Some(dir) = &config.identity.keys_dir {
             let found = self.keys.lock().read(dir, Timestamp::now());
             warnings.extend(found.problems.iter().map(ToString::to_string));
             agent_keys = found.keys;
             revoked = revocations::load(dir).map_err(|error| {
-                vec![format!(
-                    "{error}; a key that may be revoked is not trusted, so nothing is published"
-                )]
-            })?;
+                format!(
+                    "{error}; until this is mended no new key is trusted, for it may be revoked"
+                )
+            });
         }
 
         warnings.extend(problems.iter().map(ToString::to_string));
@@ -93,8 +103,8 @@ impl Source {
                 dir.display()
             ));
         }
-        let secrets = seal(&config).map_err(|why| vec![why])?;
-        Ok(Read {
+        let secrets = seal(&config);
+        Ok(Found {
             config,
             keys: agent_keys,
             revoked,
@@ -128,7 +138,7 @@ fn seal(config: &Config) -> Result<Option<String>, String> {
     let (store, key) = (&paths.secrets_store, &paths.secrets_key);
     let unusable = |why: &dyn std::fmt::Display| {
         format!(
-            "the store of known secrets {} (key {}) cannot be used, so nothing is published: {why}",
+            "the store of known secrets {} (key {}) cannot be used: {why}",
             store.display(),
             key.display()
         )
@@ -145,6 +155,55 @@ fn seal(config: &Config) -> Result<Option<String>, String> {
     SecretStore::verify(store, &key)
         .map(|seal| seal.map(hex::encode))
         .map_err(|error| unusable(&error))
+}
+
+impl Found {
+    /// All of it.
+    ///
+    /// # Errors
+    /// Why a part cannot be used: without one in force nothing stands in for it.
+    pub(crate) fn whole(self) -> Result<Read, Vec<String>> {
+        let nothing = Read {
+            config: Config::default(),
+            keys: Vec::new(),
+            revoked: Vec::new(),
+            rules: RuleSet::default(),
+            secrets: None,
+            warnings: Vec::new(),
+        };
+        let (read, problems) = self.over(&nothing);
+        if problems.is_empty() {
+            Ok(read)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// All of it, with what is in force in place of what cannot be used; and why that cannot.
+    pub(crate) fn over(self, in_force: &Read) -> (Read, Vec<String>) {
+        let mut problems = Vec::new();
+        let mut keys = self.keys;
+        let revoked = self.revoked.unwrap_or_else(|why| {
+            problems.push(why);
+            // Any other one may be among those that were revoked.
+            let trusted: HashSet<&AgentKey> = in_force.keys.iter().collect();
+            keys.retain(|key| trusted.contains(key));
+            in_force.revoked.clone()
+        });
+        let secrets = self.secrets.unwrap_or_else(|why| {
+            problems.push(why);
+            in_force.secrets.clone()
+        });
+        let read = Read {
+            config: self.config,
+            keys,
+            revoked,
+            rules: self.rules,
+            secrets,
+            warnings: self.warnings,
+        };
+        (read, problems)
+    }
 }
 
 impl Read {

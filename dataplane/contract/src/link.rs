@@ -13,6 +13,6 @@ pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, HEADER_BYTES, encode_frame, encode_header,
 };
 pub use messages::{
-    DataplaneStatus, LinkRequest, LinkResponse, MessageError, Resolution, ResolvedItem, ToControl,
-    ToDataplane,
+    ConfigState, DataplaneStatus, LinkRequest, LinkResponse, MessageError, Resolution,
+    ResolvedItem, Standing, ToControl, ToDataplane,
 };

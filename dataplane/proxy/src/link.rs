@@ -185,6 +185,10 @@ impl Keeper {
     fn handle(&self, stream: &mut UnixStream, message: ToDataplane) -> io::Result<()> {
         match message {
             ToDataplane::Snapshot(bytes) => send(stream, &tidy::aside(|| self.take(&bytes))),
+            ToDataplane::Standing(standing) => {
+                *self.plane.standing.lock() = Some(standing);
+                Ok(())
+            }
             ToDataplane::Request { id, body } => {
                 let body = match body {
                     LinkRequest::Resolve {

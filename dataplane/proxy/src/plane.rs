@@ -7,8 +7,9 @@ use crate::startup::Startup;
 use arc_swap::ArcSwapOption;
 use oktsec_audit::Log;
 use oktsec_contract::config::Cidr;
-use oktsec_contract::link::DataplaneStatus;
+use oktsec_contract::link::{DataplaneStatus, Standing};
 use oktsec_pipeline::{Policy, Shared};
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,8 @@ pub(crate) struct Plane {
     pub(crate) startup: Startup,
     pub(crate) link_connected: AtomicBool,
     pub(crate) snapshots_refused: AtomicU64,
+    /// What the control plane said last of the configuration on disk; `None` if it said nothing yet.
+    pub(crate) standing: Mutex<Option<Standing>>,
     /// Draining: load balancers should look elsewhere.
     pub(crate) stopping: AtomicBool,
     live: ArcSwapOption<Live>,
@@ -82,6 +85,7 @@ impl Plane {
             startup: parts.startup,
             link_connected: AtomicBool::new(false),
             snapshots_refused: AtomicU64::new(0),
+            standing: Mutex::default(),
             stopping: AtomicBool::new(false),
             live: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
@@ -136,6 +140,11 @@ impl Plane {
         self.revision.load(Ordering::Acquire)
     }
 
+    /// What the control plane said last of the configuration on disk.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        *self.standing.lock()
+    }
+
     /// What keeps messages from being decided; empty if nothing does.
     pub(crate) fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
@@ -168,6 +177,7 @@ impl Plane {
             rules: rules as u64,
             link_connected: self.link_connected.load(Ordering::Relaxed),
             snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
+            config_problems: self.standing().map(|standing| u64::from(standing.problems)),
         }
     }
 

@@ -21,6 +21,8 @@ pub enum FrameKind {
     ToControl = 3,
     /// A snapshot in a file.
     SnapshotFile = 4,
+    /// Control plane to data plane: whether what stands on disk is in force.
+    Standing = 5,
 }
 
 impl FrameKind {
@@ -36,6 +38,7 @@ impl FrameKind {
             2 => Some(Self::Request),
             3 => Some(Self::ToControl),
             4 => Some(Self::SnapshotFile),
+            5 => Some(Self::Standing),
             _ => None,
         }
     }

@@ -15,11 +15,47 @@ pub enum Resolution {
     Discard,
 }
 
+/// Whether what stands on disk is what is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfigState {
+    /// It is.
+    #[default]
+    Current,
+    /// A part of it cannot be used and stays as it was; the rest is in force.
+    Partial,
+    /// None of it can be used; what was in force before still is.
+    Stale,
+}
+
+impl ConfigState {
+    /// One word for status, readiness and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Partial => "partial",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// What a data plane tells its operators about the configuration, for it answers when the control plane does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// In a word.
+    pub config: ConfigState,
+    /// How many problems an operator has to mend for it to be current.
+    pub problems: u32,
+}
+
 /// From the control plane to the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToDataplane {
     /// A new snapshot, encoded by [`crate::snapshot::Snapshot::encode`].
     Snapshot(Vec<u8>),
+    /// How the configuration on disk relates to the snapshots sent; nothing depends on it.
+    Standing(Standing),
     /// A question.
     Request {
         /// Number of the question, given back with the answer.
@@ -172,6 +208,10 @@ impl ToDataplane {
     pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
         match self {
             Self::Snapshot(bytes) => encode_frame(FrameKind::Snapshot, bytes),
+            Self::Standing(standing) => {
+                let body = serde_json::to_vec(standing).expect("a word and a number are JSON");
+                encode_frame(FrameKind::Standing, &body)
+            }
             Self::Request { id, body } => {
                 let body = serde_json::to_vec(&RequestBody { id: *id, body })
                     .expect("words, numbers and strings are JSON");
@@ -187,6 +227,7 @@ impl ToDataplane {
     pub fn decode(frame: Frame) -> Result<Self, MessageError> {
         match frame.kind {
             FrameKind::Snapshot => Ok(Self::Snapshot(frame.body)),
+            FrameKind::Standing => Ok(Self::Standing(serde_json::from_slice(&frame.body)?)),
             FrameKind::Request => {
                 let RequestBody { id, body } = serde_json::from_slice(&frame.body)?;
                 Ok(Self::Request { id, body })
@@ -215,9 +256,10 @@ impl ToControl {
     pub fn decode(frame: &Frame) -> Result<Self, MessageError> {
         match frame.kind {
             FrameKind::ToControl => Ok(serde_json::from_slice(&frame.body)?),
-            kind @ (FrameKind::Snapshot | FrameKind::Request | FrameKind::SnapshotFile) => {
-                Err(MessageError::Direction(kind))
-            }
+            kind @ (FrameKind::Snapshot
+            | FrameKind::Standing
+            | FrameKind::Request
+            | FrameKind::SnapshotFile) => Err(MessageError::Direction(kind)),
         }
     }
 }
@@ -227,8 +269,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
     use super::{
-        DataplaneStatus, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl,
-        ToDataplane,
+        ConfigState, DataplaneStatus, LinkRequest, LinkResponse, Resolution, ResolvedItem,
+        Standing, ToControl, ToDataplane,
     };
     use crate::id::MessageId;
     use crate::link::{Frame, FrameKind, FrameReader};
@@ -250,6 +292,10 @@ mod tests {
         };
         for sent in [
             ToDataplane::Snapshot(vec![1, 2, 3]),
+            ToDataplane::Standing(Standing {
+                config: ConfigState::Partial,
+                problems: 2,
+            }),
             ToDataplane::Request {
                 id: u64::MAX,
                 body: resolve,

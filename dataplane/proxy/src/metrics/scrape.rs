@@ -30,6 +30,7 @@ pub(crate) struct Facts {
     pub(crate) rules: u64,
     pub(crate) link_connected: bool,
     pub(crate) snapshots_refused: u64,
+    pub(crate) config_problems: Option<u64>,
 }
 
 /// The text of `/metrics`.
@@ -362,6 +363,13 @@ fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         "Snapshots that were not taken.",
         facts.snapshots_refused,
     );
+    if let Some(problems) = facts.config_problems {
+        families.gauge(
+            "oktsec_config_problems",
+            "Problems for which what stands on disk is not in force, wholly or in part.",
+            problems,
+        );
+    }
     for (name, help, value) in [
         (
             "oktsec_snapshot_revision",

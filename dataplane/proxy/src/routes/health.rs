@@ -16,8 +16,8 @@ pub(crate) fn health() -> Answer {
     Answer::json(200, Bytes::from_static(BODY.as_bytes()))
 }
 
-/// Ready: messages are decided and recorded; that a part of the log cannot be read any more is said beside it. Otherwise
-/// what is in the way.
+/// Ready: messages are decided and recorded; that a part of the log cannot be read any more, or that the configuration
+/// on disk is not what is in force, is said beside it. Otherwise what is in the way.
 pub(crate) fn ready(plane: &Plane) -> Answer {
     let obstacles = plane.obstacles();
     let mut body = b"{".to_vec();
@@ -25,6 +25,9 @@ pub(crate) fn ready(plane: &Plane) -> Answer {
         json::push_field(&mut body, "status", "ready");
         json::push_key(&mut body, "revision");
         body.extend_from_slice(plane.revision().to_string().as_bytes());
+        if let Some(standing) = plane.standing() {
+            json::push_field(&mut body, "config", standing.config.as_str());
+        }
         // What exactly names files, and this path is open to everyone: the log and `audit verify-chain` say it.
         if plane.log.health().damage.is_some() {
             json::push_key(&mut body, "audit_damaged");
