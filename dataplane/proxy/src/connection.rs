@@ -24,7 +24,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) trailers: Option<Mutex<Trailers>>,
     /// Requests begun and ended, both: odd while one is being answered.
     turns: AtomicU32,
+    /// The time for a head was over before its end.
+    head_is_late: AtomicBool,
     /// Turns `true` when the process stops.
     shutdown: ShutdownWatch,
 }
@@ -96,6 +98,11 @@ impl Connection {
     /// Whether the process stops: an answer should be the last on its connection then.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.shutdown.borrow()
+    }
+
+    /// Whether a head began to come, and took too long.
+    pub(crate) fn head_is_late(&self) -> bool {
+        self.head_is_late.load(Ordering::Relaxed)
     }
 
     /// A head was read: its clock stops until [`Self::answered`].
@@ -173,6 +180,7 @@ impl<G> Guarded<G> {
             certificate_names: caller.certificate_names,
             trailers: caller.has_trailers.then(Mutex::default),
             turns: AtomicU32::new(0),
+            head_is_late: AtomicBool::new(false),
             shutdown,
         });
         let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))
@@ -256,6 +264,10 @@ impl<G> Guarded<G> {
         loop {
             ready!(clock.as_mut().poll(cx));
             if Instant::now() >= deadline {
+                let in_head = matches!(self.phase, Phase::Head(..));
+                self.connection
+                    .head_is_late
+                    .store(in_head, Ordering::Relaxed);
                 return Poll::Ready(io::Error::from(io::ErrorKind::TimedOut));
             }
             clock.as_mut().reset(deadline);

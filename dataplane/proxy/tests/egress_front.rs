@@ -3,13 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, yaml};
-use crate::common::{Client, eventually, snapshot};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::common::{Client, eventually, snapshot, websocket};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use sha1::{Digest as _, Sha1};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +60,24 @@ async fn requests_over_http2_go_out_and_are_judged_like_any_other() {
             || host.reached.text().contains("Host: 127.0.0.1")
     );
     assert!(!host.reached.text().contains("forbidden"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_in_several_fields_are_one_field_to_a_host_that_speaks_http1() {
+    let host = Host::answering(answer("hi"));
+    let site = site(&yaml(""));
+    let mut sender = connect(proxy_of(&site)).await;
+    let request = http::Request::get(host.url("/"))
+        .header("cookie", "a=1")
+        .header("x-note", "between")
+        .header("cookie", "b=2; c=3")
+        .body(())
+        .unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    let head = host.reached.text().to_ascii_lowercase();
+    assert!(head.contains("cookie: a=1; b=2; c=3\r\n"), "{head}");
+    assert_eq!(head.matches("cookie:").count(), 1, "{head}");
 }
 
 #[test]
@@ -187,52 +202,6 @@ async fn a_tunnel_over_http2_is_refused_in_words_and_ended_by_a_suspension() {
     });
 }
 
-/// A host that accepts WebSockets and sends back what its client sends, as a server does: without masks.
-fn web_socket_host() -> Host {
-    Host::serve(|mut visitor| {
-        let Some(head) = visitor.head() else { return };
-        let key = head
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("Sec-WebSocket-Key: ")
-                    .or(line.strip_prefix("sec-websocket-key: "))
-            })
-            .expect("a key");
-        let mut hash = Sha1::new();
-        hash.update(key);
-        hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-        let accept = STANDARD.encode(hash.finalize());
-        visitor.send(format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
-        loop {
-            let head = visitor.body(6);
-            if head.len() < 6 {
-                return;
-            }
-            let masked = visitor.body(usize::from(head[1] & 0x7f));
-            let text = masked
-                .iter()
-                .zip(head[2..].iter().cycle())
-                .map(|(byte, mask)| byte ^ mask);
-            let mut frame = vec![head[0], head[1] & 0x7f];
-            frame.extend(text);
-            if !visitor.send(&frame) {
-                return;
-            }
-        }
-    })
-}
-
-/// A short text of a client.
-fn frame(text: &str) -> Bytes {
-    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 1, 2, 3, 4];
-    frame.extend(
-        text.bytes()
-            .zip([1, 2, 3, 4].iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
-    Bytes::from(frame)
-}
-
 async fn web_socket(
     sender: &mut SendRequest<Bytes>,
     protocol: &'static str,
@@ -253,7 +222,8 @@ async fn web_socket(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_socket_over_http2_reaches_its_host_and_is_scanned_both_ways() {
-    let host = web_socket_host();
+    let host = websocket::echo();
+    let frame = |text: &str| Bytes::from(websocket::frame(0x81, text.as_bytes(), true));
     let site = site(&yaml(""));
     let mut sender = connect(proxy_of(&site)).await;
     // The settings of the other side say whether it takes them.

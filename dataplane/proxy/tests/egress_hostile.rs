@@ -106,18 +106,22 @@ fn heads_with_two_readings_are_refused_and_reach_nobody() {
             ),
         ),
         (
+            "a user in the target",
+            format!("GET http://user:word@{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+        ),
+        (
             "a tunnel with a body",
             format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 3\r\n\r\nabc"),
         ),
     ];
-    for (what, head) in heads {
+    for (number, (what, head)) in heads.into_iter().enumerate() {
         let mut client = client(&site);
         client.send(head.as_bytes());
         let text = everything_or_first(&mut client);
-        assert!(
-            text.is_empty() || text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.0 4"),
-            "{what}: {text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 400"), "{what}: {text}");
+        eventually(&format!("{what} is recorded"), || {
+            records(&site).len() == number + 1
+        });
     }
     assert_eq!(host.reached.text(), "", "none of them reached the host");
     assert_eq!(get(&site, &url).text(), "hi", "others go on");
@@ -143,6 +147,9 @@ fn broken_chunks_of_an_agent_end_the_request_and_are_recorded() {
         "3\r\nabcdef\r\n0\r\n\r\n",
         "ffffffffffffffffff\r\nabc",
         "3 \n abc",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\nno field\r\n\r\n",
     ];
     for (number, body) in bodies.into_iter().enumerate() {
         let mut client = client(&site);
@@ -158,10 +165,47 @@ fn broken_chunks_of_an_agent_end_the_request_and_are_recorded() {
             records(&site).len() == number + 1
         });
     }
+    assert_eq!(host.reached.text(), "");
     assert_eq!(get(&site, &host.url("/")).text(), "hi");
     eventually("the last is recorded", || {
         records(&site).len() == bodies.len() + 1
     });
+}
+
+#[test]
+fn nothing_is_read_behind_a_body_whose_end_is_unclear() {
+    let host = Host::answering(answer("hi"));
+    let site = site(&yaml(""));
+    let at = host.address;
+    let url = host.url("/");
+    for end in ["\r\n\r\n", "0\r\nno field\r\n\r\n"] {
+        let mut client = client(&site);
+        let post =
+            format!("POST {url} HTTP/1.1\r\nHost: {at}\r\nTransfer-Encoding: chunked\r\n\r\n{end}");
+        client.send(&[post.as_bytes(), &ask("GET", &url, &[], b"")].concat());
+        let response = client.receive().unwrap();
+        assert_eq!(response.status, 400, "{end:?}");
+        assert!(client.is_closed(), "{end:?}");
+    }
+    assert_eq!(host.reached.text(), "");
+}
+
+#[test]
+fn a_head_that_stops_half_way_is_answered_and_recorded() {
+    let host = Host::answering(answer("hi"));
+    let site = site(&yaml("  timeouts: {head: 300ms}\n"));
+    let mut stalled = client(&site);
+    stalled.send(format!("GET {} HTTP/1.1\r\nHo", host.url("/")).as_bytes());
+    let mut silent = client(&site);
+    let response = stalled.receive().unwrap();
+    assert_eq!(response.status, 408);
+    assert_eq!(response.header("x-oktsec-reason"), Some("body_timeout"));
+    assert!(stalled.is_closed());
+    // One that has asked for nothing is owed nothing, and may still ask.
+    silent.send(&ask("GET", &host.url("/"), &[], b""));
+    assert_eq!(silent.receive().unwrap().text(), "hi");
+    eventually("both are recorded", || records(&site).len() == 2);
+    assert_eq!(records(&site)[0]["detail"], "the head came too slowly");
 }
 
 #[test]
@@ -266,6 +310,10 @@ fn what_hosts_send_wrong_is_never_taken_for_an_answer() {
         (
             "a chunk that is none",
             format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
+        ),
+        (
+            "a chunk without a size",
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\n\r\nhello\r\n0\r\n\r\n"),
         ),
         (
             "a switch nobody asked for",

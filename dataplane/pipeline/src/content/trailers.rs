@@ -24,6 +24,9 @@ pub enum TrailerError {
     /// A line in it is no field.
     #[error("the trailer section is malformed")]
     Malformed,
+    /// The line in which the size of a chunk should stand is empty: some take that for the end of the body.
+    #[error("a chunk has no size")]
+    NoSize,
 }
 
 /// Follows the messages of one direction of a connection.
@@ -37,6 +40,8 @@ pub struct TrailerReader {
     /// The section being read, or the one that ended. Invariant: at most [`TRAILER_BYTES_MAX`] and one.
     section: Vec<u8>,
     ended: bool,
+    /// If the message is chunked, one of its chunks has no size.
+    sizeless: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,7 @@ impl TrailerReader {
         self.first_head = None;
         self.section.clear();
         self.ended = false;
+        self.sizeless = false;
     }
 
     /// The rest of the message cannot have any, or nobody wants them.
@@ -80,6 +86,7 @@ impl TrailerReader {
         self.state = State::Ignoring;
         self.section = Vec::new();
         self.ended = false;
+        self.sizeless = false;
     }
 
     /// Bytes of the first head since the message began: what whoever parsed it can compare. `None` if none was seen,
@@ -102,6 +109,9 @@ impl TrailerReader {
     /// # Errors
     /// [`TrailerError`].
     pub fn take(&mut self) -> Result<HeaderMap, TrailerError> {
+        if std::mem::take(&mut self.sizeless) {
+            return Err(TrailerError::NoSize);
+        }
         let section = std::mem::take(&mut self.section);
         if section.len() > TRAILER_BYTES_MAX {
             return Err(TrailerError::TooLarge);
@@ -126,6 +136,10 @@ impl TrailerReader {
                         digits: digits + 1,
                     },
                     (_, b'\r' | b';' | b' ' | b'\t') if digits > 0 => State::Extension { value },
+                    (_, b'\r') => {
+                        self.sizeless = true;
+                        State::Ignoring
+                    }
                     _ => {
                         self.head = u64::from(digits);
                         State::Head { matched: 0 }
@@ -324,6 +338,10 @@ mod tests {
         assert_eq!(section("no colon\r\n"), Err(TrailerError::Malformed));
         assert_eq!(section("a b: c\r\n"), Err(TrailerError::Malformed));
         assert_eq!(section(": c\r\n"), Err(TrailerError::Malformed));
+        for body in ["\r\n", "1\r\na\r\n\r\n0\r\n\r\n"] {
+            let sizeless = read(&format!("{HEAD}{body}"), 3).take();
+            assert_eq!(sizeless, Err(TrailerError::NoSize), "{body:?}");
+        }
         let long = format!("x: {}\r\n", "y".repeat(TRAILER_BYTES_MAX));
         assert_eq!(section(&long), Err(TrailerError::TooLarge));
         let many: String = (0..=TRAILERS_MAX)

@@ -186,10 +186,15 @@ impl Gateway {
             Ok(true) => {}
             Ok(false) => return None,
             Err(error) => {
-                if *error.etype() == ErrorType::InvalidHTTPHeader {
+                let late = connection.as_ref().is_some_and(|it| it.head_is_late());
+                let refusal = match *error.etype() == ErrorType::InvalidHTTPHeader {
+                    true => Some((Reason::EgressProtocolInvalid, what_is_wrong(&error))),
+                    false => late.then_some((Reason::BodyTimeout, "the head came too slowly")),
+                };
+                if let Some((reason, detail)) = refusal {
                     session.set_keepalive(None);
                     let mut trail = Trail::begin(peer, "");
-                    let refusal = because(Reason::EgressProtocolInvalid, what_is_wrong(&error));
+                    let refusal = because(reason, detail);
                     Box::pin(self.refuse(&mut session, &mut trail, &refusal)).await;
                 }
                 session.shutdown().await;

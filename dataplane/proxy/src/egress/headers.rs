@@ -3,7 +3,7 @@
 
 use super::websocket;
 use http::HeaderMap;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use oktsec_contract::reason::Reason;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -72,6 +72,20 @@ pub(crate) fn strip_request(head: &mut RequestHeader) -> Result<(), Reason> {
             .map_err(again)?;
     }
     Ok(())
+}
+
+/// Over HTTP/2 a cookie may come in several fields; over HTTP/1.1 it is one (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(head: &mut RequestHeader) -> Result<(), Reason> {
+    let cookies = head.headers.get_all(header::COOKIE).iter();
+    let parts: Vec<&[u8]> = cookies.map(HeaderValue::as_bytes).collect();
+    if parts.len() < 2 {
+        return Ok(());
+    }
+    let whole =
+        HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Reason::RequestInvalid)?;
+    head.remove_header(&header::COOKIE);
+    head.insert_header(header::COOKIE, whole)
+        .map_err(|_| Reason::RequestInvalid)
 }
 
 /// Removes what must not reach the agent. `framed` says that the body's end is known to whoever writes it.

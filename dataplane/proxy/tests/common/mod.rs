@@ -7,6 +7,7 @@
 
 pub mod control;
 pub mod egress;
+pub mod websocket;
 
 use base64::Engine as _;
 use oktsec_contract::clock::Timestamp;

@@ -83,14 +83,24 @@ impl Flow<'_> {
     }
 
     /// The request is whole: what stands behind its body is looked at, too.
-    fn request_ends(&mut self, session: &ServerSession, trail: &mut Trail) -> Result<(), Refusal> {
+    fn request_ends(
+        &mut self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
         self.request_done = true;
         self.up.step(Step::Finish, trail, &mut self.ready)?;
+        let is_h1 = matches!(session, ServerSession::H1(_));
         let trailers = Connection::of(session.digest()).and_then(|it| it.trailers.as_ref());
-        if let (Some(trailers), ServerSession::H1(_)) = (trailers, session) {
-            let taken = trailers.lock().take();
-            self.trailers =
-                taken.map_err(|error| because(Reason::EgressProtocolInvalid, error.to_string()))?;
+        let taken = trailers
+            .filter(|_| is_h1)
+            .map(|trailers| trailers.lock().take());
+        if let Some(taken) = taken {
+            self.trailers = taken.map_err(|error| {
+                // Who knows where the next request begins.
+                session.set_keepalive(None);
+                because(Reason::EgressProtocolInvalid, error.to_string())
+            })?;
             tap::strip(&mut self.trailers);
             if self.scans_requests && !self.trailers.is_empty() {
                 scan_head(Way::Up, "", &self.trailers, &self.exchange.live, trail)?;
@@ -151,6 +161,9 @@ impl Flow<'_> {
                 }
                 if let Some(key) = &self.key {
                     key.ask(&mut head).map_err(plain)?;
+                }
+                if session.is_http2() {
+                    headers::join_cookies(&mut head).map_err(plain)?;
                 }
                 let framed = head.headers.contains_key(header::CONTENT_LENGTH)
                     || head.headers.contains_key(header::TRANSFER_ENCODING);
