@@ -7,6 +7,7 @@ mod common;
 mod egress_chain;
 mod egress_chain_tls;
 mod egress_clients;
+mod egress_clients_live;
 mod egress_front;
 mod egress_go;
 mod egress_hostile;

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Where a program is, if it is anywhere.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin")])
@@ -49,8 +49,8 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// nginx with files, and a data plane that looks into connections to it.
-struct Stand {
-    site: Site,
+pub(crate) struct Stand {
+    pub(crate) site: Site,
     nginx: Child,
     files: tempfile::TempDir,
     port: u16,
@@ -58,6 +58,11 @@ struct Stand {
 
 impl Stand {
     fn new() -> Option<Self> {
+        Self::with("")
+    }
+
+    /// nginx has more places than files, in its own words.
+    pub(crate) fn with(places: &str) -> Option<Self> {
         let nginx = program("nginx")?;
         let files = tempfile::tempdir().unwrap();
         // Workers of nginx become somebody else when root starts it.
@@ -85,7 +90,7 @@ impl Stand {
              client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;\n\
              uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
              server {{\nlisten {address} ssl http2;\nssl_certificate {dir}/cert.pem;\nssl_certificate_key {dir}/key.pem;\n\
-             root {dir}/www;\nautoindex on;\nlocation = /protocol {{ return 200 \"$server_protocol\"; }}\n}}\n}}\n"
+             root {dir}/www;\nautoindex on;\nlocation = /protocol {{ return 200 \"$server_protocol\"; }}\n{places}}}\n}}\n"
         );
         write("nginx.conf", &conf, 0o644);
         let child = Command::new(nginx)
@@ -116,11 +121,11 @@ impl Stand {
         Some(stand)
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
@@ -132,7 +137,7 @@ impl Stand {
     }
 
     /// A program with what `oktsec env` gives it, in a home of its own.
-    fn run(&self, program: &Path, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &Path, args: &[&str]) -> Output {
         let home = self.path("home");
         std::fs::create_dir_all(&home).unwrap();
         let proxy = format!("http://{}", proxy_of(&self.site));
@@ -175,7 +180,7 @@ impl Stand {
     }
 
     /// The same; it must succeed. Gives what it printed.
-    fn prints(&self, program: &Path, args: &[&str]) -> String {
+    pub(crate) fn prints(&self, program: &Path, args: &[&str]) -> String {
         let output = self.run(program, args);
         assert!(output.status.success(), "{program:?} {args:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -183,7 +188,7 @@ impl Stand {
 
     /// That everything asked of nginx so far went through us, was looked into, and was let go. Programs ask others,
     /// too, and are refused: pip runs `rustc` to say which it is, and where that is `rustup` it may look for news.
-    fn was_looked_into(&self) {
+    pub(crate) fn was_looked_into(&self) {
         eventually("the requests are recorded", || {
             records(&self.site)
                 .iter()
@@ -195,6 +200,11 @@ impl Stand {
             .filter(|record| record["egress"]["host"] == "localhost")
             .collect();
         assert!(refused.is_empty(), "{refused:#?}");
+        self.saw_every_byte();
+    }
+
+    /// That nothing passed unseen.
+    pub(crate) fn saw_every_byte(&self) {
         for reason in ["tunnel", "observed"] {
             let line = format!("oktsec_bytes_unscanned_total{{reason=\"{reason}\"}}");
             assert_eq!(self.site.metric(&line), 0.0, "{reason}");

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use crate::common::egress::{proxy_of, records, yaml};
-use crate::common::{Site, Wish};
+use crate::common::{Site, Wish, eventually, websocket};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -335,4 +335,79 @@ fn a_tunnel_over_http2_is_looked_into_like_any_other() {
             assert!(answer.starts_with(status), "{answer}");
         }
     });
+}
+
+/// These bytes as the payload of a compressed message.
+fn deflated(text: &str) -> Vec<u8> {
+    let mut packed = flate2::Compress::new(flate2::Compression::default(), false);
+    let mut out = Vec::with_capacity(1 << 10);
+    let flush = flate2::FlushCompress::Sync;
+    packed
+        .compress_vec(text.as_bytes(), &mut out, flush)
+        .unwrap();
+    assert!(out.ends_with(&[0, 0, 0xff, 0xff]));
+    out.truncate(out.len() - 4);
+    out
+}
+
+#[test]
+fn a_web_socket_inside_of_tls_passes_in_pieces_and_is_looked_into_as_a_whole() {
+    let stand = Stand::new("");
+    let echo = websocket::echo();
+    let at = echo.address;
+    run(async {
+        let acceptor = stand.acceptor(&stand.theirs, &[]);
+        let listener = TcpListener::from_std(stand.listener.try_clone().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut host = TcpStream::connect(at).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut host).await;
+        });
+        let handshake = stand.handshake(port, stand.ours.roots(), "localhost");
+        let mut stream = handshake.await.unwrap();
+        let head = format!(
+            "GET /chat HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: keep-alive, Upgrade\r\n\
+             Upgrade: WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+
+        // A message in two pieces, with a ping between them.
+        let message = deflated("good morning, good morning");
+        let (one, two) = message.split_at(message.len() / 2);
+        for (first, payload) in [(0x41, one), (0x89, b"ping"), (0x80, two)] {
+            let frame = websocket::frame(first, payload, true);
+            stream.write_all(&frame).await.unwrap();
+        }
+        for (first, payload) in [(0x41, one), (0x8a, b"ping"), (0x80, two)] {
+            let wanted = websocket::frame(first, payload, false);
+            let mut got = vec![0; wanted.len()];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, wanted);
+        }
+        let message = deflated("this is a forbidden-word");
+        let (one, two) = message.split_at(message.len() - 5);
+        for (first, payload) in [(0x41, one), (0x80, two)] {
+            let frame = websocket::frame(first, payload, true);
+            stream.write_all(&frame).await.unwrap();
+        }
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.ends_with(two), "it came back");
+    });
+    eventually("the WebSocket is recorded", || {
+        records(&stand.site)
+            .iter()
+            .any(|record| record["reason"] == "egress_request_content")
+    });
+    let metric = "oktsec_bytes_unscanned_total{reason=\"tunnel\"}";
+    assert_eq!(stand.site.metric(metric), 0.0);
 }
