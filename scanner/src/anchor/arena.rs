@@ -10,7 +10,7 @@ use super::minimal::Minimal;
 use crate::engine::{Block, Packer, Unpacker};
 
 /// Where the parts of an automaton lie: in a table, or as positions if it has too many states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Packed {
     /// 256 bytes of the block of bytes.
     pub(super) class_of: u32,

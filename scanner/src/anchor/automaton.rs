@@ -487,7 +487,7 @@ mod tests {
                 bytes: 0,
                 state: arena.start(one),
             };
-            match arena.forward(one, 7, text, 0, known, &mut work) {
+            match arena.forward(arena.packed(one), 7, text, 0, known, &mut work) {
                 Begun::Known(answer) => passes = answer,
                 Begun::Walk(walk) => {
                     arena.run(&mut vec![walk], text, &mut work, |number, _, answer| {

@@ -2,7 +2,7 @@
 
 use regex_syntax::hir::{Hir, Look};
 
-use super::arena::Arena;
+use super::arena::{Arena, Packed};
 use super::automaton::{self, Automaton};
 use super::behind::Behind;
 use super::border::Border;
@@ -14,7 +14,7 @@ use super::plan;
 use super::set::Set;
 use super::walk::Known;
 use super::windows::Reach;
-use super::{Anchor, Anchors, Before, CASE, Head, Heads, MARK, PAIR_BYTES, WINDOW_BYTES};
+use super::{Anchor, Anchors, Before, CASE, Extent, Head, Heads, MARK, PAIR_BYTES, WINDOW_BYTES};
 
 /// Nanoseconds to look at the beginning of a text: cheaper than a window dearer than this.
 const HEAD_NS: f64 = 10.0;
@@ -23,6 +23,7 @@ const HEAD_NS: f64 = 10.0;
 #[derive(Default)]
 pub(crate) struct Builder {
     anchors: Vec<Anchor>,
+    extents: Vec<Extent>,
     automata: Arena,
     spellings: Vec<Spelling>,
     pairs: Vec<Spelling>,
@@ -78,7 +79,7 @@ impl Builder {
         let choice = choose(hir, &self.rates);
         let starts = hir.properties().look_set_prefix().contains(Look::Start);
         if starts && choice.as_ref().is_none_or(|choice| choice.price > HEAD_NS) {
-            self.add_head(pattern, hir);
+            self.add_head(pattern, hir, margin);
             return true;
         }
         let Some(choice) = choice else { return false };
@@ -148,21 +149,24 @@ impl Builder {
             if self.may_begin_farther(before) {
                 self.behind.push(Behind::new(anchor, place));
             }
-            self.anchors.push(Anchor {
+            self.extents.push(Extent {
                 pattern,
+                reach: Reach::of(len_max(items_before), len_max(items_from), margin),
+            });
+            self.anchors.push(Anchor {
+                first: Packed::default(),
                 lead: place.lead as u8,
                 border,
                 before,
                 forward: forward[at],
                 known: known.all(self.automata.start(forward[at])),
                 needs,
-                back_first: place.back_first,
+                back_first: place.back_first && matches!(before, Before::Automaton { .. }),
                 after: place.after.map(|after| {
                     // From the mark's first byte to ours is no more than what lies before us.
                     let reach = len_max(items_before).and_then(|len| u32::try_from(len).ok());
                     (first_mark + after as u32, reach.unwrap_or(u32::MAX))
                 }),
-                reach: Reach::of(len_max(items_before), len_max(items_from), margin),
             });
         }
         true
@@ -178,7 +182,7 @@ impl Builder {
     }
 
     /// A pattern that can only begin with the text: looked at once, without a window.
-    fn add_head(&mut self, pattern: u32, hir: &Hir) {
+    fn add_head(&mut self, pattern: u32, hir: &Hir, margin: usize) {
         let mut items = Vec::new();
         item::flatten(hir, &mut items);
         let ahead = Automaton::forward(&items);
@@ -190,8 +194,12 @@ impl Builder {
             near: Near::of_head(&ahead),
             anchor: self.anchors.len() as u32,
         });
-        self.anchors.push(Anchor {
+        self.extents.push(Extent {
             pattern,
+            reach: Reach::of(Some(0), len_max(&items), margin),
+        });
+        self.anchors.push(Anchor {
+            first: Packed::default(),
             lead: 0,
             border: Border::TextStart,
             before: Before::Here,
@@ -203,7 +211,6 @@ impl Builder {
             needs: self.needs.add(&plan::needs_of_head(&items, &self.rates)),
             back_first: false,
             after: None,
-            reach: Reach::of(None, None, 0),
         });
     }
 
@@ -211,8 +218,9 @@ impl Builder {
         self.automata.finish();
         self.heads
             .sort_by_key(|head| std::cmp::Reverse(head.text_bytes_max));
-        Anchors {
+        let mut anchors = Anchors {
             anchors: self.anchors,
+            extents: self.extents,
             automata: self.automata,
             index: Index::new(self.spellings),
             pairs: Index::new(self.pairs),
@@ -220,7 +228,9 @@ impl Builder {
             heads: self.heads,
             needs: self.needs.finish(),
             behind: self.behind,
-        }
+        };
+        anchors.set_first();
+        anchors
     }
 }
 

@@ -9,13 +9,14 @@ use super::arena::{Arena, Packed};
 use super::behind::Behind;
 use super::index::{Index, Spelling};
 use super::needs::Needs;
-use super::{Anchor, Anchors, Before, Heads, MARK};
+use super::{Anchor, Anchors, Before, Extent, Heads, MARK};
 use crate::engine::{Packer, Region, Unpacker};
 
 /// What is read.
 #[derive(Deserialize)]
 struct Kept<'a> {
     anchors: Vec<Anchor>,
+    extents: Vec<Extent>,
     automata: Vec<Packed>,
     spellings: &'a [u8],
     pairs: &'a [u8],
@@ -29,6 +30,7 @@ struct Kept<'a> {
 #[derive(Serialize)]
 struct Keep<'a> {
     anchors: &'a [Anchor],
+    extents: &'a [Extent],
     automata: &'a [Packed],
     spellings: Vec<u8>,
     pairs: Vec<u8>,
@@ -43,6 +45,7 @@ impl Anchors {
     pub(crate) fn to_parts(&self) -> (Vec<u8>, Packer) {
         let keep = Keep {
             anchors: &self.anchors,
+            extents: &self.extents,
             automata: &self.automata.automata,
             spellings: self.index.to_bytes(),
             pairs: self.pairs.to_bytes(),
@@ -64,8 +67,9 @@ impl Anchors {
         let spellings = Spelling::all_from_bytes(kept.spellings)?;
         let pairs = Spelling::all_from_bytes(kept.pairs)?;
         let mut tables = Unpacker::new(Arc::clone(region));
-        let anchors = Self {
+        let mut anchors = Self {
             anchors: kept.anchors,
+            extents: kept.extents,
             automata: Arena::unpack(kept.automata, &mut tables)?,
             marks: kept.marks,
             heads: kept.heads,
@@ -76,7 +80,11 @@ impl Anchors {
         };
         // Every table was looked at from end to end, which need not cost memory from now on.
         region.give_back();
-        (tables.is_at_end() && anchors.is_whole()).then_some(anchors)
+        if !tables.is_at_end() || !anchors.is_whole() {
+            return None;
+        }
+        anchors.set_first();
+        Some(anchors)
     }
 
     /// Whether every index lies within its table, and what must be in order is.
@@ -93,6 +101,7 @@ impl Anchors {
             && self
                 .heads
                 .is_sorted_by_key(|head| std::cmp::Reverse(head.text_bytes_max))
+            && self.extents.len() == self.anchors.len()
             && self.anchors.iter().all(|anchor| {
                 let index = match anchor.before {
                     Before::Automaton { index, .. } => index,

@@ -15,7 +15,7 @@ use super::needs::Present;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
 use super::{
-    Anchor, Anchors, Before, GoesOn, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton,
+    Anchors, Before, Extent, GoesOn, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton,
 };
 use crate::engine::prefetch;
 use crate::signs;
@@ -68,18 +68,17 @@ pub(super) struct Looking<'a, R> {
 }
 
 impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
-    /// Begins a part of a text, and looks at the beginning of the text if the part has it.
+    /// Begins a part of a text.
     pub(super) fn begin(
         anchors: &'a Anchors,
         text: &'a [u8],
-        part: &Range<usize>,
         looks: &'a mut Looks,
         (present, goes_on): (Option<&'a Present>, Option<&'a GoesOn>),
         work: &'a mut u64,
         report: R,
     ) -> Self {
         looks.marks.start(anchors.marks, text.len());
-        let mut looking = Self {
+        Self {
             anchors,
             text,
             looks,
@@ -87,22 +86,28 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             goes_on,
             work,
             report,
-        };
+        }
+    }
+
+    /// Looks at the beginning of the text, if the part has it and a match from there may come to `new_from`, before which
+    /// nothing is new.
+    pub(super) fn head(&mut self, part: &Range<usize>, new_from: usize) {
         if part.start == 0 {
+            let Self { anchors, text, .. } = *self;
             let begins = Near::head(text);
             let long_enough = |head: &&Head| head.text_bytes_max >= text.len() as u64;
             let heads = anchors.heads.iter().take_while(long_enough);
-            let allowed = heads.filter(|head| head.near.allows(begins));
-            let mut found = std::mem::take(&mut looking.looks.heads);
+            let reach = |head: &Head| anchors.extents[head.anchor as usize].reach.after();
+            let allowed = heads.filter(|head| head.near.allows(begins) && new_from <= reach(head));
+            let mut found = std::mem::take(&mut self.looks.heads);
             found.clear();
             found.extend(allowed.map(|head| Found {
                 anchor: head.anchor,
                 at: 0,
             }));
-            looking.look(&found, &mut []);
-            looking.looks.heads = found;
+            self.look(&found, &mut []);
+            self.looks.heads = found;
         }
-        looking
     }
 
     /// Ends the text.
@@ -118,9 +123,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             return;
         }
         for one in found {
-            // It lies on two lines of the cache, or ends with the first.
             prefetch(&self.anchors.anchors, one.anchor as usize);
-            prefetch(&self.anchors.anchors, one.anchor as usize + 1);
         }
         for (number, one) in found.iter().enumerate() {
             if one.anchor & MARK != 0 {
@@ -130,15 +133,16 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             let anchor = &self.anchors.anchors[one.anchor as usize];
             let at = one.at as usize + usize::from(anchor.lead);
             let near = |(mark, reach)| self.looks.marks.is_near(mark, at, reach);
+            let extent = || self.anchors.extents[one.anchor as usize];
             let has_needs = || {
                 let met = |present| self.anchors.needs.are_met(anchor.needs, present);
-                let may_come = |it: &GoesOn| it.open.get(anchor.pattern as usize) == Some(&true);
+                let may_come = |it: &GoesOn| it.open.get(extent().pattern as usize) == Some(&true);
                 self.present.is_none_or(met) || self.goes_on.is_some_and(may_come)
             };
             // A sign says something about the whole text.
             let reaches = |it: &GoesOn| {
-                let last = (one.at as usize).saturating_add(anchor.reach.after as usize);
-                last >= it.new_from || signs::is_sign(anchor.pattern)
+                let Extent { pattern, reach } = extent();
+                one.at as usize + reach.after() >= it.new_from || signs::is_sign(pattern)
             };
             if at < self.text.len()
                 && self.goes_on.is_none_or(reaches)
@@ -183,22 +187,19 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         } = self;
         let Looks { all, walks, .. } = &mut **looks;
         let automata = &anchors.automata;
-        for look in &*all {
-            let anchor = &anchors.anchors[look.anchor as usize];
-            automata.prefetch(anchor.first_back().unwrap_or(anchor.forward));
-        }
         for (number, look) in all.iter_mut().enumerate() {
             let anchor = &anchors.anchors[look.anchor as usize];
             let (number, at) = (number as u32, look.at as usize);
-            let begun = match (step, anchor.first_back()) {
-                (Step::First, Some(back)) => automata.back(back, number, text, at, work),
-                (Step::Second, Some(_)) if look.passed => {
-                    automata.forward(anchor.forward, number, text, at, anchor.known, work)
+            let begun = match (step, anchor.back_first) {
+                (Step::First, true) => automata.back(&anchor.first, number, text, at, work),
+                (Step::First, false) => {
+                    automata.forward(&anchor.first, number, text, at, anchor.known, work)
+                }
+                (Step::Second, true) if look.passed => {
+                    let forward = automata.packed(anchor.forward);
+                    automata.forward(forward, number, text, at, anchor.known, work)
                 }
                 (Step::Second, _) => continue,
-                (Step::First, None) => {
-                    automata.forward(anchor.forward, number, text, at, anchor.known, work)
-                }
             };
             look.passed = false;
             match begun {
@@ -227,11 +228,11 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             report,
             ..
         } = self;
-        let anchor_of = &anchors.anchors[anchor];
-        let end = at.saturating_add(anchor_of.reach.after as usize);
+        let Extent { pattern, reach } = anchors.extents[anchor];
+        let end = at + reach.after();
         let mut start = |at: usize, exact: bool, window: Option<WindowAt>| {
             report(
-                anchor_of.pattern,
+                pattern,
                 Start {
                     at,
                     exact,
@@ -251,7 +252,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                 at,
             })
         };
-        match anchor_of.before {
+        match anchors.anchors[anchor].before {
             Before::Here => start(at, true, None),
             Before::Far { bytes_max } => start(far(bytes_max), false, window()),
             Before::Automaton { index, bytes_max } => {
@@ -292,16 +293,6 @@ impl Look {
         Walked {
             before: bytes(before),
             after: bytes(after),
-        }
-    }
-}
-
-impl Anchor {
-    /// The automaton for what comes before, if that is looked at first.
-    fn first_back(&self) -> Option<u32> {
-        match self.before {
-            Before::Automaton { index, .. } if self.back_first => Some(index),
-            Before::Here | Before::Far { .. } | Before::Automaton { .. } => None,
         }
     }
 }

@@ -39,7 +39,7 @@ use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{New, Origin};
-use arena::Arena;
+use arena::{Arena, Packed};
 use behind::Behind;
 pub(crate) use behind::read as read_behind;
 use border::Border;
@@ -97,6 +97,8 @@ impl Start {
 /// The anchors of all patterns: immutable, shared.
 pub(crate) struct Anchors {
     anchors: Vec<Anchor>,
+    /// What each of them is an anchor of. Invariant: as many.
+    extents: Vec<Extent>,
     automata: Arena,
     index: Index<WINDOW_BYTES>,
     pairs: Index<PAIR_BYTES>,
@@ -109,9 +111,14 @@ pub(crate) struct Anchors {
 }
 
 /// A window of a pattern and what the pattern has around it.
+///
+/// PERF: all that is asked around a window before the bytes of its first automaton lies on one line of the cache.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[repr(align(64))]
 struct Anchor {
-    pattern: u32,
+    /// A copy of the automaton that walks first.
+    #[serde(skip)]
+    first: Packed,
     /// Bytes of the window that `before` covers and `forward` does not: none or one.
     lead: u8,
     border: Border,
@@ -122,10 +129,28 @@ struct Anchor {
     known: Known,
     /// Windows that the text must have besides.
     needs: Needed,
-    /// What comes before is looked at first.
+    /// What comes before is looked at first: it has an automaton.
     back_first: bool,
     /// The mark that must lie so many bytes before the window, at most.
     after: Option<(u32, u32)>,
+}
+
+impl Anchor {
+    /// Index of that automaton.
+    fn walks_first(&self) -> u32 {
+        match self.before {
+            Before::Automaton { index, .. } if self.back_first => index,
+            Before::Here | Before::Far { .. } | Before::Automaton { .. } => self.forward,
+        }
+    }
+}
+
+/// The pattern of an anchor, and how far a match goes from its window.
+///
+/// PERF: apart from the anchors, because of windows that were found before most are only asked for this.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Extent {
+    pattern: u32,
     reach: Reach,
 }
 
@@ -220,7 +245,8 @@ impl Anchors {
             windows.end();
             if let (Some(lists), present @ Some(_)) = (windows.whole(), batch.present.complete()) {
                 let mut looking =
-                    Looking::begin(self, text, &part, looks, (present, goes_on), work, report);
+                    Looking::begin(self, text, looks, (present, goes_on), work, report);
+                looking.head(&part, 0);
                 for list in lists {
                     let walked = list.walked.chunks_mut(windows::CHUNK);
                     for (found, walked) in list.found.chunks(windows::CHUNK).zip(walked) {
@@ -232,7 +258,8 @@ impl Anchors {
             windows.start();
             batch.present.start(text.len(), 0);
         }
-        let mut looking = Looking::begin(self, text, &part, looks, (None, None), work, report);
+        let mut looking = Looking::begin(self, text, looks, (None, None), work, report);
+        looking.head(&part, 0);
         self.tables(text, part, batch, |list, found| {
             looking.look(found, windows.push(list, found));
         });
@@ -285,6 +312,8 @@ impl Anchors {
         report: impl FnMut(u32, Start),
     ) {
         let New { view, origin } = new;
+        let new_from = origin.changes.first();
+        let new_from = new_from.map_or(usize::MAX, |change| change.start);
         let Memory {
             looks,
             batch,
@@ -292,17 +321,25 @@ impl Anchors {
             ..
         } = memory;
         if windows.is_complete(view) {
-            let present = batch.present.complete();
-            let mut looking =
-                Looking::begin(self, text, &part, looks, (present, None), work, report);
-            windows.touched(view, part, origin, &self.anchors, |found, walked| {
+            let present = (batch.present.complete(), None);
+            let mut looking = Looking::begin(self, text, looks, present, work, report);
+            looking.head(&part, new_from);
+            windows.touched(view, part, origin, &self.extents, |found, walked| {
                 looking.look(found, walked);
             });
             looking.finish();
         } else {
-            let mut looking = Looking::begin(self, text, &part, looks, (None, None), work, report);
+            let mut looking = Looking::begin(self, text, looks, (None, None), work, report);
+            looking.head(&part, new_from);
             self.tables(text, part, batch, |_, found| looking.look(found, &mut []));
             looking.finish();
+        }
+    }
+
+    /// Gives each anchor its copy of an automaton.
+    fn set_first(&mut self) {
+        for anchor in &mut self.anchors {
+            anchor.first = *self.automata.packed(anchor.walks_first());
         }
     }
 
@@ -331,6 +368,7 @@ impl Anchors {
         self.index.size_bytes()
             + self.pairs.size_bytes()
             + size_of_val(&self.anchors[..])
+            + size_of_val(&self.extents[..])
             + self.automata.size_bytes()
             + self.needs.size_bytes()
             + self.behind.iter().map(Behind::size_bytes).sum::<usize>()

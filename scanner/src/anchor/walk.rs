@@ -59,14 +59,13 @@ impl Arena {
     /// Asks whether the text may match from `at` on, where it begins with what is `known`.
     pub(super) fn forward(
         &self,
-        one: u32,
+        one: &Packed,
         number: u32,
         text: &[u8],
         at: usize,
         known: Known,
         work: &mut u64,
     ) -> Begun {
-        let one = &self.automata[one as usize];
         if one.empty {
             return Begun::Known(true);
         }
@@ -97,13 +96,12 @@ impl Arena {
     /// Asks whether the text up to `at` may end with a match.
     pub(super) fn back(
         &self,
-        one: u32,
+        one: &Packed,
         number: u32,
         text: &[u8],
         at: usize,
         work: &mut u64,
     ) -> Begun {
-        let one = &self.automata[one as usize];
         if one.empty {
             return Begun::Known(true);
         }
@@ -127,9 +125,9 @@ impl Arena {
         })
     }
 
-    /// Asks for what a walk begins with.
-    pub(super) fn prefetch(&self, one: u32) {
-        prefetch(&self.automata, one as usize);
+    /// What a walk needs of an automaton.
+    pub(super) fn packed(&self, one: u32) -> &Packed {
+        &self.automata[one as usize]
     }
 
     /// Ends these walks and says of each by its number how far it came, and whether its answer is

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::index::Found;
 use super::near::NEAR_BYTES;
-use super::{Anchor, WINDOW_BYTES};
+use super::{Extent, WINDOW_BYTES};
 use crate::signs::{self, Seen};
 use crate::view::Origin;
 
@@ -30,27 +30,45 @@ pub(super) const CHUNK: usize = 128;
 const MOVED_BYTES_MIN: usize = 64;
 
 /// Bytes beside a match that a border may look at: a character.
-const BORDER_BYTES: u32 = 4;
+const BORDER_BYTES: usize = 4;
 
 /// How far a match may go from its window, with what decides about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Reach {
-    pub(super) before: u32,
-    pub(super) after: u32,
+    before: u16,
+    after: u16,
 }
 
 impl Reach {
+    /// Farther than is said.
+    const FAR: u16 = u16::MAX;
+
     /// Lengths of what lies on either side, if they are bounded, and bytes around a match that
     /// count as well.
     pub(super) fn of(before: Option<usize>, after: Option<usize>, around: usize) -> Self {
         let bytes = |len: Option<usize>| {
-            let len = len.and_then(|len| u32::try_from(len).ok());
-            len.unwrap_or(u32::MAX)
-                .saturating_add(around as u32 + BORDER_BYTES)
+            let len = len.map(|len| len.saturating_add(around + BORDER_BYTES));
+            len.map_or(Self::FAR, |len| u16::try_from(len).unwrap_or(Self::FAR))
         };
         Self {
             before: bytes(before),
             after: bytes(after),
+        }
+    }
+
+    pub(super) fn before(self) -> usize {
+        Self::bytes(self.before)
+    }
+
+    pub(super) fn after(self) -> usize {
+        Self::bytes(self.after)
+    }
+
+    /// No text is as long as what is far.
+    fn bytes(bytes: u16) -> usize {
+        match bytes {
+            Self::FAR => u32::MAX as usize,
+            bytes => usize::from(bytes),
         }
     }
 }
@@ -284,7 +302,7 @@ impl Kept {
         view: Option<usize>,
         part: Range<usize>,
         origin: &Origin,
-        anchors: &[Anchor],
+        extents: &[Extent],
         mut look: impl FnMut(&[Found], &mut [Walked]),
     ) {
         let Self {
@@ -302,11 +320,10 @@ impl Kept {
             for at in list.open(&list.part(&part)) {
                 let one = list.found[at];
                 let (before, after) = changes.around(one.at as usize);
-                if let Some(anchor) = anchors.get(one.anchor as usize)
-                    && (before <= anchor.reach.before as usize
-                        || after <= anchor.reach.after as usize)
+                if let Some(Extent { pattern, reach }) = extents.get(one.anchor as usize)
+                    && (before <= reach.before() || after <= reach.after())
                 {
-                    patterns.insert(anchor.pattern);
+                    patterns.insert(*pattern);
                 }
             }
         }
@@ -318,10 +335,10 @@ impl Kept {
                 let mut count = 0;
                 for at in list.open(&(next..list.part(&part).end)) {
                     let one = list.found[at];
-                    let wanted = anchors.get(one.anchor as usize).is_none_or(|anchor| {
+                    let wanted = extents.get(one.anchor as usize).is_none_or(|extent| {
                         // A sign says something about the whole content.
-                        let is_sign = view.is_none() && signs::is_sign(anchor.pattern);
-                        is_sign || patterns.contains(anchor.pattern)
+                        let is_sign = view.is_none() && signs::is_sign(extent.pattern);
+                        is_sign || patterns.contains(extent.pattern)
                     });
                     (found[count], places[count]) = (one, at);
                     count += usize::from(wanted);
@@ -512,7 +529,7 @@ mod tests {
             let whole = 0..text.len();
             anchors.scan(text.as_bytes(), whole, &mut memory, &mut work, |_, _| ());
             anchors.derive(view.as_bytes(), 0, &origin, &mut memory);
-            let all = anchors.anchors.as_slice();
+            let all = anchors.extents.as_slice();
             memory
                 .windows
                 .touched(Some(0), 0..view.len(), &origin, all, |found, _| {

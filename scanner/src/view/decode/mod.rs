@@ -26,11 +26,6 @@ pub(super) struct Found {
     pub(super) too_large: bool,
 }
 
-/// Whether a text has a run long enough to be opened.
-pub(super) fn has_run(text: &[u8]) -> bool {
-    runs::next_run(text, 0).is_some()
-}
-
 /// A walk through one text, from one encoded stretch to the next, kind after kind. Each kind takes time in the
 /// length of the text, whatever it is.
 #[derive(Default)]

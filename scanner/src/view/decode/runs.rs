@@ -65,7 +65,7 @@ impl Runs {
 
 /// Where the next run begins that may be long enough. Looks at one byte in fourteen where there
 /// is none.
-pub(super) fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
+fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let probe = at + SHORT_RUN_BYTES - 1;
         if !is_token(*text.get(probe)?) {
