@@ -315,7 +315,8 @@ impl Log {
         lookup::by_signature(&store, signature)
     }
 
-    /// Records received since then, oldest first: what a start fills its replay cache and histories with.
+    /// Records received since then, oldest first: what a start fills its replay cache and histories with. Where some
+    /// cannot be read an error stands in their place.
     ///
     /// # Errors
     /// [`ReadError`] if the log cannot be read.

@@ -82,7 +82,8 @@ pub enum ReadError {
 
 impl ReadError {
     /// Whether what was written is gone for good.
-    pub(crate) fn is_damage(&self) -> bool {
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         match self {
             Self::Unreadable(_) | Self::Damaged(_) => true,
             Self::Store(_) | Self::NotOpen => false,
@@ -202,7 +203,8 @@ pub struct Recent {
     since: Timestamp,
     next: u64,
     last: u64,
-    page: VecDeque<StoredRecord>,
+    /// What was read, and what could not be.
+    page: VecDeque<Result<StoredRecord, ReadError>>,
 }
 
 impl Recent {
@@ -219,35 +221,48 @@ impl Recent {
     }
 
     fn read_page(&mut self) -> Result<(), ReadError> {
-        let mut chunks = Records::scan(&self.store).chunks_from(self.next);
+        let began = self.next;
+        let mut chunks = Records::scan(&self.store).chunks_from(began);
         while self.page.len() < RECENT_PAGE_RECORDS {
             match chunks.next()? {
                 Some(Chunk::Read(_, entries)) => {
                     let next = self.next;
-                    for entry in entries.map_while(Result::ok).filter(|e| e.sequence >= next) {
-                        self.next = entry.sequence + 1;
-                        self.page.push_back(self.store.stored(&entry));
+                    for entry in entries {
+                        match entry {
+                            Ok(entry) if entry.sequence < next => {}
+                            Ok(entry) => {
+                                self.next = entry.sequence + 1;
+                                self.page.push_back(Ok(self.store.stored(&entry)));
+                            }
+                            Err(error) => self.page.push_back(Err(error)),
+                        }
                     }
                 }
                 Some(Chunk::Gap(error)) => {
                     tracing::warn!(%error, from = self.next, "records are left out");
+                    self.page.push_back(Err(error));
                 }
                 None => break,
             }
         }
-        if self.page.is_empty() {
+        if self.next == began {
             self.next = self.last + 1;
         }
         Ok(())
     }
 }
 
+/// An error tells that records are missing in this place; those behind it come next.
 impl Iterator for Recent {
     type Item = Result<StoredRecord, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             while let Some(record) = self.page.pop_front() {
+                let record = match record {
+                    Ok(record) => record,
+                    Err(error) => return Some(Err(error)),
+                };
                 if record.sequence > self.last {
                     return None;
                 }

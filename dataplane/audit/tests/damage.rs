@@ -5,12 +5,12 @@
 
 mod support;
 
-use oktsec_audit::{AppendError, ChainReport, Filter, Log, OpenError, Reader, open};
+use oktsec_audit::{AppendError, ChainReport, Filter, HeldStatus, Log, OpenError, Reader, open};
 use oktsec_contract::reason::Reason;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Numbers, append, id, options, reader, start, verify, wait_until};
+use support::{Numbers, T0, append, hold, id, options, reader, start, verify, wait_until};
 
 const BATCH: u64 = 7;
 const BATCHES: u64 = 120;
@@ -385,4 +385,48 @@ fn the_newest_ids_are_in_a_run_after_a_shutdown_and_found_after_a_kill() {
         }
         writer.shutdown();
     }
+}
+
+#[test]
+fn a_reader_of_the_newest_is_told_where_records_are_missing() {
+    let dir = closed();
+    let table = files(dir.path(), "sst").remove(0);
+    let half = fs::metadata(&table).unwrap().len() / 2;
+    flip(&table, usize::try_from(half).unwrap());
+    let (log, writer) = start(dir.path());
+    let told: Vec<_> = log.recent(T0).unwrap().collect();
+    let missing = told.iter().position(Result::is_err).unwrap();
+    let behind = told[missing..].iter().flatten();
+    let behind = behind.filter(|record| record.sequence <= RECORDS).count();
+    assert!(
+        missing > 0 && behind > 0,
+        "{missing} before, {behind} behind"
+    );
+    assert!(missing as u64 + (behind as u64) < RECORDS);
+    writer.shutdown();
+}
+
+#[test]
+fn held_messages_whose_records_are_lost_are_listed_and_expire_like_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    for number in 0..RECORDS {
+        hold(&log, number, T0.plus_secs(60));
+    }
+    writer.shutdown();
+    // By far most of what was written are records.
+    let table = files(dir.path(), "sst").remove(0);
+    let half = fs::metadata(&table).unwrap().len() / 2;
+    flip(&table, usize::try_from(half).unwrap());
+    let (log, writer) = start(dir.path());
+    let reader = reader(dir.path());
+    let pending = reader.held_list(Some(HeldStatus::Pending), usize::MAX);
+    let pending = pending.unwrap();
+    assert_eq!(pending.len() as u64, RECORDS);
+    let lost = pending.iter().filter(|item| item.record.is_none()).count();
+    assert!(lost > 0 && (lost as u64) < RECORDS, "{lost}");
+    let expired = log.expire_held(T0.plus_secs(61)).unwrap().wait();
+    assert_eq!(expired, Ok(RECORDS));
+    assert_eq!(log.health().held_pending, 0);
+    writer.shutdown();
 }

@@ -4,36 +4,11 @@
 
 mod support;
 
-use oktsec_audit::{Filter, Held, HeldStatus, Log, Review, ReviewError};
-use oktsec_contract::clock::Timestamp;
+use oktsec_audit::{Filter, Held, HeldStatus, Review, ReviewError};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use oktsec_contract::verdict::Status;
-use sha2::{Digest, Sha256};
-use support::{FINDING, T0, append, id, reader, record, start, verify};
-
-fn hold(log: &Log, number: u64, expires_at: Timestamp) -> String {
-    let content = format!("held content {number}");
-    let mut batch = log.batch();
-    let held = RecordRef {
-        status: Status::Quarantined,
-        reason: Reason::ContentQuarantined,
-        content_hash: Sha256::digest(&content).into(),
-        findings: &[FINDING],
-        ..record(number)
-    };
-    batch
-        .push(
-            &held,
-            Some(Held {
-                content: content.as_bytes(),
-                expires_at,
-            }),
-        )
-        .unwrap();
-    log.append(batch).unwrap().wait().unwrap();
-    content
-}
+use support::{T0, append, hold, id, reader, record, start, verify};
 
 #[test]
 fn a_held_message_is_reviewed_once() {

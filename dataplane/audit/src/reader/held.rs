@@ -81,7 +81,10 @@ impl HeldItem {
             reviewed_at: meta.reviewed_at,
             reviewed_by: meta.reviewed_by,
             content,
-            record: store.record(meta.sequence)?,
+            record: match store.record(meta.sequence) {
+                Err(error) if error.is_damage() => None,
+                record => record?,
+            },
         })
     }
 

@@ -8,7 +8,7 @@
     reason = "each test file uses its own part, and may stop at the first surprise"
 )]
 
-use oktsec_audit::{Log, Reader, WriterOptions, WriterThread, open};
+use oktsec_audit::{Held, Log, Reader, WriterOptions, WriterThread, open};
 use oktsec_contract::Severity;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
@@ -16,6 +16,7 @@ use oktsec_contract::id::MessageId;
 use oktsec_contract::keys::{KeyPair, PublicKey};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::{FindingRef, RecordRef, SignatureState};
+use oktsec_contract::verdict::Status;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
@@ -128,6 +129,30 @@ pub fn append(log: &Log, numbers: std::ops::Range<u64>) -> u64 {
         batch.push(&record(number), None).unwrap();
     }
     log.append(batch).unwrap().wait().unwrap().first_sequence
+}
+
+/// Appends a held message; answers its content.
+pub fn hold(log: &Log, number: u64, expires_at: Timestamp) -> String {
+    let content = format!("held content {number}");
+    let mut batch = log.batch();
+    let held = RecordRef {
+        status: Status::Quarantined,
+        reason: Reason::ContentQuarantined,
+        content_hash: Sha256::digest(&content).into(),
+        findings: &[FINDING],
+        ..record(number)
+    };
+    batch
+        .push(
+            &held,
+            Some(Held {
+                content: content.as_bytes(),
+                expires_at,
+            }),
+        )
+        .unwrap();
+    log.append(batch).unwrap().wait().unwrap();
+    content
 }
 
 /// Checks the whole chain with the right key.
