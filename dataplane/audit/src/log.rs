@@ -132,7 +132,7 @@ pub struct Health {
     pub signed_sequence: u64,
     /// Held messages that wait for an operator.
     pub held_pending: u64,
-    /// What went wrong, while it does.
+    /// What went wrong, while it does, or that the writer has ended.
     pub last_error: Option<Arc<str>>,
     /// What of the log cannot be read any more, if anything is known not to be. It is appended to all the
     /// same, but no longer merged: move it away and begin a new one when that suits.
@@ -328,6 +328,10 @@ impl Log {
     #[must_use]
     pub fn health(&self) -> Health {
         let shared = &self.shared;
+        let last_error = match shared.closed.load(Ordering::Acquire) {
+            true => Some(AppendError::Closed.to_string().into()),
+            false => shared.last_error.lock().clone(),
+        };
         Health {
             queue_records: shared.queue_records.load(Ordering::Relaxed),
             queue_bytes: shared.queue_bytes.load(Ordering::Relaxed),
@@ -336,7 +340,7 @@ impl Log {
             sequence: shared.sequence.load(Ordering::Relaxed),
             signed_sequence: shared.signed.load(Ordering::Relaxed),
             held_pending: shared.held_pending.load(Ordering::Relaxed),
-            last_error: shared.last_error.lock().clone(),
+            last_error,
             damage: shared.damage.lock().clone(),
         }
     }

@@ -316,7 +316,7 @@ impl Writer {
 
     /// Signs and syncs the last head. What still waits is answered as closed.
     fn finish(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
+        self.close();
         self.syncer = None;
         *self.shared.store.write() = None;
         let State::Open(opened) = &mut self.state else {
@@ -341,6 +341,19 @@ impl Writer {
             Err(error) => tracing::error!(%error, "the last records could not be synced"),
         }
         opened.store.settle();
+    }
+}
+
+impl Writer {
+    fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Writer {
+    /// However it ends: nobody may believe that records are still written.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

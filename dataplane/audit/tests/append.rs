@@ -259,3 +259,14 @@ fn another_key_begins_a_new_segment_and_says_so() {
         break_record.detail
     );
 }
+
+#[test]
+fn a_writer_that_has_ended_is_told_as_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    append(&log, 0..1);
+    assert_eq!(log.health().last_error, None);
+    writer.shutdown();
+    let error = log.health().last_error.unwrap();
+    assert_eq!(&*error, "the audit writer has stopped");
+}
