@@ -201,6 +201,7 @@ impl Pipeline {
             let message = parsed.view();
             let random = second_half(&moment.random);
             let ruling = self.rule(message, &parsed, received, &claim, id, &proof, &random, now);
+            self.let_come_again(&ruling, received.surface);
             self.conclude(message, ruling, received, moment, id, now, sink)
         };
         let payload = check.map_or(proof.payload, |check| check.payload);
@@ -224,7 +225,16 @@ impl Pipeline {
     ) -> Ruling {
         self.hits.clear();
         self.scan.found.clear();
-        let identity = match identity::identify(claim, id, proof, &self.policy, &self.shared, now) {
+        let identified = identity::identify(
+            claim,
+            message.from,
+            id,
+            proof,
+            &self.policy,
+            &self.shared,
+            now,
+        );
+        let identity = match identified {
             Ok(identity) => identity,
             Err(NotIdentified { reason, identity }) => {
                 return Ruling {
@@ -282,6 +292,16 @@ impl Pipeline {
             verdict: Some(verdict),
             identity,
             session: place.session,
+        }
+    }
+
+    /// Whoever is asked to send the same message again later must not be told then that it is a replay.
+    fn let_come_again(&self, ruling: &Ruling, surface: Surface) {
+        let status = outcome(ruling.reason, self.policy.mode(surface)).status;
+        if verdict::may_come_again(ruling.reason, status)
+            && let Some(signature) = &ruling.identity.signature
+        {
+            self.shared.forget(signature);
         }
     }
 

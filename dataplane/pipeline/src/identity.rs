@@ -25,6 +25,7 @@ pub(crate) enum Claim {
     Signed {
         fingerprint: [u8; 32],
         signature: [u8; 64],
+        sent: Timestamp,
     },
     /// It brings one that cannot hold.
     Hopeless(Reason),
@@ -44,15 +45,13 @@ pub(crate) fn claim(
     let mut payload = std::mem::take(&mut message.buffers.payload);
     let view = message.view();
     // Without a time it would be good for ever, also when the replay cache has forgotten it.
-    if view.timestamp.is_empty() {
+    let Some(sent) = message.sent else {
         return (Claim::Hopeless(Reason::SignatureInvalid), None);
-    }
-    let Some(key) = policy.key(view.from) else {
-        return (Claim::Hopeless(Reason::KeyUnknown), None);
     };
-    if key.revoked {
-        return (Claim::Hopeless(Reason::KeyRevoked), None);
-    }
+    let key = match believed_key(policy, view.from) {
+        Ok(key) => key,
+        Err(reason) => return (Claim::Hopeless(reason), None),
+    };
     let Ok(version) = wanted_version(key, message.key_version) else {
         return (Claim::Hopeless(Reason::KeyVersionMismatch), None);
     };
@@ -86,9 +85,19 @@ pub(crate) fn claim(
         Claim::Signed {
             fingerprint: key.fingerprint,
             signature,
+            sent,
         },
         Some(check),
     )
+}
+
+/// The key whose signatures count as this agent's.
+fn believed_key<'p>(policy: &'p Policy, agent: &str) -> Result<&'p Key, Reason> {
+    match policy.key(agent) {
+        None => Err(Reason::KeyUnknown),
+        Some(key) if key.revoked => Err(Reason::KeyRevoked),
+        Some(key) => Ok(key),
+    }
 }
 
 /// The version the signature must cover. A client that names none signs v1 with the current key: an older key
@@ -149,9 +158,10 @@ pub(crate) struct NotIdentified {
     pub(crate) identity: Identity,
 }
 
-/// Concludes from claim and proof, and refuses what was seen before.
+/// Concludes from claim and proof, and refuses what was seen before. `sender` is whom the message names.
 pub(crate) fn identify(
     claim: &Claim,
+    sender: &str,
     id: MessageId,
     proof: &Proof,
     policy: &Policy,
@@ -164,7 +174,7 @@ pub(crate) fn identify(
             identity: Identity::unproven(state),
         })
     };
-    let (fingerprint, signature) = match claim {
+    let (fingerprint, signature, sent) = match claim {
         Claim::Unsigned if policy.requires_signature() => {
             return refuse(Reason::SignatureRequired, SignatureState::Absent);
         }
@@ -173,11 +183,18 @@ pub(crate) fn identify(
         Claim::Signed {
             fingerprint,
             signature,
-        } => (*fingerprint, *signature),
+            sent,
+        } => (*fingerprint, *signature, *sent),
     };
-    if !proof.holds_for(id) {
+    // The policy may be another one by now than when the key was looked up.
+    let reason = match believed_key(policy, sender) {
+        Ok(key) if key.fingerprint == fingerprint && proof.holds_for(id) => None,
+        Ok(_) => Some(Reason::SignatureInvalid),
+        Err(reason) => Some(reason),
+    };
+    if let Some(reason) = reason {
         return Err(NotIdentified {
-            reason: Reason::SignatureInvalid,
+            reason,
             identity: Identity {
                 fingerprint: Some(fingerprint),
                 ..Identity::unproven(SignatureState::Invalid)
@@ -192,16 +209,18 @@ pub(crate) fn identify(
     };
     match policy.replay() {
         ReplayMode::Off => Ok(identity),
-        ReplayMode::Reject | ReplayMode::Idempotent => match shared.replay.claim(&signature, now) {
-            Seen::Never => Ok(identity),
-            Seen::Before => Err(NotIdentified {
-                reason: Reason::ReplayRejected,
-                identity,
-            }),
-            Seen::Unknown => Err(NotIdentified {
-                reason: Reason::ReplayCacheFull,
-                identity,
-            }),
-        },
+        ReplayMode::Reject | ReplayMode::Idempotent => {
+            match shared.replay.claim(&signature, sent, now) {
+                Seen::Never => Ok(identity),
+                Seen::Before => Err(NotIdentified {
+                    reason: Reason::ReplayRejected,
+                    identity,
+                }),
+                Seen::Unknown => Err(NotIdentified {
+                    reason: Reason::ReplayCacheFull,
+                    identity,
+                }),
+            }
+        }
     }
 }

@@ -54,6 +54,11 @@ impl Shared {
         self.replay.forget(signature);
     }
 
+    /// Not every signature seen before `now` could be told: what may be one of them is refused, not guessed.
+    pub fn lose_signatures(&self, now: Timestamp) {
+        self.replay.lose(now);
+    }
+
     /// Learns from a record of before the restart: its signature must not come again, and what was held or
     /// blocked still counts against the sender.
     pub fn restore(&self, record: &RecordRef<'_>, now: Timestamp) {

@@ -10,12 +10,17 @@ use crate::parse::Message;
 use crate::policy::{Place, Policy};
 use crate::scan::Scanned;
 use oktsec_contract::limits::{HISTORY_BLOCK_MIN, HISTORY_QUARANTINE_MIN};
-use oktsec_contract::reason::Reason;
-use oktsec_contract::verdict::Verdict;
+use oktsec_contract::reason::{Reason, Retry};
+use oktsec_contract::verdict::{Status, Verdict};
 
 pub use decision::Decision;
 pub use table::{Outcome, outcome};
 pub use words::suggestion;
+
+/// Whether the sender is asked to send the very same message again: then this was not its first use.
+pub(crate) fn may_come_again(reason: Reason, status: Status) -> bool {
+    reason.retry() == Retry::Transient && status != Status::Delivered
+}
 
 /// Intent, limits and history on top of the findings; then remembers what was said or refused.
 pub(crate) fn decide(

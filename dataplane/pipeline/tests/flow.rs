@@ -137,6 +137,61 @@ fn the_same_signature_counts_once_while_it_is_valid() {
 }
 
 #[test]
+fn a_message_above_its_senders_rate_may_come_again_as_it_is() {
+    let mut plane = Plane::new(
+        "
+identity: {keys_dir: /keys}
+rate_limit: {per_agent: 2, window: 60, per_ip: -1}
+agents: {a: {can_message: [b]}}
+",
+    );
+    for n in 0..2 {
+        let said = plane.signed("a", "b", &n.to_string());
+        assert_eq!(said.reason, Reason::Allowed);
+    }
+    let body = plane.signed_body("a", "b", "one more", None);
+    let mut send = |secs| {
+        plane.now = plane.now.plus_secs(secs);
+        plane.send_body(&body, Headers::default()).unwrap()
+    };
+    // It was told to wait, and to send it again then.
+    assert_eq!(send(0).reason, Reason::AgentRateLimited);
+    assert_eq!(send(1).reason, Reason::AgentRateLimited);
+    assert_eq!(send(60).reason, Reason::Allowed);
+    assert_eq!(send(0).reason, Reason::ReplayRejected);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_its_signature_is_verified_proves_nothing() {
+    let mut plane = Plane::new(SIGNED);
+    let revoked = RevokedKey::new(agent_key("a").fingerprint, "a", START, "stolen");
+    for (then, reason) in [
+        (Plane::new(SIGNED), Reason::Allowed),
+        (Plane::with(SIGNED, vec![revoked]), Reason::KeyRevoked),
+    ] {
+        let body = plane.signed_body("a", "b", reason.as_str(), None);
+        let received = plane.pipeline.admit(Surface::Message, None, plane.now);
+        let moment = Moment {
+            now: plane.now,
+            random: [reason.code(); 32],
+        };
+        let opened =
+            plane
+                .pipeline
+                .open(received.unwrap(), body.into(), Headers::default(), moment);
+        let mut opened = opened.unwrap();
+        let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+        assert!(proof.is_held());
+        let policy = then.pipeline.policy();
+        plane.pipeline.set_policy(policy.clone()).unwrap();
+        plane.pipeline.decide(opened, proof, plane.now, |decision| {
+            assert_eq!(decision.reason, reason);
+            assert_eq!(decision.is_verified(), reason == Reason::Allowed);
+        });
+    }
+}
+
+#[test]
 fn a_replay_is_known_after_a_restart() {
     let mut before = Plane::new(SIGNED);
     let body = before.signed_body("a", "b", "transfer", None);

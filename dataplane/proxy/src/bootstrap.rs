@@ -118,8 +118,17 @@ pub(crate) fn note(log: &Log, reason: Reason, revision: u64, detail: &str) {
 fn restore(plane: &Plane, now: Timestamp) {
     let window = now.minus_secs(REPLAY_WINDOW_SECS);
     match learn(&plane.log, &plane.shared, window, None, now) {
-        Ok(records) => tracing::debug!(records, "replay cache restored"),
-        Err(error) => tracing::error!(%error, "the replay cache could not be restored"),
+        Ok(learned) if learned.is_whole => {
+            tracing::debug!(records = learned.records, "replay cache restored");
+        }
+        Ok(learned) => {
+            tracing::error!(records = learned.records, "{LOST}");
+            plane.shared.lose_signatures(now);
+        }
+        Err(error) => {
+            tracing::error!(%error, "{LOST}");
+            plane.shared.lose_signatures(now);
+        }
     }
     let (log, shared) = (plane.log.clone(), Arc::clone(&plane.shared));
     let history = std::thread::Builder::new()
@@ -135,25 +144,48 @@ fn restore(plane: &Plane, now: Timestamp) {
     }
 }
 
+/// When signatures of before the restart are not known: a replay cannot be told from them.
+const LOST: &str = "the replay cache could not be restored; messages signed before the start, or in its first 30 s, are refused";
+
+/// What the log told.
+struct Learned {
+    records: u64,
+    /// Nothing was missing in it.
+    is_whole: bool,
+}
+
 fn learn(
     log: &Log,
     shared: &Shared,
     since: Timestamp,
     until: Option<Timestamp>,
     now: Timestamp,
-) -> Result<u64, ReadError> {
-    let mut records = 0;
+) -> Result<Learned, ReadError> {
+    let mut learned = Learned {
+        records: 0,
+        is_whole: true,
+    };
     for stored in log.recent(since)? {
-        let stored = stored?;
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) if error.is_damage() => {
+                learned.is_whole = false;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let mut findings = Vec::new();
         let Ok(record) = stored.record(&mut findings) else {
+            learned.is_whole = false;
             continue;
         };
         if until.is_some_and(|until| record.received_at >= until) {
             break;
         }
+        // Where the chain is broken records can be missing.
+        learned.is_whole &= record.reason != Reason::ChainBroken;
         shared.restore(&record, now);
-        records += 1;
+        learned.records += 1;
     }
-    Ok(records)
+    Ok(learned)
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::{Client, PLAIN, Site, Wish, request, signed};
+use crate::common::{Client, PLAIN, Site, Wish, request, signed, signed_at};
+use oktsec_contract::clock::Timestamp;
+use oktsec_contract::limits::MESSAGE_AGE_SECS_MAX;
 use oktsec_proxy::Patience;
 use std::time::{Duration, Instant};
 
@@ -407,6 +409,23 @@ fn a_body_that_drips_is_answered_408() {
     let response = client.receive().unwrap();
     assert_eq!(response.status, 408);
     assert_eq!(response.json()["reason"], "body_timeout");
+}
+
+#[test]
+fn a_body_that_trickles_in_does_not_keep_its_message_young() {
+    let site = Site::plain();
+    let sent = Timestamp(Timestamp::now().minus_secs(MESSAGE_AGE_SECS_MAX).0 + 1_500_000);
+    let body = signed_at("alice", "bob", "hello", sent).to_string();
+    let whole = request("/v1/message", &[], body.as_bytes());
+    let mut client = site.client();
+    client.send(&whole[..whole.len() - 1]);
+    let old = sent.plus_secs(MESSAGE_AGE_SECS_MAX);
+    while Timestamp::now() <= old {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.send(&whole[whole.len() - 1..]);
+    let answer = client.receive().unwrap();
+    assert_eq!(answer.json()["reason"], "timestamp_too_old");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(crate) struct ParsedMessage {
     signature: Option<Result<[u8; 64], ()>>,
     pub(crate) key_version: Option<u32>,
     pub(crate) delegated: bool,
+    /// The claimed time, read; `None` if there is none.
+    pub(crate) sent: Option<Timestamp>,
 }
 
 /// Memory a core lends to a message and takes back.
@@ -119,7 +121,7 @@ impl ParsedMessage {
         }
         check_name(fields.from.of(text, arena), AGENT_NAME_BYTES_MAX)?;
         check_name(fields.to.of(text, arena), RECIPIENT_BYTES_MAX)?;
-        check_time(fields.timestamp.of(text, arena), now)?;
+        let sent = check_time(fields.timestamp.of(text, arena), now)?;
         let signature = match fields.signature.of(text, arena) {
             "" => None,
             encoded => Some(decode_signature(encoded)),
@@ -150,6 +152,7 @@ impl ParsedMessage {
             signature,
             key_version,
             delegated,
+            sent,
         })
     }
 
@@ -230,9 +233,9 @@ fn check_name(name: &str, bytes_max: usize) -> Result<(), Reason> {
     Ok(())
 }
 
-fn check_time(timestamp: &str, now: Timestamp) -> Result<(), Reason> {
+fn check_time(timestamp: &str, now: Timestamp) -> Result<Option<Timestamp>, Reason> {
     if timestamp.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if timestamp.len() > TIMESTAMP_BYTES_MAX {
         return Err(Reason::TimestampInvalid);
@@ -244,7 +247,7 @@ fn check_time(timestamp: &str, now: Timestamp) -> Result<(), Reason> {
     if sent > now.plus_secs(MESSAGE_AHEAD_SECS_MAX) {
         return Err(Reason::TimestampAhead);
     }
-    Ok(())
+    Ok(Some(sent))
 }
 
 /// Standard base64 with padding; Go's decoder skips line ends and ignores trailing bits (compat §3).

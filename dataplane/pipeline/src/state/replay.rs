@@ -3,9 +3,10 @@
 
 use ahash::RandomState;
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::limits::REPLAY_WINDOW_SECS;
+use oktsec_contract::limits::{MESSAGE_AHEAD_SECS_MAX, REPLAY_WINDOW_SECS};
 use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: usize = 64;
 
@@ -26,13 +27,25 @@ pub(crate) struct ReplayCache {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     shard_max: usize,
+    /// What was sent up to then may have been seen by somebody who did not tell us, in microseconds.
+    untold: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    current: HashSet<u64, RandomState>,
-    previous: HashSet<u64, RandomState>,
+    current: Generation,
+    previous: Generation,
+    /// What was seen at a time that the clock, set back since, has not reached again: it may come again then.
+    stranded: Generation,
+    /// When `current` began.
     started: Timestamp,
+}
+
+/// Hashes of signatures, and when the last of them was seen.
+#[derive(Debug, Default)]
+struct Generation {
+    hashes: HashSet<u64, RandomState>,
+    newest: Timestamp,
 }
 
 impl ReplayCache {
@@ -41,21 +54,23 @@ impl ReplayCache {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             shard_max: (signatures_max / SHARDS).max(16),
+            untold: AtomicU64::new(0),
         }
     }
 
-    /// Marks a signature as seen and tells whether it was.
-    pub(crate) fn claim(&self, signature: &[u8; 64], now: Timestamp) -> Seen {
+    /// Marks the signature of a message sent then as seen and tells whether it was.
+    pub(crate) fn claim(&self, signature: &[u8; 64], sent: Timestamp, now: Timestamp) -> Seen {
         let hash = self.hasher.hash_one(signature);
         let mut shard = self.shard(hash).lock();
-        shard.turn(now);
-        if shard.current.contains(&hash) || shard.previous.contains(&hash) {
+        shard.turn(now, self.shard_max);
+        if shard.generations().any(|seen| seen.hashes.contains(&hash)) {
             return Seen::Before;
         }
-        if shard.current.len() >= self.shard_max {
+        let is_untold = sent.0 <= self.untold.load(Ordering::Relaxed);
+        if is_untold || shard.current.hashes.len() >= self.shard_max {
             return Seen::Unknown;
         }
-        shard.current.insert(hash);
+        shard.current.insert(hash, now);
         Seen::Never
     }
 
@@ -64,17 +79,24 @@ impl ReplayCache {
         if received.plus_secs(REPLAY_WINDOW_SECS) >= now {
             let hash = self.hasher.hash_one(signature);
             let mut shard = self.shard(hash).lock();
-            shard.turn(now);
-            shard.current.insert(hash);
+            shard.turn(now, self.shard_max);
+            shard.current.insert(hash, received.max(now));
         }
+    }
+
+    /// Signatures that were seen until `now` are not all known: what can be one of them is none that can be told.
+    pub(crate) fn lose(&self, now: Timestamp) {
+        let sent_last = now.plus_secs(MESSAGE_AHEAD_SECS_MAX);
+        self.untold.fetch_max(sent_last.0, Ordering::Relaxed);
     }
 
     /// Forgets a signature, so that it may come again.
     pub(crate) fn forget(&self, signature: &[u8; 64]) {
         let hash = self.hasher.hash_one(signature);
         let mut shard = self.shard(hash).lock();
-        shard.current.remove(&hash);
-        shard.previous.remove(&hash);
+        shard.current.hashes.remove(&hash);
+        shard.previous.hashes.remove(&hash);
+        shard.stranded.hashes.remove(&hash);
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -84,19 +106,42 @@ impl ReplayCache {
 }
 
 impl Shard {
+    fn generations(&self) -> impl Iterator<Item = &Generation> {
+        [&self.current, &self.previous, &self.stranded].into_iter()
+    }
+
     /// Starts a new generation when the current one is a window old. When the clock is set back the current one
     /// begins anew with it, so that it ends one window later and not when the clock has caught up.
-    fn turn(&mut self, now: Timestamp) {
+    fn turn(&mut self, now: Timestamp, hashes_max: usize) {
         self.started = self.started.min(now);
         if now.micros_since(self.started) < REPLAY_WINDOW_SECS * 1_000_000 {
             return;
         }
+        self.stranded.end(now);
+        self.previous.end(now);
+        let room = (2 * hashes_max).saturating_sub(self.stranded.hashes.len());
+        self.stranded.newest = self.stranded.newest.max(self.previous.newest);
+        let left = self.previous.hashes.drain().take(room);
+        self.stranded.hashes.extend(left);
         std::mem::swap(&mut self.current, &mut self.previous);
-        self.current.clear();
-        if now.micros_since(self.started) >= 2 * REPLAY_WINDOW_SECS * 1_000_000 {
-            self.previous.clear();
-        }
+        self.current.newest = Timestamp::default();
+        self.previous.end(now);
         self.started = now;
+    }
+}
+
+impl Generation {
+    fn insert(&mut self, hash: u64, now: Timestamp) {
+        self.hashes.insert(hash);
+        self.newest = self.newest.max(now);
+    }
+
+    /// Forgets everything once the last of it cannot come again.
+    fn end(&mut self, now: Timestamp) {
+        if now > self.newest.plus_secs(REPLAY_WINDOW_SECS) {
+            self.hashes.clear();
+            self.newest = Timestamp::default();
+        }
     }
 }
 
@@ -104,27 +149,27 @@ impl Shard {
 mod tests {
     use super::{ReplayCache, Seen};
     use oktsec_contract::clock::Timestamp;
-    use oktsec_contract::limits::REPLAY_WINDOW_SECS;
+    use oktsec_contract::limits::{MESSAGE_AHEAD_SECS_MAX, REPLAY_WINDOW_SECS};
 
     #[test]
     fn a_forgotten_signature_may_come_again() {
         let cache = ReplayCache::new(1 << 16);
         let now = Timestamp::from_secs(10_000);
-        assert_eq!(cache.claim(&[1; 64], now), Seen::Never);
+        assert_eq!(cache.claim(&[1; 64], now, now), Seen::Never);
         cache.forget(&[1; 64]);
-        assert_eq!(cache.claim(&[1; 64], now), Seen::Never);
-        assert_eq!(cache.claim(&[1; 64], now), Seen::Before);
+        assert_eq!(cache.claim(&[1; 64], now, now), Seen::Never);
+        assert_eq!(cache.claim(&[1; 64], now, now), Seen::Before);
     }
 
     #[test]
     fn a_signature_counts_once_within_its_window() {
         let cache = ReplayCache::new(1 << 16);
         let start = Timestamp::from_secs(10_000);
-        assert_eq!(cache.claim(&[1; 64], start), Seen::Never);
-        assert_eq!(cache.claim(&[2; 64], start), Seen::Never);
+        assert_eq!(cache.claim(&[1; 64], start, start), Seen::Never);
+        assert_eq!(cache.claim(&[2; 64], start, start), Seen::Never);
         for later in [0, 1, REPLAY_WINDOW_SECS / 2, REPLAY_WINDOW_SECS] {
             assert_eq!(
-                cache.claim(&[1; 64], start.plus_secs(later)),
+                cache.claim(&[1; 64], start.plus_secs(later), start.plus_secs(later)),
                 Seen::Before,
                 "{later} s"
             );
@@ -136,12 +181,12 @@ mod tests {
         for first in 0..2 * REPLAY_WINDOW_SECS {
             let cache = ReplayCache::new(1 << 16);
             let start = Timestamp::from_secs(10_000);
-            cache.claim(&[9; 64], start);
+            cache.claim(&[9; 64], start, start);
             let seen = start.plus_secs(first);
-            cache.claim(&[1; 64], seen);
+            cache.claim(&[1; 64], seen, seen);
             let again = seen.plus_secs(REPLAY_WINDOW_SECS);
             assert_eq!(
-                cache.claim(&[1; 64], again),
+                cache.claim(&[1; 64], again, again),
                 Seen::Before,
                 "first seen after {first} s"
             );
@@ -157,16 +202,19 @@ mod tests {
             signature[..2].copy_from_slice(&n.to_le_bytes());
             signature
         };
-        assert_eq!(cache.claim(&signature(0), late), Seen::Never);
+        assert_eq!(cache.claim(&signature(0), late, late), Seen::Never);
         for n in 1..u16::MAX {
-            let _ = cache.claim(&signature(n), late);
+            let _ = cache.claim(&signature(n), late, late);
         }
         let early = Timestamp::from_secs(10_000);
-        assert_eq!(cache.claim(&signature(0), early), Seen::Before);
-        assert_eq!(cache.claim(&signature(u16::MAX), early), Seen::Unknown);
+        assert_eq!(cache.claim(&signature(0), early, early), Seen::Before);
+        assert_eq!(
+            cache.claim(&signature(u16::MAX), early, early),
+            Seen::Unknown
+        );
         let later = early.plus_secs(REPLAY_WINDOW_SECS);
-        assert_eq!(cache.claim(&signature(0), later), Seen::Before);
-        assert_eq!(cache.claim(&signature(u16::MAX), later), Seen::Never);
+        assert_eq!(cache.claim(&signature(0), later, later), Seen::Before);
+        assert_eq!(cache.claim(&signature(u16::MAX), later, later), Seen::Never);
     }
 
     #[test]
@@ -177,11 +225,58 @@ mod tests {
             .map(|n| {
                 let mut signature = [0; 64];
                 signature[..2].copy_from_slice(&n.to_le_bytes());
-                cache.claim(&signature, now)
+                cache.claim(&signature, now, now)
             })
             .collect();
         assert!(outcomes.contains(&Seen::Unknown));
         assert!(!outcomes.contains(&Seen::Before));
+    }
+
+    #[test]
+    fn a_signature_of_before_the_clock_was_set_back_is_known_when_its_time_comes_again() {
+        let cache = ReplayCache::new(1 << 16);
+        let late = Timestamp::from_secs(100_000);
+        assert_eq!(cache.claim(&[1; 64], late, late), Seen::Never);
+        let back = late.minus_secs(3_600);
+        for minute in 0..=65 {
+            let now = back.plus_secs(60 * minute);
+            let mut other = [2; 64];
+            other[0] = u8::try_from(minute).unwrap_or(u8::MAX);
+            assert_eq!(cache.claim(&other, now, now), Seen::Never);
+        }
+        let again = late.plus_secs(REPLAY_WINDOW_SECS);
+        assert_eq!(cache.claim(&[1; 64], late, again), Seen::Before);
+        let hashes = |cache: &ReplayCache| -> usize {
+            let shards = cache.shards.iter().map(|shard| {
+                let shard = shard.lock();
+                shard
+                    .generations()
+                    .map(|seen| seen.hashes.len())
+                    .sum::<usize>()
+            });
+            shards.sum()
+        };
+        let after = again.plus_secs(3 * REPLAY_WINDOW_SECS);
+        for shard in &cache.shards {
+            shard.lock().turn(after, cache.shard_max);
+        }
+        assert_eq!(hashes(&cache), 0, "and is not kept for ever");
+    }
+
+    #[test]
+    fn what_was_lost_is_not_guessed() {
+        let cache = ReplayCache::new(1 << 16);
+        let start = Timestamp::from_secs(10_000);
+        cache.restore(&[1; 64], start, start);
+        cache.lose(start);
+        // A sender whose clock runs ahead may have been heard before the start.
+        let latest = start.plus_secs(MESSAGE_AHEAD_SECS_MAX);
+        assert_eq!(cache.claim(&[1; 64], start, start), Seen::Before);
+        assert_eq!(cache.claim(&[2; 64], start, start), Seen::Unknown);
+        assert_eq!(cache.claim(&[2; 64], latest, latest), Seen::Unknown);
+        let later = latest.plus_secs(1);
+        assert_eq!(cache.claim(&[3; 64], later, later), Seen::Never);
+        assert_eq!(cache.claim(&[2; 64], latest, later), Seen::Unknown);
     }
 
     #[test]
@@ -190,7 +285,7 @@ mod tests {
         let now = Timestamp::from_secs(10_000);
         cache.restore(&[1; 64], now.minus_secs(100), now);
         cache.restore(&[2; 64], now.minus_secs(1_000), now);
-        assert_eq!(cache.claim(&[1; 64], now), Seen::Before);
-        assert_eq!(cache.claim(&[2; 64], now), Seen::Never);
+        assert_eq!(cache.claim(&[1; 64], now, now), Seen::Before);
+        assert_eq!(cache.claim(&[2; 64], now, now), Seen::Never);
     }
 }

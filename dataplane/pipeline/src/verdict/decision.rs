@@ -69,6 +69,12 @@ impl<'a> Decision<'a> {
         self.identity.signature.as_ref()
     }
 
+    /// Whether the signature must not come again because of this decision. A replay is recorded without it, for the
+    /// first record keeps it; so is what the sender may send again as it is.
+    fn is_first_use(&self) -> bool {
+        self.reason != Reason::ReplayRejected && !super::may_come_again(self.reason, self.status)
+    }
+
     /// Whether it leaves a record.
     pub const fn is_recorded(&self) -> bool {
         self.reason.is_recorded()
@@ -100,11 +106,7 @@ impl<'a> Decision<'a> {
             content_bytes: u32::try_from(self.message.content.len()).unwrap_or(u32::MAX),
             content_hash: self.content_hash,
             fingerprint: self.identity.fingerprint,
-            // A replay is recorded without the signature: the first record keeps it.
-            signature_bytes: match self.reason {
-                Reason::ReplayRejected => None,
-                _ => self.identity.signature,
-            },
+            signature_bytes: self.identity.signature.filter(|_| self.is_first_use()),
             peer: self.peer,
             from: self.message.from,
             to: self.message.to,

@@ -45,6 +45,9 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
     let opening = core::with(|core| core.open(received, body, headers(session), now));
     let answer = decide(opening, begun).await;
     respond::send(session, answer).await
+    // The body may have taken minutes. A message is as old as it is now that it is whole, or one that trickles in would
+    // outlive the memory of its signature and be no replay.
+    let now = Timestamp::now();
 }
 
 /// The headers that belong to a message.
