@@ -6,7 +6,8 @@ mod grants;
 use crate::identity::Identity;
 use crate::parse::Message;
 use crate::state::Shared;
-use crate::state::senders::SESSION_HEX;
+use crate::state::peers::site;
+use crate::state::senders::{SESSION_HEX, UNPROVEN};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use std::net::IpAddr;
@@ -55,12 +56,12 @@ pub(crate) fn permit(
     match agent {
         None if policy.denies_strangers() => return Err(Reason::SenderUnknown),
         None => {}
-        Some(agent) => agent.grants.check(message.to, now, |recipient, rate| {
+        Some(agent) => agent.grants.check(message.to, now, |at, rate| {
             place
                 .shared
                 .senders
                 .get(place.sender, now)
-                .take_grant(recipient, rate, now)
+                .take_grant((message.to, at), rate, now)
         })?,
     }
     Ok(Permitted {
@@ -88,9 +89,9 @@ pub(crate) fn sender_key(from: &str, identity: &Identity, peer: Option<IpAddr>, 
     out.clear();
     out.push_str(from);
     if !identity.is_verified() {
-        out.push('\0');
+        out.push(UNPROVEN);
         if let Some(peer) = peer {
-            write!(out, "{peer}").expect("writing to a String does not fail");
+            write!(out, "{}", site(peer)).expect("writing to a String does not fail");
         }
     }
 }

@@ -252,6 +252,7 @@ agents:
   slow: {acl_entries: [{target: '*', constraints: [{type: rate, max_messages: 2, window_secs: 60}]}]}
   odd: {acl_entries: [{target: b, constraints: [{type: moon_phase}]}]}
   entry: {acl_entries: [{target: b}]}
+  paced: {acl_entries: [{target: '*', constraints: [{type: rate, max_messages: 4, window_secs: 3600}, {type: rate, max_messages: 3, window_secs: 60}]}]}
 ");
     let grants = [
         ("listed", "b", Reason::Allowed),
@@ -269,6 +270,10 @@ agents:
         ("slow", "x", Reason::Allowed),
         ("slow", "x", Reason::GrantConstraint),
         ("slow", "y", Reason::Allowed),
+        ("paced", "x", Reason::Allowed),
+        ("paced", "x", Reason::Allowed),
+        ("paced", "x", Reason::Allowed),
+        ("paced", "x", Reason::GrantConstraint),
     ];
     for (from, to, reason) in grants {
         assert_eq!(

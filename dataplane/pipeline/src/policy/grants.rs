@@ -68,18 +68,20 @@ impl Grants {
         }
     }
 
-    /// Whether the agent may send to this recipient now. `charge` takes one from the rate of that pair.
+    /// Whether the agent may send to this recipient now. `charge` takes one from the rate that stands in this place among
+    /// the constraints of that pair.
     pub(crate) fn check(
         &self,
         recipient: &str,
         now: Timestamp,
-        mut charge: impl FnMut(&str, Rate) -> bool,
+        mut charge: impl FnMut(usize, Rate) -> bool,
     ) -> Result<(), Reason> {
         let fits = |entry: &&Entry| *entry.target == *recipient || &*entry.target == "*";
         if let Some(entry) = self.entries.iter().find(fits) {
-            let holds = entry.constraints.iter().all(|constraint| match constraint {
+            let mut constraints = entry.constraints.iter().enumerate();
+            let holds = constraints.all(|(at, constraint)| match constraint {
                 Constraint::Rate(None) | Constraint::Unknown => false,
-                Constraint::Rate(Some(rate)) => charge(recipient, *rate),
+                Constraint::Rate(Some(rate)) => charge(at, *rate),
                 Constraint::Until(until) => until.is_some_and(|until| now < until),
             });
             return if holds {

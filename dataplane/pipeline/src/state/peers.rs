@@ -1,4 +1,7 @@
 //! Rates of peer addresses: all that is charged before an identity is proven.
+//!
+//! Whoever has an IPv6 address has all of its /64 (RFC 6177 §2), so that is what is charged: else one machine would be
+//! as many peers as it likes, and would fill the table until strangers are refused.
 
 use super::gcra::{Bucket, Rate};
 use ahash::RandomState;
@@ -29,6 +32,7 @@ impl Peers {
 
     /// Charges a peer once; `false` if it sent too much.
     pub(crate) fn take(&self, peer: IpAddr, rate: Rate, now: Timestamp) -> bool {
+        let peer = site(peer);
         let index = usize::try_from(self.hasher.hash_one(peer)).unwrap_or(0) % SHARDS;
         let mut shard = self.shards[index].lock();
         if !shard.contains_key(&peer) && shard.len() >= SHARD_PEERS_MAX {
@@ -42,10 +46,40 @@ impl Peers {
     }
 }
 
+/// What one peer has for itself: an IPv4 address, or the first half of an IPv6 address.
+pub(crate) fn site(peer: IpAddr) -> IpAddr {
+    const HOST_BITS: u32 = 64;
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> HOST_BITS << HOST_BITS).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{PEERS_MAX, Peers, Rate, Timestamp};
     use std::net::{IpAddr, Ipv4Addr};
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn whoever_has_a_network_of_ipv6_is_one_peer() {
+        let peers = Peers::new();
+        let rate = Rate::new(2, 60).expect("positive");
+        let now = Timestamp::from_secs(1_000);
+        let take = |peer: &str| peers.take(address(peer), rate, now);
+        assert!(take("2001:db8:0:1::1"));
+        assert!(take("2001:db8:0:1:ffff::2"));
+        assert!(!take("2001:db8:0:1::3"), "the third of one network");
+        assert!(take("2001:db8:0:2::1"), "its neighbour");
+        // An IPv4 address in the clothes of IPv6 is what it is.
+        assert!(take("::ffff:192.0.2.1"));
+        assert!(take("192.0.2.1"));
+        assert!(!take("192.0.2.1"));
+        assert!(take("::ffff:192.0.2.2"));
+    }
 
     #[test]
     fn newcomers_are_let_in_after_the_clock_was_set_back() {

@@ -1,5 +1,6 @@
 //! What we remember of each sender: its rate, its session, the tail of what it said and its recent refusals.
-//! Fixed memory: `SENDERS_MAX` senders, `WINDOW_BYTES_MAX` bytes each. The longest idle sender goes first.
+//! Fixed memory: `SENDERS_MAX` senders, `WINDOW_BYTES_MAX` bytes each. The longest idle sender goes first, and whoever
+//! is proven stays as long as there is one who is not: anybody can claim names without end.
 
 use super::gcra::{Bucket, Rate};
 use ahash::RandomState;
@@ -14,7 +15,9 @@ use std::collections::VecDeque;
 
 const SHARDS: usize = 64;
 const SHARD_SENDERS_MAX: usize = SENDERS_MAX / SHARDS;
-/// Recipients for which one sender's grant rates are kept.
+/// In the key of a sender that is not proven, and in no name.
+pub(crate) const UNPROVEN: char = '\0';
+/// Rates of grants kept for one sender, each to one recipient.
 const GRANT_RATES_MAX: usize = 64;
 /// A session id of ours: 32 hex digits.
 pub(crate) const SESSION_HEX: usize = 32;
@@ -33,11 +36,20 @@ pub(crate) struct Senders {
 pub(crate) struct Sender {
     last_seen: Timestamp,
     rate: Bucket,
-    grant_rates: Vec<(Box<str>, Bucket)>,
+    grant_rates: Vec<GrantRate>,
     session: Option<[u8; SESSION_HEX]>,
     session_used: Timestamp,
     window: Tail,
     refusals: VecDeque<Timestamp>,
+}
+
+/// One of the rates of a grant to one recipient.
+#[derive(Debug)]
+struct GrantRate {
+    recipient: Box<str>,
+    /// Its place among the grant's constraints: a grant may have a rate a minute and another a day.
+    at: usize,
+    bucket: Bucket,
 }
 
 /// The last bytes a sender said, oldest first, as if sent in one piece.
@@ -65,8 +77,8 @@ impl Senders {
             if shard.len() >= SHARD_SENDERS_MAX {
                 let idle = shard
                     .iter()
-                    .min_by_key(|(_, s)| s.last_seen)
-                    .map(|(k, _)| k.clone());
+                    .min_by_key(|(key, sender)| (!key.contains(UNPROVEN), sender.last_seen))
+                    .map(|(key, _)| key.clone());
                 if let Some(idle) = idle {
                     shard.remove(&idle);
                 }
@@ -94,20 +106,33 @@ impl Sender {
         self.rate.take(rate, now)
     }
 
-    /// Charges one message to this recipient by a grant's own rate; `false` if it is used up.
-    pub(crate) fn take_grant(&mut self, recipient: &str, rate: Rate, now: Timestamp) -> bool {
-        if let Some((_, bucket)) = self.grant_rates.iter_mut().find(|(r, _)| **r == *recipient) {
-            return bucket.take(rate, now);
+    /// Charges one message by the rate in this place of the grant to a recipient; `false` if it is used up.
+    pub(crate) fn take_grant(
+        &mut self,
+        (recipient, at): (&str, usize),
+        rate: Rate,
+        now: Timestamp,
+    ) -> bool {
+        let rates = &mut self.grant_rates;
+        let known = rates
+            .iter_mut()
+            .find(|known| known.at == at && *known.recipient == *recipient);
+        if let Some(known) = known {
+            return known.bucket.take(rate, now);
         }
-        if self.grant_rates.len() >= GRANT_RATES_MAX {
-            self.grant_rates.retain(|(_, bucket)| !bucket.is_idle(now));
+        if rates.len() >= GRANT_RATES_MAX {
+            rates.retain(|known| !known.bucket.is_idle(now));
         }
-        if self.grant_rates.len() >= GRANT_RATES_MAX {
+        if rates.len() >= GRANT_RATES_MAX {
             return false;
         }
         let mut bucket = Bucket::default();
         let allowed = bucket.take(rate, now);
-        self.grant_rates.push((recipient.into(), bucket));
+        rates.push(GrantRate {
+            recipient: recipient.into(),
+            at,
+            bucket,
+        });
         allowed
     }
 
@@ -126,17 +151,22 @@ impl Sender {
         }
     }
 
-    /// Counts a message that was held or blocked.
+    /// Counts a message that was held or blocked. The newest are kept, also when an older one is told late.
     pub(crate) fn refused(&mut self, at: Timestamp) {
-        if self.refusals.len() >= HISTORY_BLOCK_MIN {
+        let place = self.refusals.partition_point(|&other| other <= at);
+        self.refusals.insert(place, at);
+        if self.refusals.len() > HISTORY_BLOCK_MIN {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(at);
     }
 
-    /// Held or blocked messages within the history, as far as they matter.
-    pub(crate) fn refusals(&self, now: Timestamp) -> usize {
+    /// Held or blocked messages within the history, as far as they matter. When the clock was set back since, they
+    /// happened now at the latest, and do not count until it has caught up.
+    pub(crate) fn refusals(&mut self, now: Timestamp) -> usize {
         let since = now.minus_secs(HISTORY_SECS_MAX);
+        for at in &mut self.refusals {
+            *at = (*at).min(now);
+        }
         self.refusals.iter().filter(|&&at| at >= since).count()
     }
 
@@ -196,9 +226,9 @@ fn hex(bytes: &[u8; 16], out: &mut [u8; SESSION_HEX]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sender, Senders};
+    use super::{Sender, Senders, UNPROVEN};
     use oktsec_contract::clock::Timestamp;
-    use oktsec_contract::limits::{SENDERS_MAX, WINDOW_BYTES_MAX};
+    use oktsec_contract::limits::{HISTORY_SECS_MAX, SENDERS_MAX, WINDOW_BYTES_MAX};
 
     const NOW: Timestamp = Timestamp::from_secs(10_000);
 
@@ -228,6 +258,40 @@ mod tests {
             assert!(plain.len() <= WINDOW_BYTES_MAX);
             assert!(spaced.len() <= 2 * WINDOW_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn who_claims_many_names_drives_no_proven_sender_out() {
+        let senders = Senders::new();
+        senders.get("proven", NOW).refused(NOW);
+        for n in 0..2 * SENDERS_MAX {
+            let stranger = format!("{n}{UNPROVEN}192.0.2.1");
+            drop(senders.get(&stranger, NOW.plus_secs(1)));
+        }
+        assert_eq!(senders.get("proven", NOW).refusals(NOW), 1);
+    }
+
+    #[test]
+    fn the_newest_refusals_are_kept_whenever_they_are_told() {
+        let mut sender = Sender::default();
+        for minute in 50..55 {
+            sender.refused(NOW.plus_secs(60 * minute));
+        }
+        // Of before a restart, told by whoever reads the log beside the traffic.
+        for minute in 0..5 {
+            sender.refused(NOW.plus_secs(60 * minute));
+        }
+        assert_eq!(sender.refusals(NOW.plus_secs(60 * 100)), 5);
+        assert_eq!(sender.refusals(NOW.plus_secs(60 * 115)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_prolong_a_history() {
+        let mut sender = Sender::default();
+        sender.refused(NOW.plus_secs(1_000_000));
+        assert_eq!(sender.refusals(NOW), 1);
+        assert_eq!(sender.refusals(NOW.plus_secs(HISTORY_SECS_MAX)), 1);
+        assert_eq!(sender.refusals(NOW.plus_secs(HISTORY_SECS_MAX + 1)), 0);
     }
 
     #[test]
