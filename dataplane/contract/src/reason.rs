@@ -126,6 +126,8 @@ reasons! {
     AuditOverloaded = 51, "audit_overloaded", "audit_unavailable", Error, 503;
     /// No snapshot has ever been loaded.
     SnapshotMissing = 52, "snapshot_missing", "not_ready", Error, 503;
+    /// More is being received than is kept at once.
+    Overloaded = 53, "overloaded", "overloaded", Error, 503;
 
     // Records about the system itself.
     /// The data plane started.
@@ -254,6 +256,7 @@ impl Reason {
             | Self::AuditUnavailable
             | Self::AuditOverloaded
             | Self::SnapshotMissing
+            | Self::Overloaded
             | Self::EgressStopped
             | Self::EgressRateLimited
             | Self::EgressBudgetSpent
@@ -328,7 +331,10 @@ impl Reason {
             && !matches!(self, Self::AgentRateLimited)
             && !matches!(
                 self,
-                Self::AuditUnavailable | Self::AuditOverloaded | Self::SnapshotMissing
+                Self::AuditUnavailable
+                    | Self::AuditOverloaded
+                    | Self::SnapshotMissing
+                    | Self::Overloaded
             )
     }
 }

@@ -92,7 +92,10 @@ pub(crate) fn refusal(reason: Reason) -> Answer {
     let mut answer = Answer::json(reason.http_status(), Bytes::from(body));
     answer.retry_after = match reason {
         Reason::PeerRateLimited | Reason::AgentRateLimited => Some(1),
-        Reason::AuditOverloaded | Reason::AuditUnavailable | Reason::SnapshotMissing => Some(1),
+        Reason::AuditOverloaded
+        | Reason::AuditUnavailable
+        | Reason::SnapshotMissing
+        | Reason::Overloaded => Some(1),
         _ => None,
     };
     answer
@@ -112,6 +115,7 @@ const fn error_text(reason: Reason) -> &'static str {
         Reason::ScanFailed => "content scan failed — retry or check server logs",
         Reason::AuditUnavailable | Reason::AuditOverloaded => "audit log unavailable",
         Reason::SnapshotMissing => "not_ready",
+        Reason::Overloaded => "overloaded",
         Reason::ReplayCacheFull => "replay cache full",
         _ => "invalid request",
     }

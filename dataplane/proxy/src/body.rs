@@ -1,6 +1,7 @@
 //! Reads request bodies: bounded in bytes, and in time with a minimum of progress.
 
 use crate::limits::BODY_BYTES_PER_SEC_MIN;
+use crate::room::Room;
 use bytes::{Bytes, BytesMut};
 use http::header;
 use oktsec_contract::reason::Reason;
@@ -16,6 +17,8 @@ pub(crate) enum BodyFault {
     TooLarge,
     /// It came too slowly.
     TooSlow,
+    /// Other bodies have taken all the memory there is for them.
+    NoRoom,
     /// Its framing is wrong, or it ended before that. Whoever closed one direction may still read in the other.
     Malformed,
     /// The peer went away; nobody is left to answer.
@@ -28,6 +31,7 @@ impl BodyFault {
         match self {
             Self::TooLarge => Some(Reason::BodyTooLarge),
             Self::TooSlow => Some(Reason::BodyTimeout),
+            Self::NoRoom => Some(Reason::Overloaded),
             Self::Malformed => Some(Reason::RequestInvalid),
             Self::Gone => None,
         }
@@ -56,11 +60,12 @@ impl BodyClock {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body. The room it takes is the caller's to give back.
 pub(crate) async fn read(
     session: &mut Session,
     bytes_max: usize,
     patience: Duration,
+    room: &mut Room,
 ) -> Result<Bytes, BodyFault> {
     let declared = declared_bytes(session);
     if declared.is_some_and(|declared| declared > bytes_max) {
@@ -80,12 +85,20 @@ pub(crate) async fn read(
     let Some(second) = next_chunk(session, clock, first.len()).await? else {
         return Ok(first);
     };
+    // Memory that is not written to yet is none.
     let mut whole = BytesMut::with_capacity(declared.unwrap_or(4 * first.len()).max(first.len()));
     whole.extend_from_slice(&first);
     let mut chunk = Some(second);
     while let Some(more) = chunk {
-        if whole.len() + more.len() > bytes_max {
+        let bytes = whole.len() + more.len();
+        if bytes > bytes_max {
             return Err(BodyFault::TooLarge);
+        }
+        if !room.fit(bytes) {
+            drop((whole, std::mem::take(room)));
+            // Whoever still sends would not see the answer.
+            discard(session, clock, bytes, bytes_max).await;
+            return Err(BodyFault::NoRoom);
         }
         whole.extend_from_slice(&more);
         if declared == Some(whole.len()) {
@@ -124,9 +137,14 @@ pub(crate) async fn discard_small(session: &mut Session, patience: Duration) {
     if !small || session.req_header().headers.contains_key(header::EXPECT) {
         return;
     }
-    let clock = BodyClock::start(patience);
-    let mut bytes = 0;
-    while let Ok(Some(chunk)) = next_chunk(session, clock, bytes).await {
+    discard(session, BodyClock::start(patience), 0, SMALL).await;
+}
+
+/// Reads what is left of a body behind its first `bytes` and keeps none of it.
+async fn discard(session: &mut Session, clock: BodyClock, mut bytes: usize, bytes_max: usize) {
+    while bytes <= bytes_max
+        && let Ok(Some(chunk)) = next_chunk(session, clock, bytes).await
+    {
         bytes += chunk.len();
     }
 }

@@ -32,6 +32,7 @@ mod body;
 mod door;
 mod framing;
 mod gate;
+mod room;
 mod routes;
 
 mod core;

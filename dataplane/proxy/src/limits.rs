@@ -2,6 +2,10 @@
 
 /// Bytes a second a body must bring on average, above its fixed time.
 pub const BODY_BYTES_PER_SEC_MIN: u64 = 16 << 10;
+/// Bytes of a body that are always kept: more than a usual message has.
+pub const BODY_BYTES_FREE: usize = 64 << 10;
+/// Bytes above those that all bodies on their way to one core may have together. One more is refused.
+pub const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of a request that is passed on to the control plane (compat §2.1 has 1 MiB for its largest).
 pub const RELAYED_BYTES_MAX: usize = 8 << 20;
 /// Connections of one core; further ones are closed at once.
@@ -53,6 +57,7 @@ pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 pub const UPSTREAM_IDLE_SECS_MAX: u64 = 60;
 
 const _: () = assert!(oktsec_pipeline::egress::HELLO_BYTES_MAX < RELAY_BUFFER_BYTES);
+const _: () = assert!(BODIES_BYTES_MAX > 16 * oktsec_contract::limits::BODY_BYTES_MAX);
 const _: () = assert!(
     LINES_IN_FLIGHT_MAX >= 16,
     "below 16 signatures a batch does not pay"

@@ -10,6 +10,7 @@ use crate::limits::CONNECTIONS_PER_CORE_MAX;
 use crate::listen;
 use crate::metrics::Counters;
 use crate::respond::{self, Answer};
+use crate::room::Room;
 use crate::visit::{Visit, prepare};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -147,13 +148,16 @@ impl ProxyHttp for Null {
         let patience = Patience::default();
         prepare(session, visit, patience.write);
         let answer = match session.req_header().uri.path() {
-            "/v1/message" => match body::read(session, BODY_BYTES_MAX, patience.body).await {
-                Ok(_) => Answer::json(200, Bytes::from_static(ANSWER)),
-                Err(_) => {
-                    respond::hang_up(session)?;
-                    return Ok(true);
+            "/v1/message" => {
+                let mut room = Room::default();
+                match body::read(session, BODY_BYTES_MAX, patience.body, &mut room).await {
+                    Ok(_) => Answer::json(200, Bytes::from_static(ANSWER)),
+                    Err(_) => {
+                        respond::hang_up(session)?;
+                        return Ok(true);
+                    }
                 }
-            },
+            }
             _ => Answer::text(404, "Not Found\n"),
         };
         respond::send(session, answer).await?;

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::{Client, PLAIN, Site, Wish, key_of, signed, signed_at, unsigned};
+use crate::common::{Client, PLAIN, Site, Wish, eventually, key_of, signed, signed_at, unsigned};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::keys::RevokedKey;
+use oktsec_contract::limits::BODY_BYTES_MAX;
 use serde_json::json;
 
 /// Replaces what differs from run to run.
@@ -256,6 +257,35 @@ fn a_body_above_the_limit_is_refused_whether_declared_or_not() {
         client.receive().map(|r| r.json()["reason"].clone()),
         Some(json!("body_too_large"))
     );
+}
+
+#[test]
+fn large_bodies_that_are_never_whole_keep_no_usual_message_out() {
+    let site = Site::plain();
+    let large = || site.post(&signed("alice", "bob", &"large ".repeat(200_000)));
+    let begin = |bytes: usize| {
+        let mut client = site.client();
+        let head = "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: ";
+        client.send(format!("{head}{bytes}\r\n\r\n").as_bytes());
+        client.send(&vec![b' '; bytes - 1]);
+        client
+    };
+    let mut waiting: Vec<_> = (0..26).map(|_| begin(BODY_BYTES_MAX)).collect();
+    // Which of them found no room is not known, so what is left is filled until a large message does not.
+    let refused = loop {
+        let answer = large();
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(waiting.len() < 100);
+        waiting.push(begin(BODY_BYTES_MAX / 20));
+    };
+    let retry = refused.header("Retry-After");
+    assert_eq!((refused.status, retry), (503, Some("1")));
+    assert_eq!(refused.json()["reason"], "overloaded");
+    assert_eq!(site.post(&signed("alice", "bob", "usual")).status, 200);
+    drop(waiting);
+    eventually("there is room again", || large().status == 200);
 }
 
 #[test]

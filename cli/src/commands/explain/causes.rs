@@ -146,6 +146,10 @@ pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -
             "No configuration had reached the data plane yet.",
             "start the control plane",
         )],
+        Reason::Overloaded => vec![Cause::new(
+            "Too many large messages arrived at once.",
+            "send it again; smaller messages are always taken",
+        )],
         Reason::RequestInvalid
         | Reason::BodyTooLarge
         | Reason::BodyTimeout

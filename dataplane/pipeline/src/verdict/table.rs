@@ -70,6 +70,7 @@ const fn stops_observing(reason: Reason) -> bool {
             Reason::AuditUnavailable
                 | Reason::AuditOverloaded
                 | Reason::SnapshotMissing
+                | Reason::Overloaded
                 | Reason::EgressTargetInvalid
                 | Reason::EgressStopped
                 | Reason::EgressNameUnresolved
@@ -95,6 +96,7 @@ mod tests {
             Reason::AuditUnavailable,
             Reason::AuditOverloaded,
             Reason::SnapshotMissing,
+            Reason::Overloaded,
             Reason::ReplayCacheFull,
             Reason::KeyUnknown,
             Reason::DelegationInvalid,
@@ -124,7 +126,7 @@ mod tests {
             );
             assert_eq!(enforced.verdict, observed.verdict, "{reason:?}");
             let unreadable = matches!(reason.code(), 2..=14);
-            let unrecorded = matches!(reason.code(), 50..=52);
+            let unrecorded = matches!(reason.code(), 50..=53);
             // No target, no upstream server, or the kill switch.
             let nowhere = matches!(reason.code(), 70 | 75 | 87..=91 | 95 | 96);
             if unreadable || unrecorded || nowhere {

@@ -67,6 +67,7 @@ pub const fn suggestion(reason: Reason) -> &'static str {
             "The decision could not be recorded: send again later."
         }
         Reason::SnapshotMissing => "The gateway is starting: send again in a moment.",
+        Reason::Overloaded => "Too many large messages arrive at once: send again in a moment.",
         Reason::EgressTargetInvalid => {
             "Name one host and port, without user name, zone or percent-encoding."
         }

@@ -5,6 +5,7 @@ use crate::body;
 use crate::core::{self, Decided, Rendered};
 use crate::plane::{Live, Plane};
 use crate::respond::{self, Answer};
+use crate::room::Room;
 use crate::throttle::throttled;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -32,7 +33,9 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
             return respond::send(session, answer::refusal(reason)).await;
         }
     };
-    let body = match body::read(session, BODY_BYTES_MAX, plane.patience.body).await {
+    let mut room = Room::default();
+    let body = body::read(session, BODY_BYTES_MAX, plane.patience.body, &mut room).await;
+    let body = match body {
         Ok(body) => body,
         Err(fault) => {
             let Some(reason) = fault.reason() else {
@@ -42,12 +45,13 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
             return respond::send(session, answer::refusal(reason).closing()).await;
         }
     };
-    let opening = core::with(|core| core.open(received, body, headers(session), now));
-    let answer = decide(opening, begun).await;
-    respond::send(session, answer).await
     // The body may have taken minutes. A message is as old as it is now that it is whole, or one that trickles in would
     // outlive the memory of its signature and be no replay.
     let now = Timestamp::now();
+    let opening = core::with(|core| core.open(received, body, headers(session), now));
+    let answer = decide(opening, begun).await;
+    drop(room);
+    respond::send(session, answer).await
 }
 
 /// The headers that belong to a message.

@@ -12,6 +12,7 @@ use crate::limits::{LINES_BYTES_MAX, LINES_IN_FLIGHT_MAX};
 use crate::plane::Plane;
 use crate::respond::{self, Answer, Kind};
 use bytes::{Buf, Bytes, BytesMut};
+use crate::room::Room;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::limits::BODY_BYTES_MAX;
 use oktsec_contract::reason::Reason;
@@ -39,7 +40,7 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
         .write_response_header(head)
         .await?;
     let mut lines = Lines::default();
-    // Each chunk has its own clock: a stream may live as long as it moves.
+    let mut room = Room::default();
     loop {
         let clock = BodyClock::start(plane.patience.idle);
         match body::next_chunk(session, clock, 0).await {
@@ -63,6 +64,9 @@ async fn answer_group(
     lines: &mut Lines,
     peer: Option<IpAddr>,
 ) -> Result<()> {
+        if !room.fit(lines.bytes()) {
+            return give_up(session, BodyFault::NoRoom).await;
+        }
     loop {
         let group = lines.group();
         if group.is_empty() {
@@ -200,6 +204,11 @@ impl Lines {
         if let Some(end) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
             let line = self.buffer.split_to(self.searched + end).freeze();
             self.buffer.advance(1);
+    /// What is kept.
+    fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
             self.searched = 0;
             return Some(self.bounded(line));
         }
