@@ -1,6 +1,7 @@
 //! Files this process may have open. A connection is one, so the usual soft limit of 1,024 would be the smallest of
-//! all our bounds; the hard limit is what the operator meant.
+//! all our bounds; the hard limit is what the operator meant. Peers get what we do not need ourselves.
 
+use crate::run::DataplaneOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Below this, connections and the tables of the audit log compete.
@@ -8,12 +9,16 @@ const FEW: u64 = 4_096;
 /// Asked for where the system sets no limit at all.
 const PLENTY: u64 = 1 << 20;
 
-/// Raises the soft limit to the hard one, and says so if that is still little.
-pub(crate) fn raise() {
+/// Kept for what is not a connection of a peer: tables and logs of the audit log, the line to the control plane.
+const OURS: u64 = 512;
+/// An agent's connection to the egress listener may take two more: to its host, and one that waits for the next request.
+const PER_OUTBOUND: u64 = 3;
+
+/// Raises the soft limit to the hard one, and says so if that is still little. Answers how many files may be open;
+/// `None` if there is no limit.
+pub(crate) fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    let Some(current) = limit.current else {
-        return;
-    };
+    let current = limit.current?;
     let wanted = limit.maximum.unwrap_or(PLENTY);
     let raised = Rlimit {
         current: Some(wanted),
@@ -26,15 +31,66 @@ pub(crate) fn raise() {
     if allowed < FEW {
         tracing::warn!(
             allowed,
-            "few files may be open at once: connections above that wait; raise the limit (LimitNOFILE, ulimit -n)"
+            "few files may be open at once: connections are refused when they are used up; raise the limit (LimitNOFILE, ulimit -n)"
         );
+    }
+    Some(allowed)
+}
+
+/// Bounds the connections of each core by what files there are: without one the audit log cannot go on, and nothing is
+/// decided any more.
+pub(crate) fn fit(options: &mut DataplaneOptions, allowed: u64, cores: usize) {
+    let cores = u64::try_from(cores).unwrap_or(u64::MAX).max(1);
+    let theirs = allowed.saturating_sub(OURS.min(allowed / 2)) / cores;
+    let bound = |max: &mut usize, files: u64| {
+        *max = (*max).min(usize::try_from(files).unwrap_or(usize::MAX).max(1));
+    };
+    match &mut options.egress {
+        None => bound(&mut options.connections_per_core_max, theirs),
+        Some(egress) => {
+            let each = theirs / (1 + PER_OUTBOUND);
+            bound(&mut options.connections_per_core_max, each);
+            bound(&mut egress.connections_per_core_max, each);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::raise;
+    use super::{DataplaneOptions, fit, raise};
+    use oktsec_contract::config::{Config, ForwardProxy};
+    use oktsec_contract::paths::StatePaths;
     use rustix::process::{Resource, getrlimit};
+
+    #[test]
+    fn connections_of_peers_leave_files_for_the_log() {
+        let options = |enabled| {
+            let config = Config {
+                forward_proxy: ForwardProxy {
+                    enabled,
+                    ..ForwardProxy::default()
+                },
+                ..Config::default()
+            };
+            DataplaneOptions::from_config(&config, StatePaths::beside("o".as_ref(), "t".as_ref()))
+        };
+        for (allowed, cores, messages, outbound) in [
+            (1 << 20, 2, 16_384, 16_384),
+            (4_096, 2, 1_792, 448),
+            (1_024, 1, 512, 128),
+            (256, 2, 64, 16),
+            (8, 64, 1, 1),
+        ] {
+            let mut plain = options(false);
+            fit(&mut plain, allowed, cores);
+            assert_eq!(plain.connections_per_core_max, messages, "{allowed}");
+            let mut both = options(true);
+            fit(&mut both, allowed, cores);
+            let egress = both.egress.expect("it is enabled");
+            assert_eq!(egress.connections_per_core_max, outbound, "{allowed}");
+            assert_eq!(both.connections_per_core_max, outbound, "{allowed}");
+        }
+    }
 
     #[test]
     fn as_many_files_may_be_open_as_the_operator_allows() {

@@ -128,8 +128,11 @@ impl DataplaneOptions {
 ///
 /// # Errors
 /// [`RunError`], from which [`RunError::exit_code`] follows.
-pub fn run(options: DataplaneOptions) -> Result<(), RunError> {
-    descriptors::raise();
+pub fn run(mut options: DataplaneOptions) -> Result<(), RunError> {
+    if let Some(allowed) = descriptors::raise() {
+        let cores = core_count(&options);
+        descriptors::fit(&mut options, allowed, cores);
+    }
     let (events, happened) = mpsc::channel();
     let switch = Arc::new(AtomicBool::new(false));
     let signals = Signals::watch(events.clone(), Arc::clone(&switch))?;
@@ -148,6 +151,14 @@ pub fn run(options: DataplaneOptions) -> Result<(), RunError> {
             Err(RunError::CoreEnded)
         }
     }
+}
+
+/// Cores it runs on.
+fn core_count(options: &DataplaneOptions) -> usize {
+    let workers = options.server.workers.map(usize::from);
+    workers
+        .unwrap_or_else(|| cores::allowed_cpus().len())
+        .max(1)
 }
 
 /// What ends a data plane.
@@ -191,11 +202,7 @@ impl Dataplane {
         let (egress, claims) = Listeners::claim(options.egress.as_ref())?;
         let tls = options.server.tls.as_ref().map(terminator).transpose()?;
         let cpus = cores::allowed_cpus();
-        let count = options
-            .server
-            .workers
-            .map_or(cpus.len(), usize::from)
-            .max(1);
+        let count = core_count(&options);
         let Bootstrap {
             plane,
             writer,
