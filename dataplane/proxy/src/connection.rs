@@ -105,6 +105,12 @@ impl Connection {
         self.head_is_late.load(Ordering::Relaxed)
     }
 
+    /// Waits until the process stops.
+    pub(crate) async fn stopping(&self) {
+        // Whoever would tell is gone only when the process is.
+        let _ = self.shutdown.clone().wait_for(|stops| *stops).await;
+    }
+
     /// A head was read: its clock stops until [`Self::answered`].
     pub(crate) fn begun(&self) {
         self.turns

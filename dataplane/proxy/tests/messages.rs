@@ -227,3 +227,27 @@ fn a_client_that_leaves_in_the_middle_leaves_its_records() {
     eventually("ten records", || site.message_records().len() == 10);
     assert_eq!(site.post(&signed("alice", "bob", "another")).status, 200);
 }
+
+#[test]
+fn a_stream_that_stands_still_does_not_keep_the_process_from_stopping() {
+    let mut site = Site::new(Wish {
+        tune: Box::new(|options| options.drain = Duration::from_secs(600)),
+        ..Wish::default()
+    });
+    let mut client = site.client();
+    client.send(HEAD);
+    let whole = signed("alice", "bob", "whole").to_string() + "\n";
+    let begun = &signed("alice", "bob", "begun").to_string()[..20];
+    client.send(&chunk((whole + begun).as_bytes()));
+    let answers = client.receive_head().unwrap();
+    assert_eq!(answers.status, 200);
+    assert_eq!(
+        lines(&String::from_utf8(client.chunk().unwrap()).unwrap()).len(),
+        1
+    );
+    // Well before the time for draining: the answer ends whole, and what was not answered is not decided.
+    site.stop();
+    assert_eq!(client.chunk(), None);
+    assert!(client.is_closed());
+    assert_eq!(site.message_records().len(), 1);
+}

@@ -7,12 +7,13 @@
 use super::message;
 use crate::answer;
 use crate::body::{self, BodyClock, BodyFault};
+use crate::connection::Connection;
 use crate::core::{self, Decided, Opening};
 use crate::limits::{LINES_BYTES_MAX, LINES_IN_FLIGHT_MAX};
 use crate::plane::Plane;
 use crate::respond::{self, Answer, Kind};
-use bytes::{Buf, Bytes, BytesMut};
 use crate::room::Room;
+use bytes::{Buf, Bytes, BytesMut};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::limits::BODY_BYTES_MAX;
 use oktsec_contract::reason::Reason;
@@ -39,23 +40,47 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
         .as_downstream_mut()
         .write_response_header(head)
         .await?;
+    let connection = respond::connection(session);
     let mut lines = Lines::default();
     let mut room = Room::default();
     loop {
+        // Each chunk has its own clock: a stream may live as long as it moves.
         let clock = BodyClock::start(plane.patience.idle);
-        match body::next_chunk(session, clock, 0).await {
+        let next = tokio::select! {
+            biased;
+            next = body::next_chunk(session, clock, 0) => next,
+            () = stopping(connection.as_deref()) => {
+                // Every whole line is answered. What follows is for whoever answers the next request.
+                session.set_keepalive(None);
+                break;
+            }
+        };
+        match next {
             Ok(Some(chunk)) => lines.push(&chunk),
-            Ok(None) => break,
+            Ok(None) => {
+                lines.finish();
+                answer_group(session, &mut lines, peer).await?;
+                break;
+            }
             Err(fault) => return give_up(session, fault).await,
+        }
+        if !room.fit(lines.bytes()) {
+            return give_up(session, BodyFault::NoRoom).await;
         }
         answer_group(session, &mut lines, peer).await?;
     }
-    lines.finish();
-    answer_group(session, &mut lines, peer).await?;
     session
         .as_downstream_mut()
         .write_response_body(Bytes::new(), true)
         .await
+}
+
+/// Waits until the process stops.
+async fn stopping(connection: Option<&Connection>) {
+    match connection {
+        Some(connection) => connection.stopping().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Answers all lines that are there.
@@ -64,9 +89,6 @@ async fn answer_group(
     lines: &mut Lines,
     peer: Option<IpAddr>,
 ) -> Result<()> {
-        if !room.fit(lines.bytes()) {
-            return give_up(session, BodyFault::NoRoom).await;
-        }
     loop {
         let group = lines.group();
         if group.is_empty() {
@@ -182,6 +204,11 @@ impl Lines {
         self.ended = true;
     }
 
+    /// What is kept.
+    fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Complete lines, up to the limits of a group. Empty lines are none.
     fn group(&mut self) -> Vec<Line> {
         let mut group = Vec::new();
@@ -204,11 +231,6 @@ impl Lines {
         if let Some(end) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
             let line = self.buffer.split_to(self.searched + end).freeze();
             self.buffer.advance(1);
-    /// What is kept.
-    fn bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
             self.searched = 0;
             return Some(self.bounded(line));
         }
