@@ -157,6 +157,8 @@ enum Phase {
     Idle(Instant, u32),
     /// Inside a request head, since its first byte.
     Head(Instant, u32),
+    /// HTTP/2 was agreed on: the connection must begin with so many more bytes, and has its time since then.
+    Preface(Instant, usize),
     /// HTTP/2: streams come and go; pingora closes it when none is open for long.
     Multiplexed,
 }
@@ -193,7 +195,7 @@ impl<G> Guarded<G> {
             .expect("200 is a status and there are no headers");
         let digest = ProxyDigest::new(Box::new(response), Some(Box::new(connection.clone())));
         let phase = match inner.selected_alpn_proto() {
-            Some(ALPN::H2) => Phase::Multiplexed,
+            Some(ALPN::H2) => Phase::Preface(Instant::now(), PREFACE.len()),
             _ => Phase::Idle(Instant::now(), 0),
         };
         Self {
@@ -225,6 +227,13 @@ impl<G> Guarded<G> {
         (self.inner.stream, self.seat)
     }
 
+    fn speaks_h2(&self) -> bool {
+        match self.phase {
+            Phase::Preface(..) | Phase::Multiplexed => true,
+            Phase::Idle(..) | Phase::Head(..) => false,
+        }
+    }
+
     /// When a pending read has waited too long; `None` while a request is being answered.
     fn read_deadline(&mut self) -> Option<Instant> {
         let turns = self.connection.turns.load(Ordering::Relaxed);
@@ -233,6 +242,7 @@ impl<G> Guarded<G> {
         }
         match self.phase {
             Phase::Multiplexed => None,
+            Phase::Preface(since, _) => Some(since + self.patience.head),
             Phase::Idle(since, at) if at == turns => Some(since + self.patience.idle),
             Phase::Head(since, at) if at == turns => Some(since + self.patience.head),
             Phase::Idle(..) | Phase::Head(..) => {
@@ -247,6 +257,12 @@ impl<G> Guarded<G> {
         let turns = self.connection.turns.load(Ordering::Relaxed);
         match self.phase {
             Phase::Multiplexed => {}
+            Phase::Preface(since, left) => {
+                self.phase = match left.saturating_sub(bytes) {
+                    0 => Phase::Multiplexed,
+                    left => Phase::Preface(since, left),
+                };
+            }
             Phase::Head(_, at) if at == turns => self.head_bytes += bytes,
             Phase::Idle(..) | Phase::Head(..) => {
                 if turns & 1 == 0 {
@@ -301,7 +317,7 @@ impl<G> Guarded<G> {
         if self.refused.is_none() {
             let counters = self.heads.as_ref()?;
             let between = self.connection.turns.load(Ordering::Relaxed) & 1 == 0;
-            if !between || matches!(self.phase, Phase::Multiplexed) {
+            if !between || self.speaks_h2() {
                 return None;
             }
             self.refused = RefusedHead::instead_of(theirs, self.head_bytes, counters);
@@ -370,8 +386,8 @@ impl<G: Unpin> AsyncRead for Guarded<G> {
         match Pin::new(&mut this.inner.stream).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
                 let came = &buf.filled()[filled..];
-                if let Some(trailers) = &this.connection.trailers
-                    && !matches!(this.phase, Phase::Multiplexed)
+                if !this.speaks_h2()
+                    && let Some(trailers) = &this.connection.trailers
                 {
                     trailers.lock().came(came);
                 }

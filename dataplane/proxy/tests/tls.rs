@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use crate::common::{PLAIN, Site, signed};
+use crate::common::{PLAIN, Site, Wish, signed};
 use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -261,5 +262,24 @@ fn a_certificate_that_cannot_be_used_is_an_error_with_its_path() {
         );
         assert!(error.to_string().contains(named), "{error}");
         assert_eq!(error.exit_code(), 2);
+    }
+}
+
+#[tokio::test]
+async fn whoever_agrees_on_http2_and_says_nothing_is_cut_off() {
+    let authority = Authority::new();
+    let dir = files(&authority);
+    let site = Site::new(Wish {
+        yaml: &yaml(dir.path(), ""),
+        tune: Box::new(|options| options.patience.head = Duration::from_millis(300)),
+        ..Wish::default()
+    });
+    for said in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nS"] {
+        let mut stream = connect(&site, &authority, None, b"h2").await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        assert!(ended.is_ok(), "{} bytes", said.len());
     }
 }
