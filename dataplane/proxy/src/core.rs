@@ -17,6 +17,7 @@ mod appends;
 mod scanners;
 mod signatures;
 mod slots;
+mod vital;
 
 use crate::chance;
 use crate::metrics::{Counters, DECISION_BOUNDS};
@@ -41,6 +42,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use vital::Vital;
 
 /// Everything a core owns.
 pub(crate) struct Core {
@@ -59,8 +61,9 @@ thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
 }
 
-/// Makes this thread a core. Its pumps run on the current runtime until it ends.
-pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>) {
+/// Makes this thread a core. Its pumps run on the current runtime until it ends; `lost` is called if one panics, for
+/// then nobody on this core is answered any more.
+pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>, lost: fn()) {
     let core = Core {
         appends: appends::Appends::new(plane.log.clone(), plane.audit_queue_max),
         signatures: signatures::Signatures::default(),
@@ -72,8 +75,10 @@ pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>) {
         pipeline: None,
     };
     CORE.set(Some(core));
-    tokio::spawn(Pump(signatures::pump));
-    tokio::spawn(Pump(appends::pump));
+    for pump in [signatures::pump, appends::pump] {
+        let pump: fn(&mut Core, &mut Context<'_>) = pump;
+        tokio::spawn(Vital::new(Pump(pump), lost));
+    }
 }
 
 /// Gives back what this thread owned.

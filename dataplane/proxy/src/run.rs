@@ -228,7 +228,7 @@ impl Dataplane {
                 let (plane, counters) = (Arc::clone(&plane), Arc::clone(counters));
                 let (egress, serving) = (egress.clone(), serving.clone());
                 move || {
-                    core::start(Arc::clone(&plane), Arc::clone(&counters));
+                    core::start(Arc::clone(&plane), Arc::clone(&counters), core_lost);
                     let beside = egress.serve(&plane, &counters, &serving);
                     (Gate::new(plane, counters), beside)
                 }
@@ -452,6 +452,11 @@ fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
 
 thread_local! {
     static REPORT: std::cell::RefCell<Option<Report>> = const { std::cell::RefCell::new(None) };
+}
+
+/// This core cannot go on, though its thread can.
+fn core_lost() {
+    REPORT.set(None);
 }
 
 /// Lives as long as a core's thread.
