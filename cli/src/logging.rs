@@ -7,10 +7,11 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. `OKTSEC_LOG` (a filter such as `oktsec_proxy=debug,info`) wins over the level.
 pub(crate) fn start(level: LogLevel, process: &'static str) {
+    // HTTP/2 warns of what peers do, as often as they do it.
     let default = match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
+        LogLevel::Debug => "debug,h2=error",
+        LogLevel::Info => "info,h2=error",
+        LogLevel::Warn => "warn,h2=error",
         LogLevel::Error => "error",
     };
     let filter = EnvFilter::try_from_env("OKTSEC_LOG").unwrap_or_else(|_| EnvFilter::new(default));
