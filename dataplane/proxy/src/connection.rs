@@ -470,7 +470,14 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         let mut read = 0;
         while read < buf.len() {
-            let n = AsyncReadExt::read(self, &mut buf[read..]).await?;
+            let n = tokio::select! {
+                biased;
+                n = AsyncReadExt::read(self, &mut buf[read..]) => n?,
+                // Nothing was asked on it; pingora would wait for the first byte.
+                () = connection.stopping(), if read == 0 => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+            };
             if n == 0 {
                 break;
             }

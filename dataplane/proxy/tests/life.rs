@@ -378,6 +378,21 @@ fn stopping_finishes_what_was_begun_and_keeps_every_record() {
 }
 
 #[test]
+fn stopping_does_not_wait_for_a_connection_on_which_nothing_was_asked() {
+    let mut site = Site::new(Wish {
+        tune: Box::new(|options| options.drain = Duration::from_secs(600)),
+        ..Wish::default()
+    });
+    let mut silent = site.client();
+    // This one's request is on the second.
+    eventually("both are open", || {
+        site.metric("oktsec_connections_open") > 1.5
+    });
+    site.stop();
+    assert!(silent.is_closed());
+}
+
+#[test]
 fn stopping_does_not_wait_for_ever() {
     let site = Site::new(Wish {
         tune: Box::new(|o| o.drain = Duration::from_millis(300)),
