@@ -53,6 +53,11 @@ impl BodyClock {
         }
     }
 
+    /// Whether so many bytes should have come in less time.
+    pub(crate) fn is_over(&self, bytes: usize) -> bool {
+        Instant::now() > self.deadline(bytes)
+    }
+
     fn deadline(&self, bytes: usize) -> Instant {
         self.begun
             + self.patience

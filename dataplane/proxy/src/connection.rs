@@ -468,6 +468,7 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
     /// pingora looks for the HTTP/2 preface and would wait for all its 24 bytes, which a short HTTP/1 request
     /// does not have. Stopping at the first byte that differs answers the same question without waiting.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let connection = Arc::clone(&self.connection);
         let mut read = 0;
         while read < buf.len() {
             let n = tokio::select! {

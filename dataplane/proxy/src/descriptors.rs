@@ -1,6 +1,7 @@
 //! Files this process may have open. A connection is one, so the usual soft limit of 1,024 would be the smallest of
 //! all our bounds; the hard limit is what the operator meant. Peers get what we do not need ourselves.
 
+use crate::limits::RELAYS_MAX;
 use crate::run::DataplaneOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -11,6 +12,8 @@ const PLENTY: u64 = 1 << 20;
 
 /// Kept for what is not a connection of a peer: tables and logs of the audit log, the line to the control plane.
 const OURS: u64 = 512;
+/// Kept by each core for requests that it passes on to the control plane.
+const RELAYS: u64 = RELAYS_MAX as u64;
 /// An agent's connection to the egress listener may take two more: to its host, and one that waits for the next request.
 const PER_OUTBOUND: u64 = 3;
 
@@ -41,7 +44,8 @@ pub(crate) fn raise() -> Option<u64> {
 /// decided any more.
 pub(crate) fn fit(options: &mut DataplaneOptions, allowed: u64, cores: usize) {
     let cores = u64::try_from(cores).unwrap_or(u64::MAX).max(1);
-    let theirs = allowed.saturating_sub(OURS.min(allowed / 2)) / cores;
+    let each = allowed.saturating_sub(OURS.min(allowed / 2)) / cores;
+    let theirs = each - RELAYS.min(each / 2);
     let bound = |max: &mut usize, files: u64| {
         *max = (*max).min(usize::try_from(files).unwrap_or(usize::MAX).max(1));
     };
@@ -76,9 +80,9 @@ mod tests {
         };
         for (allowed, cores, messages, outbound) in [
             (1 << 20, 2, 16_384, 16_384),
-            (4_096, 2, 1_792, 448),
-            (1_024, 1, 512, 128),
-            (256, 2, 64, 16),
+            (4_096, 2, 1_536, 384),
+            (1_024, 1, 256, 64),
+            (256, 2, 32, 8),
             (8, 64, 1, 1),
         ] {
             let mut plain = options(false);

@@ -6,6 +6,7 @@ use crate::limits::RELAYED_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use crate::respond::{self, Answer};
+use crate::routes::relay::Relaying;
 use crate::routes::{Route, health, message, messages, relay, splash};
 use crate::throttle::throttled;
 use crate::visit::{Visit, prepare};
@@ -103,13 +104,21 @@ impl Gate {
                 )
                 .await?;
             }
-            Route::Relay => {
-                self.counters.relayed.add(1);
-                if let ServerSession::H1(h1) = session.as_downstream_mut() {
-                    h1.set_read_timeout(Some(Duration::from_secs(60)));
+            Route::Relay => match Relaying::begin(opens, plane.patience.body) {
+                Some(relaying) => {
+                    visit.relay = Some(relaying);
+                    self.counters.relayed.add(1);
+                    if let ServerSession::H1(h1) = session.as_downstream_mut() {
+                        h1.set_read_timeout(Some(Duration::from_secs(60)));
+                    }
+                    return Ok(false);
                 }
-                return Ok(false);
-            }
+                None => {
+                    self.counters.relay_failures.add(1);
+                    body::discard_small(session, plane.patience.body).await;
+                    respond::send(session, relay::unavailable()).await?;
+                }
+            },
         }
         Ok(true)
     }
@@ -149,12 +158,21 @@ impl ProxyHttp for Gate {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         visit: &mut Visit,
     ) -> Result<()> {
         visit.relayed_bytes += body.as_ref().map_or(0, Bytes::len);
         if visit.relayed_bytes > RELAYED_BYTES_MAX {
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+        let bytes = visit.relayed_bytes;
+        if !end
+            && visit
+                .relay
+                .as_ref()
+                .is_some_and(|relay| relay.is_late(bytes))
+        {
+            return Err(Error::new_down(ErrorType::HTTPStatus(408)));
         }
         Ok(())
     }
@@ -185,6 +203,7 @@ impl ProxyHttp for Gate {
     ) -> FailToProxy {
         let answer = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(413), _) => Some(answer::too_large()),
+            (ErrorType::HTTPStatus(408), _) => Some(answer::refusal(Reason::BodyTimeout).closing()),
             (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream)
             | (ErrorType::HTTPStatus(400), _) => {
                 Some(answer::refusal(Reason::RequestInvalid).closing())

@@ -8,6 +8,10 @@ pub const BODY_BYTES_FREE: usize = 64 << 10;
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of a request that is passed on to the control plane (compat §2.1 has 1 MiB for its largest).
 pub const RELAYED_BYTES_MAX: usize = 8 << 20;
+/// Requests that one core passes on to the control plane at the same time.
+pub const RELAYS_MAX: usize = 256;
+/// Those of them that bring no API key where one is set: for pages, which have sessions of their own.
+pub const RELAYS_KEYLESS_MAX: usize = 64;
 /// Connections of one core; further ones are closed at once.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 16_384;
 /// Bytes a peer may still send after a head of its was refused, so that it can read why.

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::respond;
+use crate::routes::relay::Relaying;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use std::net::IpAddr;
@@ -14,6 +15,8 @@ pub(crate) struct Visit {
     pub(crate) connection: Option<Arc<Connection>>,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) relayed_bytes: usize,
+    /// Of a request that is passed on to the control plane.
+    pub(crate) relay: Option<Relaying>,
 }
 
 /// Stops the clock of the head and sets what every request needs.

@@ -412,6 +412,24 @@ fn a_body_that_drips_is_answered_408() {
 }
 
 #[test]
+fn a_body_that_drips_towards_the_control_plane_is_cut_off_as_well() {
+    let site = impatient();
+    let _ = std::fs::remove_file(&site.paths.api_socket);
+    let listener = std::os::unix::net::UnixListener::bind(&site.paths.api_socket).unwrap();
+    let mut client = site.client();
+    client.send(b"POST /v1/agents HTTP/1.1\r\nHost: t\r\nContent-Length: 5000\r\n\r\n ");
+    let (mut control, _) = listener.accept().unwrap();
+    assert!(drip(&mut client, b" ") < Duration::from_secs(3));
+    let answer = client.receive().unwrap();
+    assert_eq!(
+        (answer.status, &answer.json()["reason"]),
+        (408, &"body_timeout".into())
+    );
+    // And it gets its connection back.
+    while std::io::Read::read(&mut control, &mut [0; 256]).is_ok_and(|bytes| bytes > 0) {}
+}
+
+#[test]
 fn a_body_that_trickles_in_does_not_keep_its_message_young() {
     let site = Site::plain();
     let sent = Timestamp(Timestamp::now().minus_secs(MESSAGE_AGE_SECS_MAX).0 + 1_500_000);
