@@ -98,11 +98,14 @@ impl Seen {
         self.0 |= other.0;
     }
 
-    /// The turns that undo what was seen.
+    /// The turns that undo what was seen, first the one that anybody knows: not all may be made.
     pub(crate) fn turns(self) -> impl Iterator<Item = Turn> {
         let seen = SIGNS.iter().enumerate();
         let seen = seen.filter(move |(at, _)| self.0 & 1 << at != 0);
-        seen.flat_map(|(_, sign)| {
+        let known = |(_, sign): &(usize, &Sign)| sign.turn == Turn::Shifted(13);
+        let first = seen.clone().filter(known);
+        let others = seen.filter(move |sign| !known(sign));
+        first.chain(others).flat_map(|(_, sign)| {
             // Who turns letters around does so with the whole text or with each word.
             let words = (sign.turn == Turn::Reversed).then_some(Turn::WordsReversed);
             std::iter::once(sign.turn).chain(words)

@@ -42,6 +42,11 @@ const VIEW_BYTES_PER_BYTE: usize = 6;
 /// Bytes of views whatever the content.
 const VIEW_BYTES_MAX: usize = 96 << 20;
 
+/// Bytes of views in which letters are turned, whatever the content's length, and more for each of its bytes. A text is
+/// turned in one way or two; one that shows signs of all thirty would be looked at thirty times.
+const TURNED_BYTES_MIN: usize = 32 << 10;
+const TURNED_BYTES_PER_BYTE: usize = 4;
+
 /// Encodings opened inside of each other.
 const DEPTH_MAX: u8 = 3;
 
@@ -119,6 +124,8 @@ pub(crate) struct Views {
     next: usize,
     /// Bytes of views that may still be made.
     bytes_left: usize,
+    /// The same of those in which letters are turned.
+    turned_left: usize,
     decoded: Vec<u8>,
     /// What was counted in the content.
     counts: Counts,
@@ -153,6 +160,10 @@ impl Views {
             .len()
             .saturating_mul(VIEW_BYTES_PER_BYTE)
             .clamp(VIEW_BYTES_MIN, VIEW_BYTES_MAX);
+        self.turned_left = content
+            .len()
+            .saturating_mul(TURNED_BYTES_PER_BYTE)
+            .saturating_add(TURNED_BYTES_MIN);
         self.counts = match common {
             Some(Common::All(origin)) => self.counts.and(new_counts(content, origin)),
             Some(Common::End(_)) | None => Counts::of(content),
@@ -186,6 +197,12 @@ impl Views {
             Turn::Shifted(_) | Turn::Atbash | Turn::Rot47 => View::Shifted,
         };
         let depth = of.map_or(0, |at| self.slots[at].depth);
+        let bytes = self.source(content, of).len();
+        let Some(left) = self.turned_left.checked_sub(bytes) else {
+            limits.insert(Limit::ViewBytes);
+            return;
+        };
+        self.turned_left = left;
         self.derive(content, of, kind, depth, limits, |text, out| {
             turn.undo(text, out)
         });
