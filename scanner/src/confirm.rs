@@ -8,12 +8,14 @@ use std::sync::OnceLock;
 use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
 use regex_automata::hybrid::dfa;
 use regex_automata::meta::{self, Regex};
-use regex_automata::{Anchored, Input, MatchError};
+use regex_automata::{Anchored, Input};
 use regex_syntax::hir::Hir;
 
-use crate::anchor::{Start, WindowAt, read_behind};
+use crate::anchor::{Start, WindowAt};
 use crate::database::{Database, PatternInfo};
 use crate::lazy::{self, CACHE_BYTES_MAX, Way};
+use crate::nearby::Nearby;
+use crate::retrace::Retrace;
 
 /// Bytes of search caches of each kind kept before some are given back: bounds memory per core.
 /// Building the states of an expression again takes longer than most searches.
@@ -79,6 +81,9 @@ impl Matcher {
 
 /// Windows of one pattern whose caches are kept.
 const BEHIND_CACHES_MAX: usize = 8;
+
+/// Windows of one pattern whose last reads are remembered.
+const BEHIND_READS_MAX: usize = 4;
 
 /// Places that one window may become; more are one search from the first of them.
 const STARTS_MAX: usize = 4;
@@ -148,6 +153,45 @@ pub(crate) struct Caches {
     behind: Pool<BehindCaches>,
     /// Where matches of one pattern may begin.
     starts: Vec<Start>,
+    /// What was read of one pattern in one text.
+    ahead: Retrace,
+    behind_reads: BehindReads,
+    /// By matcher, what is known of what stands near matches.
+    nearby: Vec<Option<Box<Nearby>>>,
+    /// Number of the text.
+    text: u32,
+}
+
+/// What was read behind the windows of one pattern in one text.
+#[derive(Default)]
+struct BehindReads {
+    reads: Vec<(u32, Retrace)>,
+    /// The one that is replaced next.
+    next: usize,
+}
+
+impl BehindReads {
+    fn start(&mut self) {
+        for (_, reads) in &mut self.reads {
+            reads.start();
+        }
+    }
+
+    fn get(&mut self, window: u32) -> &mut Retrace {
+        let known = self.reads.iter().position(|(of, _)| *of == window);
+        let at = known.unwrap_or_else(|| {
+            if self.reads.len() < BEHIND_READS_MAX {
+                self.reads.push((window, Retrace::default()));
+                return self.reads.len() - 1;
+            }
+            self.next = (self.next + 1) % BEHIND_READS_MAX;
+            let (of, reads) = &mut self.reads[self.next];
+            *of = window;
+            reads.start();
+            self.next
+        });
+        &mut self.reads[at].1
+    }
 }
 
 /// Caches of what reads behind the windows of one pattern.
@@ -179,6 +223,14 @@ impl Caches {
         self.anywhere.reset(matchers);
         self.here.reset(matchers);
         self.behind.reset(matchers);
+        self.nearby.clear();
+        self.nearby.resize_with(matchers, || None);
+        self.text = 0;
+    }
+
+    /// Begins another text.
+    pub(crate) fn next_text(&mut self) {
+        self.text = self.text.wrapping_add(1);
     }
 }
 
@@ -206,6 +258,23 @@ pub(crate) enum Next {
     Enough,
 }
 
+/// Takes matches.
+pub(crate) trait Accept {
+    /// Whether it needs to be known that this match holds.
+    fn asks(&mut self, _found: &Range<usize>) -> bool {
+        true
+    }
+
+    /// Takes a match that holds.
+    fn take(&mut self, found: Range<usize>) -> Next;
+}
+
+impl<F: FnMut(Range<usize>) -> Next> Accept for F {
+    fn take(&mut self, found: Range<usize>) -> Next {
+        self(found)
+    }
+}
+
 /// Searches one text.
 pub(crate) struct Confirm<'a> {
     pub(crate) database: &'a Database,
@@ -217,16 +286,18 @@ pub(crate) struct Confirm<'a> {
 }
 
 impl Confirm<'_> {
-    /// Calls `accept` for every match of the pattern that holds, in order, without overlaps, given
+    /// Gives `accept` every match of the pattern that it asks about and that holds, in order, without overlaps, given
     /// where matches may begin: places in ascending order. `false` if the budget ran out before.
     pub(crate) fn matches(
         &mut self,
         pattern: &PatternInfo,
         starts: impl Iterator<Item = Start>,
-        accept: impl FnMut(Range<usize>) -> Next,
+        accept: impl Accept,
     ) -> bool {
         let mut places = std::mem::take(&mut self.caches.starts);
         places.clear();
+        self.caches.ahead.start();
+        self.caches.behind_reads.start();
         starts.for_each(|start| self.narrow(pattern.matcher, start, &mut places));
         places.sort_by_key(|start| start.at);
         places.dedup_by(|one, other| one.exact && other.exact && one.at == other.at);
@@ -252,45 +323,42 @@ impl Confirm<'_> {
             places.push(start);
             return;
         }
-        let caches = self.caches.behind.get(matcher, BehindCaches::default);
+        let Caches {
+            behind,
+            behind_reads,
+            ..
+        } = &mut *self.caches;
+        let caches = behind.get(matcher, BehindCaches::default);
         let cache = caches.get(window.which, || automaton.create_cache());
-        let known = places.len();
-        let (mut count, mut first) = (0, window.at);
-        let read = read_behind(automaton, cache, self.text, window.at, |at| {
-            let exact = Start {
-                at,
-                exact: true,
+        let retrace = behind_reads.get(window.which);
+        let Ok((begins, read)) = retrace.beginnings(automaton, cache, self.text, window.at) else {
+            places.push(start);
+            return;
+        };
+        let exact = |at: &usize| Start {
+            at: *at,
+            exact: true,
+            window: None,
+            ..start
+        };
+        match begins {
+            [] => {}
+            few if few.len() <= STARTS_MAX => places.extend(few.iter().map(exact)),
+            [first, ..] => places.push(Start {
+                at: *first,
                 window: None,
                 ..start
-            };
-            places.extend((count < STARTS_MAX).then_some(exact));
-            count += 1;
-            first = at;
-        });
-        match read {
-            Ok(read) => {
-                self.budget.searched(read);
-                if count > STARTS_MAX {
-                    places.truncate(known);
-                    places.push(Start {
-                        at: first,
-                        window: None,
-                        ..start
-                    });
-                }
-            }
-            Err(_) => {
-                places.truncate(known);
-                places.push(start);
-            }
+            }),
         }
+        retrace.shrink();
+        self.budget.searched(read);
     }
 
     fn matches_at(
         &mut self,
         pattern: &PatternInfo,
         starts: &[Start],
-        mut accept: impl FnMut(Range<usize>) -> Next,
+        mut accept: impl Accept,
     ) -> bool {
         let mut starts = starts.iter().copied();
         let mut next = self.part.start;
@@ -342,11 +410,11 @@ impl Confirm<'_> {
         &mut self,
         pattern: &PatternInfo,
         found: Range<usize>,
-        accept: &mut impl FnMut(Range<usize>) -> Next,
+        accept: &mut impl Accept,
     ) -> Next {
         *self.budget.attempts = self.budget.attempts.saturating_sub(1);
-        if self.holds(pattern, &found) {
-            accept(found)
+        if accept.asks(&found) && self.holds(pattern, &found) {
+            accept.take(found)
         } else {
             Next::More
         }
@@ -361,13 +429,25 @@ impl Confirm<'_> {
             .map(|found| found.range())
     }
 
+    /// Whether a part of the text has a match.
+    fn has(&mut self, matcher: u32, side: usize, part: Range<usize>) -> bool {
+        let text = (self.caches.text, self.text.len());
+        let mut nearby = self.caches.nearby[matcher as usize]
+            .take()
+            .unwrap_or_default();
+        let has = nearby.has(text, side, part, |part| self.find(matcher, part));
+        self.caches.nearby[matcher as usize] = Some(nearby);
+        has
+    }
+
     /// The end of the match that begins at `at`.
     fn end_of_match(&mut self, matcher: u32, at: usize) -> Option<usize> {
         let shared = self.database.matcher(matcher);
         if let Some(dfa) = shared.here() {
-            let cache = self.caches.here.get(matcher, || dfa.create_cache());
-            let mut searched = 0;
-            if let Ok(end) = end_of_match(dfa, cache, self.text, at..self.part.end, &mut searched) {
+            let Caches { here, ahead, .. } = &mut *self.caches;
+            let cache = here.get(matcher, || dfa.create_cache());
+            let (part, mut searched) = (at..self.part.end, 0);
+            if let Ok(end) = ahead.end_of_match(dfa, cache, self.text, part, &mut searched) {
                 self.budget.searched(searched);
                 return end;
             }
@@ -398,56 +478,16 @@ impl Confirm<'_> {
             let window = around(NEAR_WINDOW_BYTES);
             let before = window.start..found.start;
             let after = found.end..window.end;
-            if self.find(near, before).is_none() && self.find(near, after).is_none() {
+            if !self.has(near, 0, before) && !self.has(near, 1, after) {
                 return false;
             }
         }
         let database = self.database;
         for exclude in &database.infos()[pattern.rule as usize].excludes {
-            if self.find(*exclude, around(EXCLUDE_WINDOW_BYTES)).is_some() {
+            if self.has(*exclude, 0, around(EXCLUDE_WINDOW_BYTES)) {
                 return false;
             }
         }
         true
     }
-}
-
-/// Walks the automaton through the part until no match that begins with it can become longer.
-fn end_of_match(
-    dfa: &dfa::DFA,
-    cache: &mut dfa::Cache,
-    text: &[u8],
-    part: Range<usize>,
-    searched: &mut usize,
-) -> Result<Option<usize>, MatchError> {
-    let input = Input::new(text).range(part.clone()).anchored(Anchored::Yes);
-    let mut state = dfa.start_state_forward(cache, &input)?;
-    let mut end = None;
-    for at in part.clone() {
-        state = dfa
-            .next_state(cache, state, text[at])
-            .map_err(|_| MatchError::gave_up(at))?;
-        *searched += 1;
-        if state.is_tagged() {
-            // The automaton says so one byte late: this byte is not part of the match.
-            if state.is_match() {
-                end = Some(at);
-            } else if state.is_dead() {
-                return Ok(end);
-            } else if state.is_quit() {
-                return Err(MatchError::quit(text[at], at));
-            }
-        }
-    }
-    // Whether the match may end here depends on the byte behind the part, if there is one.
-    state = match text.get(part.end) {
-        Some(byte) => dfa.next_state(cache, state, *byte),
-        None => dfa.next_eoi_state(cache, state),
-    }
-    .map_err(|_| MatchError::gave_up(part.end))?;
-    Ok(if state.is_match() {
-        Some(part.end)
-    } else {
-        end
-    })
 }

@@ -296,6 +296,8 @@ struct Fast {
     hits: Vec<RawMatch>,
     memory: Memory,
     known: KnownValues,
+    /// For each pattern its last suspect in the part that is looked at, if that says so, too.
+    last: Vec<u32>,
 }
 
 impl Fast {
@@ -309,6 +311,7 @@ impl Fast {
             hits: Vec::with_capacity(database.patterns().len()),
             memory: Memory::default(),
             known: KnownValues::default(),
+            last: vec![u32::MAX; database.patterns().len()],
         })
     }
 }
@@ -338,7 +341,21 @@ impl Prefilter for Fast {
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), EngineError> {
         let (anchors, memory) = (database.anchors(), &mut self.memory);
-        let report = |pattern, start| suspects.push(Suspect { pattern, start });
+        let last = &mut self.last;
+        let report = |pattern: u32, start: Start| {
+            // PERF: where every byte is suspected of the same, searching goes on from the one before, and there is one
+            // suspect to sort instead of thousands.
+            if let Some(last) = last.get_mut(pattern as usize) {
+                let before = suspects.get_mut(*last as usize);
+                if let Some(before) = before.filter(|before| before.pattern == pattern)
+                    && before.start.take(start)
+                {
+                    return;
+                }
+                *last = suspects.len() as u32;
+            }
+            suspects.push(Suspect { pattern, start });
+        };
         match new {
             None => anchors.scan(text, part.clone(), memory, work, report),
             Some(new) => anchors.scan_new(text, part.clone(), new, memory, work, report),

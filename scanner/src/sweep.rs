@@ -8,7 +8,7 @@ use std::ops::Range;
 use oktsec_rules::Surface;
 
 use crate::anchor::Start;
-use crate::confirm::{Budget, Caches, Confirm, Next};
+use crate::confirm::{Accept, Budget, Caches, Confirm, Next};
 use crate::database::Database;
 use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
@@ -96,6 +96,8 @@ pub(crate) struct Sweep {
     /// Bytes that may still be searched.
     work: u64,
     findings: Vec<Finding>,
+    /// Where the rule that is looked at was found already.
+    known: Vec<Range<u32>>,
     limits: LimitsReached,
     /// Whether the content is asked for beginnings of rules that match much. Invariant: only while it is looked at as it
     /// is, not while its views are.
@@ -227,6 +229,7 @@ impl Sweep {
         surface: Surface,
     ) -> Result<Seen, ScanError> {
         let text = view.map_or(content, |(views, at)| views.bytes(at));
+        self.caches.next_text();
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         match view {
@@ -396,8 +399,22 @@ impl Sweep {
             findings,
             limits,
             work,
+            known,
             ..
         } = self;
+        known.clear();
+        let before = findings.iter().filter(|finding| finding.rule == rule);
+        known.extend(before.map(|finding| finding.span.clone()));
+        let mut taken = Taken {
+            rule,
+            view,
+            known,
+            findings,
+            limits,
+        };
+        if taken.is_full() {
+            return;
+        }
         let mut confirm = Confirm {
             database,
             caches,
@@ -420,7 +437,7 @@ impl Sweep {
                     Next::Enough
                 };
                 if !confirm.matches(pattern(of), starts(of), accept) {
-                    limits.insert(Limit::Confirms);
+                    taken.limits.insert(Limit::Confirms);
                 }
                 found
             };
@@ -448,40 +465,65 @@ impl Sweep {
             }
             places = &everywhere[..1];
         }
-        let mut of_rule = findings
-            .iter()
-            .filter(|finding| finding.rule == rule)
-            .count();
         for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
-            let accept = |found: Range<usize>| {
-                let found = found.start as u32..found.end as u32;
-                let (span, kind) = match view {
-                    None => (found, View::Raw),
-                    Some((views, at)) => (views.original(at, found), views.kind(at)),
-                };
-                let known = findings.iter().any(|finding| {
-                    finding.rule == rule
-                        && finding.span.start < span.end
-                        && span.start < finding.span.end
-                });
-                if known {
-                    return Next::More;
-                }
-                if of_rule >= FINDINGS_PER_RULE_MAX || findings.len() >= FINDINGS_MAX {
-                    limits.insert(Limit::Findings);
-                    return Next::Enough;
-                }
-                findings.push(Finding {
-                    rule,
-                    span,
-                    view: kind,
-                });
-                of_rule += 1;
-                Next::More
-            };
-            if !confirm.matches(pattern(of), starts(of), accept) {
-                limits.insert(Limit::Confirms);
+            if !confirm.matches(pattern(of), starts(of), &mut taken) {
+                taken.limits.insert(Limit::Confirms);
             }
         }
+    }
+}
+
+/// Keeps the findings of one rule in one text.
+struct Taken<'a> {
+    rule: u32,
+    view: Option<(&'a Views, usize)>,
+    /// Where the rule was found already.
+    known: &'a mut Vec<Range<u32>>,
+    findings: &'a mut Vec<Finding>,
+    limits: &'a mut LimitsReached,
+}
+
+impl Taken<'_> {
+    /// No more is kept of the rule, or of any.
+    fn has_enough(&self) -> bool {
+        self.known.len() >= FINDINGS_PER_RULE_MAX || self.findings.len() >= FINDINGS_MAX
+    }
+
+    /// The same, and that was said: whatever else matches changes nothing.
+    fn is_full(&self) -> bool {
+        self.has_enough() && self.limits.contains(Limit::Findings)
+    }
+
+    /// The bytes of the content a match stands for.
+    fn span(&self, found: &Range<usize>) -> Range<u32> {
+        let found = found.start as u32..found.end as u32;
+        match self.view {
+            None => found,
+            Some((views, at)) => views.original(at, found),
+        }
+    }
+}
+
+impl Accept for &mut Taken<'_> {
+    fn asks(&mut self, found: &Range<usize>) -> bool {
+        // PERF: what was found in the text is found in most of its views again, and whether it holds is the dear question.
+        let span = self.span(found);
+        let overlaps = |known: &Range<u32>| known.start < span.end && span.start < known.end;
+        !self.known.iter().any(overlaps)
+    }
+
+    fn take(&mut self, found: Range<usize>) -> Next {
+        if self.has_enough() {
+            self.limits.insert(Limit::Findings);
+            return Next::Enough;
+        }
+        let span = self.span(&found);
+        self.known.push(span.clone());
+        self.findings.push(Finding {
+            rule: self.rule,
+            span,
+            view: self.view.map_or(View::Raw, |(views, at)| views.kind(at)),
+        });
+        Next::More
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use regex_automata::hybrid::dfa;
+#[cfg(test)]
 use regex_automata::{Anchored, Input, MatchError};
 use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,8 @@ impl Behind {
 }
 
 /// Calls `begins` with each place from which the text up to `at` matches, the nearest first.
-/// Answers how many bytes were read.
+/// Answers how many bytes were read. [`crate::retrace`] does the same for many places; this one judges it.
+#[cfg(test)]
 pub(crate) fn read(
     automaton: &dfa::DFA,
     cache: &mut dfa::Cache,

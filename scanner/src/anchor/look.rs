@@ -12,6 +12,7 @@ use super::index::Found;
 use super::marks::Marks;
 use super::near::Near;
 use super::needs::Present;
+use super::trace::Traces;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
 use super::{
@@ -22,7 +23,12 @@ use crate::signs;
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
 /// them costs less: searches that overlap are joined.
-const EXACT_STARTS_MAX: usize = 4;
+pub(super) const EXACT_STARTS_MAX: usize = 4;
+
+/// Bytes that walks may read before they are remembered: so many for each byte of the text up to there, and so many in
+/// any case. Of ordinary texts hardly one takes as many.
+const WALKED_PER_BYTE: u64 = 6;
+const WALKED_MIN: u64 = 1 << 10;
 
 /// Windows being looked at, between the steps.
 #[derive(Default)]
@@ -31,6 +37,7 @@ pub(super) struct Looks {
     heads: Vec<Found>,
     all: Vec<Look>,
     walks: Vec<Walk>,
+    traces: Traces,
 }
 
 /// A window that is looked at.
@@ -64,6 +71,11 @@ pub(super) struct Looking<'a, R> {
     present: Option<&'a Present>,
     goes_on: Option<&'a GoesOn>,
     work: &'a mut u64,
+    /// Where the part begins, and what walks have read of it.
+    start: usize,
+    walked: u64,
+    /// Walks are remembered. Once they are, to the end of the part.
+    traced: bool,
     report: R,
 }
 
@@ -78,6 +90,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         report: R,
     ) -> Self {
         looks.marks.start(anchors.marks, text.len());
+        looks.traces.start();
         Self {
             anchors,
             text,
@@ -85,6 +98,9 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             present,
             goes_on,
             work,
+            start: 0,
+            walked: 0,
+            traced: false,
             report,
         }
     }
@@ -92,6 +108,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
     /// Looks at the beginning of the text, if the part has it and a match from there may come to `new_from`, before which
     /// nothing is new.
     pub(super) fn head(&mut self, part: &Range<usize>, new_from: usize) {
+        self.start = part.start;
         if part.start == 0 {
             let Self { anchors, text, .. } = *self;
             let begins = Near::head(text);
@@ -161,12 +178,19 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             }
         }
         *self.work = self.work.saturating_sub(self.looks.all.len() as u64);
-        self.walk(Step::First);
-        self.walk(Step::Second);
-        if *self.work == 0 {
-            return;
+        let before = *self.work;
+        self.traced |= self.is_dense();
+        if !self.traced {
+            self.walk(Step::First);
+            self.walk(Step::Second);
         }
         for at in 0..self.looks.all.len() {
+            if self.traced {
+                self.trace(at);
+            }
+            if *self.work == 0 {
+                return;
+            }
             let look = self.looks.all[at];
             if look.passed {
                 self.starts(look.anchor as usize, look.at as usize);
@@ -174,6 +198,43 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                 *walked = look.walked();
             }
         }
+        self.walked = self.walked.saturating_add(before - *self.work);
+    }
+
+    /// Whether walks have read so much of the text up to here that they are remembered: windows that many patterns
+    /// share are everywhere.
+    fn is_dense(&self) -> bool {
+        let last = self.looks.all.last().map_or(0, |look| look.at as usize);
+        let passed = last.saturating_sub(self.start) as u64;
+        self.walked > WALKED_MIN + WALKED_PER_BYTE * passed
+    }
+
+    /// Lets the automata of one window walk, one after the other.
+    fn trace(&mut self, at: usize) {
+        let Self {
+            anchors,
+            text,
+            looks,
+            work,
+            ..
+        } = self;
+        let Looks { all, traces, .. } = &mut **looks;
+        let (look, automata) = (&mut all[at], &anchors.automata);
+        let anchor = &anchors.anchors[look.anchor as usize];
+        let at = look.at as usize;
+        if anchor.back_first {
+            let back = anchor.walks_first();
+            let (passed, place) = automata.trace_back(traces, back, text, at, work);
+            look.came_to(place as u32);
+            if !passed {
+                look.passed = false;
+                return;
+            }
+        }
+        let (forward, known) = (anchor.forward, anchor.known);
+        let (passed, place) = automata.trace_forward(traces, forward, text, at, known, work);
+        look.came_to(place as u32);
+        look.passed = passed;
     }
 
     /// Lets the automata walk that are next.
@@ -224,7 +285,9 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         let Self {
             anchors,
             text,
+            looks,
             work,
+            traced,
             report,
             ..
         } = self;
@@ -264,7 +327,12 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                     count += 1;
                     first = first.min(at);
                 };
-                let back = anchors.automata.starts_before(index, text, at, work, exact);
+                let automata = &anchors.automata;
+                let back = if *traced {
+                    automata.trace_starts(&mut looks.traces, index, text, at, work, exact)
+                } else {
+                    automata.starts_before(index, text, at, work, exact)
+                };
                 match (back, starts.get(..count)) {
                     (Back::Farther, _) => start(far(bytes_max), false, window()),
                     (Back::Known, Some(starts)) => {

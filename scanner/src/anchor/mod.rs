@@ -26,6 +26,7 @@ mod near;
 mod needs;
 mod plan;
 mod set;
+mod trace;
 #[cfg(test)]
 mod versus;
 mod walk;
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::view::{New, Origin};
 use arena::{Arena, Packed};
 use behind::Behind;
+#[cfg(test)]
 pub(crate) use behind::read as read_behind;
 use border::Border;
 pub(crate) use builder::{Builder, price};
@@ -83,6 +85,21 @@ pub(crate) struct WindowAt {
 }
 
 impl Start {
+    /// Takes the other one, which begins no earlier, into this one, if looking for matches from here finds those as well.
+    pub(crate) fn take(&mut self, other: Self) -> bool {
+        if self.window.is_some() || other.window.is_some() || other.at < self.at {
+            return false;
+        }
+        match (self.exact, other.exact) {
+            (true, true) => other.at == self.at,
+            (false, false) if other.at <= self.end => {
+                self.end = self.end.max(other.end);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// At this byte or any after it, to the end of the text.
     pub(crate) const fn from(at: usize) -> Self {
         Self {

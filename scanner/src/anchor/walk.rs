@@ -362,14 +362,15 @@ fn bytes_at(text: &[u8], at: usize, len: usize) -> u64 {
 }
 
 /// One automaton as a table.
-struct Table<'a> {
+pub(super) struct Table<'a> {
     class_of: &'a [u8],
     rows: &'a [u8],
     classes: usize,
+    pub(super) accept_max: u8,
 }
 
 impl<'a> Table<'a> {
-    fn of(arena: &'a Arena, one: &Packed) -> Self {
+    pub(super) fn of(arena: &'a Arena, one: &Packed) -> Self {
         let classes = usize::from(one.classes);
         Self {
             class_of: arena.bytes.row(one.class_of, 256),
@@ -377,26 +378,36 @@ impl<'a> Table<'a> {
                 .bytes
                 .row(one.table, usize::from(one.states) * classes),
             classes,
+            accept_max: one.accept_max,
         }
     }
 
+    /// What follows a state, by class.
+    pub(super) fn row(&self, state: u8) -> &'a [u8] {
+        let start = usize::from(state) * self.classes;
+        &self.rows[start..start + self.classes]
+    }
+
+    pub(super) fn class(&self, byte: u8) -> u8 {
+        self.class_of[usize::from(byte)]
+    }
+
     fn next(&self, state: u8, byte: u8) -> u8 {
-        let class = self.class_of[usize::from(byte)];
-        self.rows[usize::from(state) * self.classes + usize::from(class)]
+        self.rows[usize::from(state) * self.classes + usize::from(self.class(byte))]
     }
 }
 
 /// The positions of one automaton.
-struct Masks<'a> {
+pub(super) struct Masks<'a> {
     class_of: &'a [u8],
-    first: u128,
-    accept: u128,
+    pub(super) first: u128,
+    pub(super) accept: u128,
     reach: &'a [u128],
     follow: &'a [u128],
 }
 
 impl<'a> Masks<'a> {
-    fn of(arena: &'a Arena, one: &Packed) -> Self {
+    pub(super) fn of(arena: &'a Arena, one: &Packed) -> Self {
         let classes = usize::from(one.classes);
         let len = 2 + classes + usize::from(one.positions);
         let (ends, sets) = arena.words.row(one.table, len).split_at(2);
@@ -410,11 +421,11 @@ impl<'a> Masks<'a> {
         }
     }
 
-    fn reach(&self, byte: u8) -> u128 {
+    pub(super) fn reach(&self, byte: u8) -> u128 {
         self.reach[usize::from(self.class_of[usize::from(byte)])]
     }
 
-    fn step(&self, live: u128) -> u128 {
+    pub(super) fn step(&self, live: u128) -> u128 {
         let (mut rest, mut next) = (live, 0);
         while rest != 0 {
             next |= self.follow[rest.trailing_zeros() as usize];
