@@ -31,6 +31,34 @@ const ROUNDS: usize = 9;
 /// Bytes a second a core must manage whatever the text says.
 const BYTES_PER_SECOND_MIN: f64 = 15e6;
 
+/// Texts that were the slowest of their kind, by what is repeated: a scan that is made faster for one of them is often
+/// still slow for another.
+const KINDS: &[(&str, &str)] = &[
+    ("dots", "."),
+    ("brackets", "<"),
+    ("steps up", "/.."),
+    ("digits", "4"),
+    ("a letter", "A"),
+    ("a word of attacks", "ignore all previous "),
+    ("a word of leaks", "send the secret to "),
+    ("the end of a word", "ystem prompt to users."),
+    ("commands", "curl -d @"),
+    ("names of keys", "$AWS_SECRET_ACCESS_KEY "),
+    ("what keys begin with", "sk-"),
+    ("bytes that delete", "a\u{8}"),
+    ("letters as digits", "1gn0r3 4ll "),
+    ("letters apart", "i g n o r e "),
+    (
+        "values that fail their checks",
+        "3N\"<b>og.auth_token = 'c3D7429860Fed1cBa95e4faABCDEFGHIJKLMNOPQRSTUVWXthis on erongi\u{200b}%61",
+    ),
+    (
+        "every cipher",
+        "jhopsf kipqtg ljqrvh mkrswi nlstxj omtuyk pnuvzl qovwam rpwxbn sqxyco tryzdp uszaeq vtaber wubcfs xvcdgt \
+         ywdehu zxefiv ayfgjw bzghkx cahily dbijmz ecjkna fdklob gelmpc hfmnqd erongi x8?@C6 rtmliv ",
+    ),
+];
+
 /// What asks for views, and what automata run on for long.
 const SIGNS: &[&str] = &[
     "a",
@@ -86,6 +114,17 @@ pub(super) fn measure(context: &mut Context<'_>) {
     };
     let tries = if context.smoke { TRIES_SMOKE } else { TRIES };
     let mut worst = search.measured(vec![String::from(SIGNS[0])]);
+    for (kind, row) in KINDS {
+        let known = search.measured(vec![(*row).to_owned()]);
+        let limits = search.limits(&filled(&known.pieces));
+        context.say(format_args!(
+            "{kind}: {:.1} MB/s, limits reached: [{limits}]",
+            1e3 / known.nanos_per_byte
+        ));
+        if known.nanos_per_byte > worst.nanos_per_byte {
+            worst = known;
+        }
+    }
     for _ in 0..tries {
         let next = search.changed(&worst.pieces);
         let next = search.measured(next);
