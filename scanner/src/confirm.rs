@@ -168,12 +168,15 @@ struct BehindReads {
     reads: Vec<(u32, Retrace)>,
     /// The one that is replaced next.
     next: usize,
+    /// Bytes of the text.
+    len: usize,
 }
 
 impl BehindReads {
-    fn start(&mut self) {
+    fn start(&mut self, len: usize) {
+        self.len = len;
         for (_, reads) in &mut self.reads {
-            reads.start();
+            reads.start(len);
         }
     }
 
@@ -181,13 +184,15 @@ impl BehindReads {
         let known = self.reads.iter().position(|(of, _)| *of == window);
         let at = known.unwrap_or_else(|| {
             if self.reads.len() < BEHIND_READS_MAX {
-                self.reads.push((window, Retrace::default()));
+                let mut reads = Retrace::default();
+                reads.start(self.len);
+                self.reads.push((window, reads));
                 return self.reads.len() - 1;
             }
             self.next = (self.next + 1) % BEHIND_READS_MAX;
             let (of, reads) = &mut self.reads[self.next];
             *of = window;
-            reads.start();
+            reads.start(self.len);
             self.next
         });
         &mut self.reads[at].1
@@ -296,8 +301,8 @@ impl Confirm<'_> {
     ) -> bool {
         let mut places = std::mem::take(&mut self.caches.starts);
         places.clear();
-        self.caches.ahead.start();
-        self.caches.behind_reads.start();
+        self.caches.ahead.start(self.text.len());
+        self.caches.behind_reads.start(self.text.len());
         starts.for_each(|start| self.narrow(pattern.matcher, start, &mut places));
         places.sort_by_key(|start| start.at);
         places.dedup_by(|one, other| one.exact && other.exact && one.at == other.at);

@@ -73,3 +73,67 @@ impl Prefilter for Everything {
         u64::MAX
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::sync::{Arc, LazyLock};
+
+    use oktsec_rules::{RuleSet, load_text};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Scanner;
+
+    /// Rules whose windows share bytes, with gaps, with something near and something excluded.
+    static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
+        let rule = |id: &str, more: &str| {
+            format!("{{id: {id}, name: {id}, severity: high, category: exfiltration, {more}}}\n---\n")
+        };
+        let patterns = [
+            ("T-1", "patterns: [{regex: 'ignore[^\\n]{0,40}previous'}]"),
+            ("T-2", "patterns: [{regex: '(?i)\\bsend[a-z ]{0,60}secret\\b'}]"),
+            ("T-3", "patterns: [{regex: '(?:\\.\\./){3,20}etc'}]"),
+            ("T-4", "patterns: [{regex: 'key-[a-z0-9]{12,40}'}]"),
+            ("T-5", "patterns: [{regex: '[a-z. ]*secret;'}]"),
+            ("T-6", "patterns: [{regex: 'previous', near: 'secret;'}]"),
+            ("T-7", "patterns: [{regex: 'ignore'}], exclude: ['etc']"),
+            ("T-8", "patterns: [{regex: 'key-'}, {regex: 'etc'}], match: all"),
+        ];
+        let mut rules = Vec::new();
+        for (id, more) in patterns {
+            let loaded = load_text("dense.yaml", rule(id, more).trim_end_matches("---\n"));
+            assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+            rules.extend(loaded.rules);
+        }
+        Arc::new(Database::compile(&RuleSet::new(rules)).unwrap())
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn where_windows_are_everywhere_the_fast_engine_finds_the_same(
+            pieces in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        "ignore ", "previous ", "send the ", "secret ", "../", "etc ", "key-", "secret;",
+                        "a1b2c3", ".", "\n", "key-0123456789abcdef ", "x",
+                    ]),
+                    prop::sample::select(vec![1_usize, 1, 2, 5, 40, 150]),
+                ),
+                1..10,
+            ),
+        ) {
+            let text: String = pieces.iter().map(|(piece, times)| piece.repeat(*times)).collect();
+            let mut fast = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+            let mut naive = NaiveScanner::new(Arc::clone(&DATABASE));
+            let found = fast.scan(text.as_bytes(), Surface::Message).unwrap();
+            let (findings, limits) = (found.findings.to_vec(), found.limits);
+            let expected = naive.scan(text.as_bytes(), Surface::Message).unwrap();
+            if !limits.hides_content() && !expected.limits.hides_content() {
+                prop_assert_eq!(&findings[..], expected.findings, "{}", text);
+            }
+        }
+    }
+}

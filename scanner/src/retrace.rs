@@ -7,8 +7,8 @@ use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa;
 use regex_automata::{Anchored, Input, MatchError};
 
-/// Places remembered of one read, the last ones.
-const RING: usize = 4 << 10;
+/// Places of a text at which the state of a read is remembered, at equal distances: of a text that is not longer, all.
+const PLACES_MAX: usize = 16 << 10;
 
 /// Reads of one pattern before they are remembered: most patterns have fewer.
 const READS_MIN: u32 = 8;
@@ -22,20 +22,22 @@ pub(crate) struct Retrace {
     reads: u32,
     /// How often the automaton's states had been thrown away when it was read.
     clears: usize,
-    /// Places of which the state is remembered, as far as there is room.
+    /// From where to where the read is remembered.
     low: usize,
     high: usize,
-    /// Empty until it is needed.
-    states: Vec<(u32, LazyStateID)>,
+    /// Its states at every so many places of the text, as a power of two. Empty until they are needed.
+    states: Vec<LazyStateID>,
+    distance: u32,
     /// Where matches begin, in ascending order: of the read that is remembered, and of one that is not.
     begins: Vec<usize>,
     others: Vec<usize>,
 }
 
 impl Retrace {
-    /// Begins another pattern or text.
-    pub(crate) fn start(&mut self) {
+    /// Begins another pattern, in a text of so many bytes.
+    pub(crate) fn start(&mut self, len: usize) {
         self.reads = 0;
+        self.distance = (len / PLACES_MAX + 1).next_power_of_two().trailing_zeros();
         self.forget();
     }
 
@@ -51,7 +53,7 @@ impl Retrace {
             return false;
         }
         if self.states.is_empty() {
-            self.states.resize(RING, (u32::MAX, LazyStateID::default()));
+            self.states.resize(PLACES_MAX + 1, LazyStateID::default());
         }
         self.same_states(cache);
         true
@@ -67,12 +69,16 @@ impl Retrace {
         same
     }
 
+    fn is_remembered(&self, place: usize) -> bool {
+        place & ((1 << self.distance) - 1) == 0
+    }
+
     fn set(&mut self, place: usize, state: LazyStateID) {
-        self.states[place % RING] = (place as u32, state);
+        self.states[place >> self.distance] = state;
     }
 
     fn was_at(&self, place: usize, state: LazyStateID) -> bool {
-        (self.low..self.high).contains(&place) && self.states[place % RING] == (place as u32, state)
+        (self.low..self.high).contains(&place) && self.states[place >> self.distance] == state
     }
 
     /// The end of the match that begins with the part, read until it cannot become longer. Parts begin one behind the
@@ -92,7 +98,7 @@ impl Retrace {
         // From here on states are remembered.
         let mut from = part.start;
         for at in part.clone() {
-            if kept {
+            if kept && self.is_remembered(at) {
                 if !self.same_states(cache) {
                     from = at;
                 }
@@ -172,7 +178,7 @@ impl Retrace {
                     return Err(MatchError::quit(text[place], place));
                 }
             }
-            if kept {
+            if kept && self.is_remembered(place) {
                 if !self.same_states(cache) {
                     below = place + 1;
                 }
@@ -269,12 +275,14 @@ mod tests {
             text in texts(),
             expression in prop::sample::select(EXPRESSIONS),
             behind in 0_usize..9,
+            distance in 0_u32..4,
         ) {
             let hir = parse(expression);
             let regex = Regex::builder().build_from_hir(&hir).unwrap();
             let dfa = automaton(&hir, Way::Ahead).unwrap();
             let (mut cache, mut retrace) = (dfa.create_cache(), Retrace::default());
-            retrace.start();
+            retrace.start(text.len());
+            retrace.distance = distance;
             let bytes = text.as_bytes();
             let end = bytes.len().saturating_sub(behind);
             let (mut at, mut searched) = (0, 0);
@@ -292,11 +300,13 @@ mod tests {
             text in texts(),
             expression in prop::sample::select(EXPRESSIONS),
             step in 1_usize..9,
+            distance in 0_u32..4,
         ) {
             let dfa = automaton(&parse(expression), Way::Back).unwrap();
             let (mut cache, mut plain) = (dfa.create_cache(), dfa.create_cache());
             let mut retrace = Retrace::default();
-            retrace.start();
+            retrace.start(text.len());
+            retrace.distance = distance;
             for at in (0..=text.len()).step_by(step) {
                 let mut alone = Vec::new();
                 read_behind(&dfa, &mut plain, text.as_bytes(), at, |at| alone.push(at)).unwrap();
@@ -310,16 +320,19 @@ mod tests {
     #[test]
     fn beginnings_that_lead_nowhere_are_read_about_once() {
         let dfa = automaton(&parse("a[ab]*c"), Way::Ahead).unwrap();
-        let (mut cache, mut retrace) = (dfa.create_cache(), Retrace::default());
-        let text = "ab".repeat(1500);
-        let mut searched = 0;
-        for at in (0..text.len()).step_by(2) {
-            let part = at..text.len();
-            let found =
-                retrace.end_of_match(&dfa, &mut cache, text.as_bytes(), part, &mut searched);
-            assert_eq!(found.unwrap(), None);
+        for pairs in [1500, 100_000] {
+            let (mut cache, mut retrace) = (dfa.create_cache(), Retrace::default());
+            let text = "ab".repeat(pairs);
+            retrace.start(text.len());
+            let mut searched = 0;
+            for at in (0..text.len()).step_by(2) {
+                let part = at..text.len();
+                let found =
+                    retrace.end_of_match(&dfa, &mut cache, text.as_bytes(), part, &mut searched);
+                assert_eq!(found.unwrap(), None);
+            }
+            let (alone, each) = (READS_MIN as usize + 1, 1 << retrace.distance);
+            assert!(searched < (alone + each) * text.len(), "{searched}");
         }
-        let alone = READS_MIN as usize + 1;
-        assert!(searched < (alone + 1) * text.len(), "{searched}");
     }
 }

@@ -310,8 +310,9 @@ impl Sweep {
         if self.suspects.is_empty() {
             return Ok(signs);
         }
-        self.suspects
-            .sort_unstable_by_key(|suspect| (suspect.pattern, suspect.start.at));
+        self.suspects.sort_unstable_by_key(|suspect| {
+            u64::from(suspect.pattern) << 32 | suspect.start.at as u64
+        });
         let suspects = std::mem::take(&mut self.suspects);
         let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
         for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {

@@ -178,27 +178,43 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             }
         }
         *self.work = self.work.saturating_sub(self.looks.all.len() as u64);
+        if self.traced || self.is_dense() {
+            return self.look_traced(walked);
+        }
         let before = *self.work;
-        self.traced |= self.is_dense();
-        if !self.traced {
-            self.walk(Step::First);
-            self.walk(Step::Second);
+        self.walk(Step::First);
+        self.walk(Step::Second);
+        if *self.work == 0 {
+            return;
         }
         for at in 0..self.looks.all.len() {
-            if self.traced {
-                self.trace(at);
+            let look = self.looks.all[at];
+            if look.passed {
+                self.starts::<false>(look.anchor as usize, look.at as usize);
+            } else if let Some(walked) = walked.get_mut(look.number as usize) {
+                *walked = look.walked();
             }
+        }
+        self.walked += before - *self.work;
+    }
+
+    /// The same, one window after the other, with walks that are remembered.
+    #[cold]
+    #[inline(never)]
+    fn look_traced(&mut self, walked: &mut [Walked]) {
+        self.traced = true;
+        for at in 0..self.looks.all.len() {
+            self.trace(at);
             if *self.work == 0 {
                 return;
             }
             let look = self.looks.all[at];
             if look.passed {
-                self.starts(look.anchor as usize, look.at as usize);
+                self.starts::<true>(look.anchor as usize, look.at as usize);
             } else if let Some(walked) = walked.get_mut(look.number as usize) {
                 *walked = look.walked();
             }
         }
-        self.walked = self.walked.saturating_add(before - *self.work);
     }
 
     /// Whether walks have read so much of the text up to here that they are remembered: windows that many patterns
@@ -281,13 +297,12 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
     }
 
     /// Reports where matches with this window may begin.
-    fn starts(&mut self, anchor: usize, at: usize) {
+    fn starts<const TRACED: bool>(&mut self, anchor: usize, at: usize) {
         let Self {
             anchors,
             text,
             looks,
             work,
-            traced,
             report,
             ..
         } = self;
@@ -328,7 +343,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                     first = first.min(at);
                 };
                 let automata = &anchors.automata;
-                let back = if *traced {
+                let back = if TRACED {
                     automata.trace_starts(&mut looks.traces, index, text, at, work, exact)
                 } else {
                     automata.starts_before(index, text, at, work, exact)

@@ -85,19 +85,27 @@ pub(crate) struct WindowAt {
 }
 
 impl Start {
-    /// Takes the other one, which begins no earlier, into this one, if looking for matches from here finds those as well.
-    pub(crate) fn take(&mut self, other: Self) -> bool {
-        if self.window.is_some() || other.window.is_some() || other.at < self.at {
+    /// Takes the other one, which was reported later, into this one if looking for matches from here finds those as well.
+    /// What is looked for at certain places becomes a search from here if `is_search`.
+    pub(crate) fn take(&mut self, other: Self, is_search: impl FnOnce(&Self) -> bool) -> bool {
+        if other.at < self.at {
             return false;
         }
-        match (self.exact, other.exact) {
-            (true, true) => other.at == self.at,
-            (false, false) if other.at <= self.end => {
-                self.end = self.end.max(other.end);
-                true
-            }
-            _ => false,
+        let is_place = |start: &Self| start.exact || start.window.is_some();
+        let taken = match (is_place(self), is_place(&other)) {
+            (true, true) if *self == other => return true,
+            (false, false) if other.at <= self.end => true,
+            _ => is_search(self),
+        };
+        if taken {
+            *self = Self {
+                at: self.at,
+                exact: false,
+                end: self.end.max(other.end),
+                window: None,
+            };
         }
+        taken
     }
 
     /// At this byte or any after it, to the end of the text.
