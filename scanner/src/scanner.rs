@@ -235,9 +235,9 @@ impl Scanner {
         }
     }
 
-    /// As [`Self::scan`] for a content put together from two that were looked at before: what touches neither
-    /// the `border` between them nor what a view changed may be left out. It costs less when the second of the two, or
-    /// how it begins, was the last content scanned, and still less when the two were scanned joined without a border.
+    /// As [`Self::scan`] for a content put together from two that were looked at before: what does not span the `border`
+    /// between them may be left out. It costs less when the second of the two, or how it begins, was the last content
+    /// scanned, and still less when the two were scanned joined without a border.
     ///
     /// # Errors
     /// [`ScanError`] means that the content was *not* looked at.

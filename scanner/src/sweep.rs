@@ -149,11 +149,7 @@ impl Sweep {
         self.asks_wide = false;
         let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
-        views.start(
-            content,
-            joined.and_then(|joined| joined.common),
-            &mut self.limits,
-        );
+        views.start(content, joined, &mut self.limits);
         for turn in signs.turns() {
             views.turn(content, None, turn, &mut self.limits);
         }

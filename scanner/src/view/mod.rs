@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use crate::finding::{Limit, LimitsReached};
 use crate::last::Common;
+use crate::sweep::Joined;
 use evidence::{Counts, Evidence};
 use map::MappedText;
 pub(crate) use origin::{Copied, New, Origin};
@@ -127,6 +128,8 @@ pub(crate) struct Views {
     /// The same of those in which letters are turned.
     turned_left: usize,
     decoded: Vec<u8>,
+    /// Where the content was put together from two: only what spans that is looked for.
+    border: Option<Range<usize>>,
     /// What was counted in the content.
     counts: Counts,
 }
@@ -140,13 +143,14 @@ fn new_counts(text: &[u8], origin: &Origin) -> Counts {
 }
 
 impl Views {
-    /// Begins a new content, which may have something in common with the one before.
+    /// Begins a new content, which may have been put together from two.
     pub(crate) fn start(
         &mut self,
         content: &[u8],
-        common: Option<Common<'_>>,
+        joined: Option<Joined<'_>>,
         limits: &mut LimitsReached,
     ) {
+        self.border = joined.and_then(|joined| joined.border.changes.first().cloned());
         for slot in &mut self.slots[..self.used] {
             slot.text.shrink(KEPT_BYTES_MAX);
             slot.origin.shrink(KEPT_BYTES_MAX);
@@ -164,7 +168,7 @@ impl Views {
             .len()
             .saturating_mul(TURNED_BYTES_PER_BYTE)
             .saturating_add(TURNED_BYTES_MIN);
-        self.counts = match common {
+        self.counts = match joined.and_then(|joined| joined.common) {
             Some(Common::All(origin)) => self.counts.and(new_counts(content, origin)),
             Some(Common::End(_)) | None => Counts::of(content),
         };
@@ -230,6 +234,15 @@ impl Views {
             at = self.slots[slot].parent;
         }
         range
+    }
+
+    /// Whether what is made of this stretch alone may span the border of the content, if that is asked for.
+    fn may_span(&self, of: Option<usize>, stretch: &Range<usize>) -> bool {
+        let stretch = stretch.start as u32..stretch.end as u32;
+        let of_content = of.map_or(stretch.clone(), |at| self.original(at, stretch));
+        self.border.as_ref().is_none_or(|border| {
+            (of_content.start as usize) < border.start && border.end < of_content.end as usize
+        })
     }
 
     fn source<'a>(&'a self, content: &'a [u8], of: Option<usize>) -> &'a [u8] {
@@ -343,6 +356,9 @@ impl Views {
                 None => rare.next(text, &mut decoded),
             };
             let Some(found) = found else { break };
+            if !self.may_span(of, &found.range) {
+                continue;
+            }
             if depth == DEPTH_MAX {
                 limits.insert(Limit::Depth);
                 break;
