@@ -88,17 +88,25 @@ mod tests {
     /// Rules whose windows share bytes, with gaps, with something near and something excluded.
     static DATABASE: LazyLock<Arc<Database>> = LazyLock::new(|| {
         let rule = |id: &str, more: &str| {
-            format!("{{id: {id}, name: {id}, severity: high, category: exfiltration, {more}}}\n---\n")
+            format!(
+                "{{id: {id}, name: {id}, severity: high, category: exfiltration, {more}}}\n---\n"
+            )
         };
         let patterns = [
             ("T-1", "patterns: [{regex: 'ignore[^\\n]{0,40}previous'}]"),
-            ("T-2", "patterns: [{regex: '(?i)\\bsend[a-z ]{0,60}secret\\b'}]"),
+            (
+                "T-2",
+                "patterns: [{regex: '(?i)\\bsend[a-z ]{0,60}secret\\b'}]",
+            ),
             ("T-3", "patterns: [{regex: '(?:\\.\\./){3,20}etc'}]"),
             ("T-4", "patterns: [{regex: 'key-[a-z0-9]{12,40}'}]"),
             ("T-5", "patterns: [{regex: '[a-z. ]*secret;'}]"),
             ("T-6", "patterns: [{regex: 'previous', near: 'secret;'}]"),
             ("T-7", "patterns: [{regex: 'ignore'}], exclude: ['etc']"),
-            ("T-8", "patterns: [{regex: 'key-'}, {regex: 'etc'}], match: all"),
+            (
+                "T-8",
+                "patterns: [{regex: 'key-'}, {regex: 'etc'}], match: all",
+            ),
         ];
         let mut rules = Vec::new();
         for (id, more) in patterns {
