@@ -51,9 +51,20 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
     Some(total)
 }
 
+/// How long something takes already, in its two largest units.
+pub(crate) fn rough(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{point, point_ahead, seconds};
+    use super::{point, point_ahead, rough, seconds};
     use oktsec_contract::clock::Timestamp;
 
     #[test]
@@ -73,6 +84,19 @@ mod tests {
             ("9999999999999999999d", None),
         ] {
             assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rough_duration_has_its_two_largest_units() {
+        for (duration, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m1s"),
+            (7_300, "2h1m"),
+            (90_000, "1d1h"),
+        ] {
+            assert_eq!(rough(duration), text);
         }
     }
 

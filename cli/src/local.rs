@@ -3,7 +3,10 @@
 use crate::exit::Failure;
 use crate::http::{Answer, Call, over_socket};
 use crate::out;
+use crate::place;
+use oktsec_contract::config::Config;
 use oktsec_contract::paths::StatePaths;
+use oktsec_contract::snapshot::Snapshot;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -34,6 +37,18 @@ pub(crate) fn is_starting(paths: &StatePaths) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|&byte| byte == 0)
         .any(|word| word == b"controlplane")
+}
+
+/// What the control plane published last: a dead one does not say where data planes listen, but this does.
+pub(crate) fn last_published(paths: &StatePaths) -> Option<Config> {
+    Some(Snapshot::load(&paths.snapshot).ok()?.config)
+}
+
+/// Whether somebody listens where data planes of this configuration do.
+pub(crate) fn listens(config: &Config) -> bool {
+    let host = place::reachable_host(&config.server.bind);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    std::net::TcpStream::connect((host, config.server.port)).is_ok()
 }
 
 /// What the running server made of a change on disk.

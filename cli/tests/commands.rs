@@ -138,6 +138,31 @@ fn keygen_makes_private_keys_and_overwrites_none() {
     assert!(out.join("x.pub").exists());
 }
 
+#[test]
+fn keygen_with_a_configuration_that_cannot_be_used_makes_no_keys_elsewhere() {
+    let place = Place::empty();
+    let no_home = |place: &Place| !place.path(".oktsec").exists();
+    place.write_config("agents: [no map]\n");
+    let said = place.run(&["keygen", "--agent", "a"]).expect(2);
+    assert!(
+        said.stderr.contains("oktsec.yaml:1") && said.stderr.contains("--out"),
+        "{said:?}"
+    );
+    assert!(no_home(&place));
+    place
+        .run(&["keygen", "--agent", "a", "--config", "another.yaml"])
+        .expect(2);
+    assert!(no_home(&place));
+    place
+        .run(&["keygen", "--agent", "a", "--out", "here"])
+        .expect(0);
+    assert!(place.path("here/a.key").exists() && no_home(&place));
+    // Without any configuration they are made where the first one will look for them.
+    std::fs::remove_file(place.config_path()).unwrap();
+    place.run(&["keygen", "--agent", "a"]).expect(0);
+    assert!(is_private(&place.path(".oktsec/keys/a.key")));
+}
+
 /// A full disk, as far as one command sees: no byte can be written to a file.
 #[test]
 fn what_could_not_be_written_is_in_nobodys_way() {

@@ -7,6 +7,7 @@ mod common;
 use common::{PATIENCE, Place, Server, http, json_in, signal, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -184,6 +185,35 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
         "nothing was restarted"
     );
     assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_data_plane_without_a_control_plane_is_not_called_dead() {
+    let place = Place::with_agents();
+    drop(place.serve());
+    let said = place.run(&["status"]).expect(0).stdout;
+    assert!(said.contains("not running"), "{said}");
+    let mut plane = place
+        .command(&["dataplane"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the data plane", PATIENCE, || {
+        (http(place.port, "GET", "/readyz", &[], "").0 == 200).then_some(())
+    });
+    let said = place.run(&["status"]).expect(1).stdout;
+    let status = place.run(&["status", "--json"]).expect(1).json();
+    let (code, decision) = place.send("research-agent", "analysis-agent", "hello");
+    plane.kill().unwrap();
+    plane.wait().unwrap();
+    let here = format!("the data plane listens at http://127.0.0.1:{}", place.port);
+    assert!(said.contains(&here), "{said}");
+    assert_eq!(
+        (&status["running"], &status["data_plane_listens"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(code, 0, "{decision}");
 }
 
 fn is_zombie(pid: u64) -> bool {

@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::local;
 use crate::out;
 use crate::place::{self, Place};
+use oktsec_contract::config;
 use oktsec_contract::keys::{self, KeyPair};
 use serde_json::json;
 use std::path::PathBuf;
@@ -22,7 +23,18 @@ pub(crate) struct Args {
 
 /// Makes the keys, all or none.
 pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
-    let place = Place::find(global.config.as_deref()).ok();
+    // Without a configuration keys go to the home folder; one that cannot be read may name another folder.
+    let place = match Place::find(global.config.as_deref()) {
+        Ok(place) => Some(place),
+        Err(_) if args.out.is_some() => None,
+        Err(refused) => {
+            let path = config::resolve_path(global.config.as_deref());
+            if global.config.is_some() || path.symlink_metadata().is_ok() {
+                return Err(refused.context("no keys were made, for the configuration says where they go (--out names another folder):"));
+            }
+            None
+        }
+    };
     let configured = place
         .as_ref()
         .and_then(|place| place.config.identity.keys_dir.clone());

@@ -76,24 +76,81 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
             out::note("Nothing has been recorded yet.");
             return Ok(Exit::Done);
         }
-        return follow_from(global, &wait_for_log(&place)?, filter, 0);
+        let log = wait_for_log(&place)?;
+        return follow_from(global, &Columns::of(&[]), &log, filter, 0);
     };
     // Nothing moves until the next refresh, so what follows starts exactly behind what is shown now.
     let after = log.reader().last_sequence().map_err(Failure::new)?;
     let records = log.reader().query(&filter).map_err(Failure::new)?;
+    let columns = Columns::of(&records);
     if !global.json {
-        out::line(HEADING)?;
+        out::line(columns.heading())?;
     }
     for record in records.iter().rev() {
-        show(global, record)?;
+        show(global, &columns, record)?;
     }
     if !follow {
         return Ok(Exit::Done);
     }
-    follow_from(global, &log, filter, after)
+    follow_from(global, &columns, &log, filter, after)
 }
 
-const HEADING: &str = "TIME                  FROM              TO                STATUS       DECISION             VERIFIED  LATENCY";
+/// Characters of a column at most: one long name must not push everything else off the screen.
+const COLUMN_CHARS_MAX: usize = 40;
+
+/// Widths of the columns that names and words fill; those of what follows later are as wide.
+struct Columns {
+    from: usize,
+    to: usize,
+    decision: usize,
+}
+
+impl Columns {
+    /// As wide as what is shown.
+    fn of(records: &[StoredRecord]) -> Self {
+        let (mut from, mut to, mut decision) = (16, 16, 19);
+        for record in records {
+            let mut findings = Vec::new();
+            let Ok(record) = record.record(&mut findings) else {
+                continue;
+            };
+            from = from.max(out::printable(record.from).chars().count());
+            to = to.max(out::printable(record.to).chars().count());
+            decision = decision.max(decided(&record).chars().count());
+        }
+        Self {
+            from: from.min(COLUMN_CHARS_MAX),
+            to: to.min(COLUMN_CHARS_MAX),
+            decision: decision.min(COLUMN_CHARS_MAX),
+        }
+    }
+
+    fn heading(&self) -> String {
+        self.line([
+            "TIME", "FROM", "TO", "STATUS", "DECISION", "VERIFIED", "LATENCY",
+        ])
+    }
+
+    fn line(&self, [time, from, to, status, decision, verified, latency]: [&str; 7]) -> String {
+        let Self {
+            from: from_chars,
+            to: to_chars,
+            decision: decision_chars,
+        } = self;
+        format!(
+            "{time:<20}  {from:<from_chars$}  {to:<to_chars$}  {status:<11}  {decision:<decision_chars$}  {verified:<8}  {latency:>7}"
+        )
+    }
+}
+
+/// The word for what was decided, and whether it only would have been.
+fn decided(record: &RecordRef<'_>) -> String {
+    let would = match record.mode {
+        Mode::Observe if record.reason.status() != record.status => " (observed)",
+        Mode::Observe | Mode::Enforce => "",
+    };
+    format!("{}{would}", record.reason.decision())
+}
 
 impl Args {
     fn filter(self) -> Result<Filter, Failure> {
@@ -124,14 +181,20 @@ impl Args {
 }
 
 /// Shows what comes, oldest first, until the reader of our output goes away.
-fn follow_from(global: &Global, log: &Log, mut filter: Filter, after: u64) -> Outcome {
+fn follow_from(
+    global: &Global,
+    columns: &Columns,
+    log: &Log,
+    mut filter: Filter,
+    after: u64,
+) -> Outcome {
     filter.after = Some(after);
     filter.limit = FOLLOW_RECORDS_MAX;
     loop {
         log.reader().refresh().map_err(Failure::new)?;
         let records = log.reader().query(&filter).map_err(Failure::new)?;
         for record in &records {
-            show(global, record)?;
+            show(global, columns, record)?;
             filter.after = Some(record.sequence);
         }
         if records.len() < FOLLOW_RECORDS_MAX {
@@ -150,7 +213,7 @@ fn wait_for_log(place: &Place) -> Result<Log, Failure> {
     }
 }
 
-fn show(global: &Global, record: &StoredRecord) -> Result<(), Failure> {
+fn show(global: &Global, columns: &Columns, record: &StoredRecord) -> Result<(), Failure> {
     // A damaged record is said to be: whoever damaged it would like it to be left out.
     if global.json {
         let damaged = || json!({ "sequence": record.sequence, "damaged": true });
@@ -159,7 +222,7 @@ fn show(global: &Global, record: &StoredRecord) -> Result<(), Failure> {
     }
     let mut findings = Vec::new();
     match record.record(&mut findings) {
-        Ok(record) => out::line(row(&record))?,
+        Ok(record) => out::line(row(columns, &record))?,
         Err(error) => out::line(format_args!(
             "record {} is DAMAGED: {error}",
             record.sequence
@@ -168,31 +231,26 @@ fn show(global: &Global, record: &StoredRecord) -> Result<(), Failure> {
     Ok(())
 }
 
-fn row(record: &RecordRef<'_>) -> String {
+fn row(columns: &Columns, record: &RecordRef<'_>) -> String {
     let verified = match record.signature {
         SignatureState::Verified => "yes",
         SignatureState::Absent if record.status == Status::System => "-",
         SignatureState::Absent => "unsigned",
         SignatureState::Invalid => "INVALID",
     };
-    let would = match record.mode {
-        Mode::Observe if record.reason.status() != record.status => " (observed)",
-        Mode::Observe | Mode::Enforce => "",
-    };
     let latency = match record.latency_us {
         us if us < 1_000 => format!("{us}µs"),
         us => format!("{:.1}ms", f64::from(us) / 1_000.0),
     };
-    let mut line = format!(
-        "{:<21} {:<17} {:<17} {:<12} {:<20} {:<9} {:>7}",
-        record.received_at.to_rfc3339(),
-        out::printable(record.from),
-        out::printable(record.to),
+    let mut line = columns.line([
+        &record.received_at.to_rfc3339(),
+        &out::printable(record.from),
+        &out::printable(record.to),
         record.status.as_str(),
-        format!("{}{would}", record.reason.decision()),
+        &decided(record),
         verified,
-        latency,
-    );
+        &latency,
+    ]);
     // The exact cause, where the decision's word covers several.
     if record.reason.as_str() != record.reason.decision() {
         line.push_str(&format!("  {}", record.reason.as_str()));

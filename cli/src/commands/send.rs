@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::keys::{self, KeyPair};
 use oktsec_contract::limits::BODY_BYTES_MAX;
-use oktsec_contract::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -128,20 +127,13 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
     show(global, &answer)
 }
 
-/// Where the running server of this configuration listens; `--port` may have moved it. A dead control plane does
-/// not say so, but what it last published does.
+/// Where the running server of this configuration listens; `--port` may have moved it.
 fn running_url(place: &Place) -> Option<String> {
     if let Ok(Some(answer)) = local::call(&place.paths, Call::get("/v1/status")) {
         return place::live_url(&answer.json().ok()?);
     }
-    let published = Snapshot::load(&place.paths.snapshot).ok()?.config;
-    let (host, port) = (
-        place::reachable_host(&published.server.bind),
-        published.server.port,
-    );
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    std::net::TcpStream::connect((host, port)).ok()?;
-    Some(place::url(&published))
+    let published = local::last_published(&place.paths)?;
+    local::listens(&published).then(|| place::url(&published))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! `oktsec status`: what is running, what is in force, what needs an operator.
 
 use super::Global;
+use crate::duration;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::http::Call;
 use crate::local;
@@ -53,28 +54,43 @@ pub(crate) fn execute(global: &Global, _args: Args) -> Outcome {
 
 fn not_running(global: &Global, place: &Place) -> Outcome {
     let starting = local::is_starting(&place.paths);
+    // Its data plane decides on without it, and an operator must not take it for dead.
+    let published = local::last_published(&place.paths).filter(local::listens);
+    let alone = published.is_some();
+    let url = place::url(published.as_ref().unwrap_or(&place.config));
+    let exit = if alone { Exit::Findings } else { Exit::Done };
     if global.json {
         out::json(&json!({
             "running": false,
             "starting": starting,
-            "url": place::url(&place.config),
+            "data_plane_listens": alone,
+            "url": url,
             "config": { "path": place.config_path, "warnings": place.warnings },
             "mode": place.config.mode.as_str(),
             "agents": place.config.agents.len(),
             "state": place.paths.root,
         }))?;
     } else {
-        out::line(match starting {
-            true => "Server:     starting",
-            false => "Server:     not running (start it with `oktsec serve`)",
-        })?;
+        if alone {
+            out::line(format_args!(
+                "Server:     the control plane does not answer{}; the data plane listens at {url}",
+                if starting { " yet" } else { "" }
+            ))?;
+            out::line(
+                "            Messages are decided by the last snapshot, and no change takes effect.",
+            )?;
+        } else if starting {
+            out::line("Server:     starting")?;
+        } else {
+            out::line("Server:     not running (start it with `oktsec serve`)")?;
+        }
         out::line(format_args!("Config:     {}", place.config_path.display()))?;
         out::line(format_args!("Mode:       {}", place.config.mode.as_str()))?;
         out::line(format_args!("Agents:     {}", place.config.agents.len()))?;
         out::line(format_args!("State:      {}", place.paths.root.display()))?;
         place.warn();
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn show(status: &Value) -> Result<(), Failure> {
@@ -85,10 +101,12 @@ fn show(status: &Value) -> Result<(), Failure> {
     let list = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(&text).collect()
     };
+    let uptime = status["uptime_secs"].as_u64().unwrap_or(0);
     out::line(format_args!(
-        "Server:     running, {} (version {})",
+        "Server:     running, {} (version {}, control plane up {})",
         text(&status["url"]),
-        text(&status["version"])
+        text(&status["version"]),
+        duration::rough(uptime),
     ))?;
     out::line(format_args!(
         "Config:     {} ({}), revision {}",

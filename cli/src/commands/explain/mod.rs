@@ -145,14 +145,18 @@ fn record(global: &Global, id: MessageId) -> Outcome {
         out::json(&json!({ "record": record, "causes": causes }))?;
         return Ok(Exit::Done);
     }
+    // The exact cause, where the decision's word covers several.
+    let exactly = match record.reason.as_str() {
+        same if same == record.reason.decision() => String::new(),
+        exactly => format!(": {exactly}"),
+    };
     out::line(format_args!(
-        "{}  {} -> {}  {} ({}: {})",
+        "{}  {} -> {}  {} ({}{exactly})",
         record.received_at.to_rfc3339(),
         out::printable(record.from),
         out::printable(record.to),
         record.status.as_str(),
         record.reason.decision(),
-        record.reason.as_str(),
     ))?;
     if !record.detail.is_empty() {
         out::line(format_args!("  {}", out::printable(record.detail)))?;
