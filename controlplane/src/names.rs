@@ -2,9 +2,9 @@
 //!
 //! `blocked_content: [credential-leek]` is no mistake the configuration alone can see: which categories and
 //! rules exist depends on the catalog and on the operator's own rules, and where those are says the
-//! configuration. So it is read once to find them, and looked at again knowing them.
+//! configuration.
 
-use oktsec_contract::config::{self, Env, LoadFailed, Loaded};
+use oktsec_contract::config::{self, LoadFailed, Loaded, Names};
 use oktsec_rules::{RuleProblem, RuleSet};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -35,36 +35,37 @@ static CATALOG: LazyLock<RuleSet> = LazyLock::new(RuleSet::builtin);
 /// # Errors
 /// Everything that is wrong with the configuration, at once. Refused rules are no error: the others are in force.
 pub fn load_with_rules(path: &Path) -> Result<WithRules, LoadFailed> {
-    let mut env = Env::of(path);
-    let mut loaded = config::load_in(path, &env)?;
-    let mut rules = CATALOG.clone();
+    let mut rules = RuleSet::default();
     let mut problems = Vec::new();
-    if let Some(dir) = &loaded.config.custom_rules_dir {
-        let custom = oktsec_rules::load_dir(dir);
-        let (merged, clashes) = rules.with_custom(custom.rules);
-        rules = merged;
-        problems = custom.problems;
-        problems.extend(clashes);
-    }
-    if refers_to_names(&loaded.config) {
-        env.rule_ids = rules.rules.iter().map(|rule| rule.id.clone()).collect();
-        let categories: BTreeSet<&str> = rules
-            .rules
-            .iter()
-            .map(|rule| rule.category.as_str())
-            .chain(CATEGORY_ALIASES)
-            .collect();
-        env.categories = categories.into_iter().map(str::to_owned).collect();
-        // Only its warnings: what was read with these rules is what counts, should the file change meanwhile.
-        if let Ok(knowing) = config::load_in(path, &env) {
-            loaded.warnings = knowing.warnings;
+    let loaded = config::load_naming(path, |config| {
+        rules = CATALOG.clone();
+        if let Some(dir) = &config.custom_rules_dir {
+            let custom = oktsec_rules::load_dir(dir);
+            let clashes;
+            (rules, clashes) = std::mem::take(&mut rules).with_custom(custom.rules);
+            problems = custom.problems;
+            problems.extend(clashes);
         }
-    }
+        if refers_to_names(config) {
+            names_of(&rules)
+        } else {
+            Names::default()
+        }
+    })?;
     Ok(WithRules {
         loaded,
         rules,
         problems,
     })
+}
+
+fn names_of(rules: &RuleSet) -> Names {
+    let categories = rules.rules.iter().map(|rule| rule.category.as_str());
+    let categories: BTreeSet<&str> = categories.chain(CATEGORY_ALIASES).collect();
+    Names {
+        categories: categories.into_iter().map(str::to_owned).collect(),
+        rule_ids: rules.rules.iter().map(|rule| rule.id.clone()).collect(),
+    }
 }
 
 fn refers_to_names(config: &config::Config) -> bool {

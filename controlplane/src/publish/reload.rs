@@ -264,8 +264,11 @@ impl Reloader {
             "a data plane has a newer revision; numbering on from there"
         );
         let read = self.current.clone();
-        let left = self.state.borrow().problems.clone();
-        self.publish("revision", read, floor, left).await;
+        let before = self.state.borrow().clone();
+        self.publish("revision", read, floor, before.problems.clone())
+            .await;
+        // The same under another number: what stands on disk is no better for it.
+        self.stands(before.config, &before.problems);
     }
 
     /// `left` is what cannot be used of what stands on disk.
@@ -376,20 +379,20 @@ fn make(read: &Read, revisions: &mut Revisions, floor: u64) -> Result<Published,
         .next(floor)
         .map_err(|error| vec![format!("{}: {error}", revisions.path().display())])?;
     let at = Timestamp::now();
-    let snapshot = Snapshot {
+    let deciding = Snapshot {
         revision,
         created_at: at,
         config: read.config.clone(),
         keys: read.keys.clone(),
         revoked: read.revoked.clone(),
-        rules: read.rules.clone(),
+        rules: read.rules.for_deciding(),
         secrets: read.secrets.clone(),
     };
-    let deciding = Snapshot {
-        rules: snapshot.rules.for_deciding(),
-        ..snapshot.clone()
-    };
     let bytes = deciding.encode().map_err(|error| vec![error.to_string()])?;
+    let snapshot = Snapshot {
+        rules: read.rules.clone(),
+        ..deciding
+    };
     let bytes = ToDataplane::Snapshot(bytes)
         .encode()
         .map_err(|error| vec![error.to_string()])?;

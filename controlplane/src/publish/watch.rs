@@ -5,6 +5,7 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::fs::{DirEntry, Metadata};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -124,14 +125,21 @@ pub(crate) fn look(paths: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut left = LOOK_FILES_MAX;
     for path in paths {
-        look_at(path, LOOK_DEPTH_MAX, &mut left, &mut hasher);
+        let meta = path.symlink_metadata().ok();
+        look_at(path, meta, LOOK_DEPTH_MAX, &mut left, &mut hasher);
     }
     hasher.finish()
 }
 
-fn look_at(path: &Path, depth: usize, left: &mut usize, hasher: &mut DefaultHasher) {
-    path.hash(hasher);
-    let Ok(meta) = path.symlink_metadata() else {
+fn look_at(
+    path: &Path,
+    meta: Option<Metadata>,
+    depth: usize,
+    left: &mut usize,
+    hasher: &mut DefaultHasher,
+) {
+    path.as_os_str().hash(hasher);
+    let Some(meta) = meta else {
         return "absent".hash(hasher);
     };
     (
@@ -148,16 +156,13 @@ fn look_at(path: &Path, depth: usize, left: &mut usize, hasher: &mut DefaultHash
     let Ok(entries) = path.read_dir() else {
         return "unreadable".hash(hasher);
     };
-    let mut names: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .take(*left)
-        .collect();
-    // As bytes: comparing paths component by component takes longer than looking at the files.
-    names.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    let mut names: Vec<DirEntry> = entries.flatten().take(*left).collect();
+    names.sort_by_cached_key(DirEntry::file_name);
     *left = left.saturating_sub(names.len());
     for name in names {
-        look_at(&name, depth - 1, left, hasher);
+        // Asked of the open folder, not by its path again.
+        let meta = name.metadata().ok();
+        look_at(&name.path(), meta, depth - 1, left, hasher);
     }
 }
 

@@ -45,7 +45,7 @@ pub use egress::{
     EgressTimeouts, ForwardProxy, Interception, NameResolution, OnQuarantine, PrivateTarget,
     Redact, SourceBinding, UpstreamProxy,
 };
-pub use env::Env;
+pub use env::{Env, Names};
 pub use identity::{
     Deployment, Ephemeral, Identity, Principal, PrincipalContext, PrincipalToken, Profile,
     ReplayMode, TrustBoundaries,
@@ -195,19 +195,31 @@ fn lines(problems: &[Problem]) -> String {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn load(path: &Path) -> Result<Loaded, LoadFailed> {
-    load_in(path, &Env::of(path))
+    load_naming(path, |_| Names::default())
 }
 
-/// [`load`] for callers that know more: the categories and rules that exist.
+/// [`load`] for callers that know more: which categories and rules exist with a configuration. `names` is asked once, with
+/// what was read, before that is checked.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub fn load_in(path: &Path, env: &Env) -> Result<Loaded, LoadFailed> {
+pub fn load_naming(
+    path: &Path,
+    names: impl FnOnce(&Config) -> Names,
+) -> Result<Loaded, LoadFailed> {
+    load_in(path, &Env::of(path), names)
+}
+
+fn load_in(
+    path: &Path,
+    env: &Env,
+    names: impl FnOnce(&Config) -> Names,
+) -> Result<Loaded, LoadFailed> {
     let text = read_file(path).map_err(|problem| LoadFailed {
         problems: vec![problem],
         state: None,
     })?;
-    parse(&text, path, env)
+    parse_naming(&text, path, env, names)
 }
 
 pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
@@ -229,12 +241,21 @@ pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn parse(text: &str, origin: &Path, env: &Env) -> Result<Loaded, LoadFailed> {
+    parse_naming(text, origin, env, |_| Names::default())
+}
+
+fn parse_naming(
+    text: &str,
+    origin: &Path,
+    env: &Env,
+    names: impl FnOnce(&Config) -> Names,
+) -> Result<Loaded, LoadFailed> {
     let base = match env.cwd.join(origin).parent() {
         Some(folder) => folder.to_owned(),
         None => env.cwd.clone(),
     };
     let mut cx = Reader::new(origin, base, env);
-    let config = read_text(text, &mut cx);
+    let config = read_text(text, names, &mut cx);
     let mut problems = cx.problems;
     problems.sort_by_key(|p| (p.line, p.column));
     match config {
@@ -249,7 +270,11 @@ pub fn parse(text: &str, origin: &Path, env: &Env) -> Result<Loaded, LoadFailed>
     }
 }
 
-fn read_text(text: &str, cx: &mut Reader<'_>) -> Option<Config> {
+fn read_text(
+    text: &str,
+    names: impl FnOnce(&Config) -> Names,
+    cx: &mut Reader<'_>,
+) -> Option<Config> {
     if text.len() as u64 > CONFIG_BYTES_MAX {
         let size = text.len();
         let message = format!("is too large ({size} bytes, max {CONFIG_BYTES_MAX})");
@@ -291,6 +316,7 @@ fn read_text(text: &str, cx: &mut Reader<'_>) -> Option<Config> {
         None => Config::default(),
     };
     complete(&mut config, root.as_deref(), cx);
+    cx.names = names(&config);
     validate::check(&config, root.as_deref(), cx);
     Some(config)
 }

@@ -152,6 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn what_says_nothing_does_not_travel_and_what_says_no_does() {
+        let text = "identity: {require_signature: false}\nagents: {a: {}, b: {can_message: []}}\n";
+        let parsed = config::parse(text, "/etc/oktsec.yaml".as_ref(), &Env::empty());
+        let snapshot = Snapshot {
+            config: parsed.unwrap().config,
+            ..snapshot()
+        };
+        let bytes = snapshot.encode().unwrap();
+        assert_eq!(Snapshot::decode(&bytes).unwrap(), snapshot);
+        let agents = serde_json::to_value(&snapshot.config.agents).unwrap();
+        assert_eq!(
+            agents,
+            serde_json::json!({
+                "a": {"scan_profile": "strict"},
+                "b": {"scan_profile": "strict", "can_message": []},
+            })
+        );
+        assert!(!snapshot.config.identity.require_signature);
+    }
+
+    #[test]
     fn a_snapshot_cut_or_changed_anywhere_is_refused() {
         let bytes = snapshot().encode().unwrap();
         for cut in (0..bytes.len())

@@ -11,6 +11,7 @@ use super::{Agent, Config, Env, Level, LoadFailed, Problem};
 use crate::files;
 use doc::Doc;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Why a change was not made. The file is then as it was.
@@ -100,12 +101,14 @@ impl Editor {
         } else {
             let config = self.config()?;
             let old = config.agents.get(name).map(json).unwrap_or_default();
-            for (key, value) in new {
-                if old.get(&key) != Some(&value) {
-                    let says = default.get(&key) != Some(&value);
-                    let doc = says.then(|| Doc::of_json(&value));
-                    self.set_doc(&["agents", name, &key], doc)?;
-                }
+            // A key that only the old one has says nothing in the new one.
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for key in keys
+                .into_iter()
+                .filter(|key| old.get(*key) != new.get(*key))
+            {
+                let says = new.get(key).filter(|value| default.get(key) != Some(value));
+                self.set_doc(&["agents", name, key], says.map(Doc::of_json))?;
             }
         }
         let written = self.config()?;

@@ -16,6 +16,11 @@ pub struct Env {
     pub node: String,
     /// Whether a path exists, to find files where the Go version found them.
     pub exists: fn(&Path) -> bool,
+}
+
+/// What a configuration may refer to by name, which depends on the rules it loads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
     /// Categories that `blocked_content` may name; empty if nobody knows, then any is fine.
     pub categories: Vec<String>,
     /// Ids that `rules` may name; empty if nobody knows, then any is fine.
@@ -31,8 +36,6 @@ impl Env {
             api_key: Ok(None),
             node: String::from("node"),
             exists: |_| false,
-            categories: Vec::new(),
-            rule_ids: Vec::new(),
         }
     }
 
@@ -48,8 +51,6 @@ impl Env {
             api_key: super::dotenv::api_key(&folder.join(".env")),
             node: host_name(),
             exists: |path| path.exists(),
-            categories: Vec::new(),
-            rule_ids: Vec::new(),
             cwd,
         }
     }

@@ -26,6 +26,11 @@ pub(crate) trait Field: Sized {
     /// Reads [`Self::to_json`]; unlike the file it was written by us, so the first mistake ends it.
     fn from_json(value: &Value) -> Result<Self, String>;
 
+    /// Whether it is nothing: an empty text, list or map, zero, false. A snapshot leaves that out where it is the default.
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
     /// What a map entry without a value means, if that is allowed.
     fn absent() -> Option<Self> {
         None
@@ -89,6 +94,10 @@ macro_rules! whole_numbers {
 
             fn to_json(&self) -> Value {
                 (*self).into()
+            }
+
+            fn is_nothing(&self) -> bool {
+                *self == 0
             }
 
             fn from_json(value: &Value) -> Result<Self, String> {
@@ -165,6 +174,10 @@ impl Field for bool {
         (*self).into()
     }
 
+    fn is_nothing(&self) -> bool {
+        !self
+    }
+
     fn from_json(value: &Value) -> Result<Self, String> {
         value
             .as_bool()
@@ -187,6 +200,10 @@ impl Field for String {
 
     fn to_json(&self) -> Value {
         self.as_str().into()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
     }
 
     fn from_json(value: &Value) -> Result<Self, String> {
@@ -319,6 +336,10 @@ impl<T: Field> Field for Option<T> {
         self.as_ref().map_or(Value::Null, T::to_json)
     }
 
+    fn is_nothing(&self) -> bool {
+        self.is_none()
+    }
+
     fn from_json(value: &Value) -> Result<Self, String> {
         if value.is_null() {
             Ok(None)
@@ -357,6 +378,10 @@ impl<T: Field> Field for Vec<T> {
         Value::Array(self.iter().map(T::to_json).collect())
     }
 
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
     fn from_json(value: &Value) -> Result<Self, String> {
         let items = value.as_array().ok_or("expected a list")?;
         items.iter().map(T::from_json).collect()
@@ -380,6 +405,10 @@ impl<T: Field> Field for BTreeMap<String, T> {
                 .map(|(key, value)| (key.clone(), value.to_json()))
                 .collect(),
         )
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
     }
 
     fn from_json(value: &Value) -> Result<Self, String> {

@@ -56,7 +56,8 @@ pub(super) fn bind(node: &Node, cx: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     let is_host = |host: &str| {
-        !host.is_empty()
+        // Digits and dots alone are an address or a mistake in one.
+        host.bytes().any(|b| b.is_ascii_alphabetic())
             && host
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))

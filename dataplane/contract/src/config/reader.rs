@@ -2,14 +2,14 @@
 //! its place, and reading goes on.
 
 use super::effects;
-use super::env::Env;
+use super::env::{Env, Names};
 use super::problem::{Level, Problem};
 use super::yaml::{Entry, Kind, Node, Position, below};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Values one file may have, aliases counted every time they are used.
-const VALUES_MAX: usize = 200_000;
+const VALUES_MAX: usize = 500_000;
 /// Errors, and warnings, that one file is told about; more than anybody reads.
 const PROBLEMS_MAX: usize = 500;
 
@@ -27,6 +27,7 @@ pub(crate) struct Reader<'a> {
     /// Folder that relative paths start from.
     base: PathBuf,
     pub(crate) env: &'a Env,
+    pub(crate) names: Names,
     steps: Vec<Step>,
     values: usize,
     /// Id of the list entry being read, for texts that name it.
@@ -44,6 +45,7 @@ impl<'a> Reader<'a> {
             file,
             base,
             env,
+            names: Names::default(),
             steps: Vec::new(),
             values: 0,
             entry_id: String::new(),

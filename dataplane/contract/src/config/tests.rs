@@ -63,14 +63,15 @@ fn the_readme_of_the_seed_loads_and_its_dead_parts_are_named() {
     assert_eq!(keys, ["rules[0].severity", "rules[0].notify", "webhooks"]);
 
     // Whoever knows the rules also hears that one is none.
-    let knows = Env {
+    let known = Names {
         categories: vec![String::from("pii"), String::from("credential-leak")],
         rule_ids: vec![String::from("IAP-001")],
-        ..env()
     };
-    let warnings = parse(README, Path::new("oktsec.yaml"), &knows)
-        .unwrap()
-        .warnings;
+    let loaded = super::parse_naming(README, Path::new("oktsec.yaml"), &env(), |config| {
+        assert!(config.agents.contains_key("research-agent"), "it was read");
+        known
+    });
+    let warnings = loaded.unwrap().warnings;
     let texts: Vec<_> = warnings
         .iter()
         .map(|w| (w.key.as_str(), w.message.as_str()))
@@ -299,6 +300,7 @@ fn values_are_read_as_yaml_means_them() {
         ),
         ("compat: go", "expected one of oktsec"),
         ("server: {bind: \"a b\"}", "expected an address"),
+        ("server: {bind: 1.2.3.4.5}", "expected an address"),
         (
             "server: {trusted_proxies: [10.0.0.0/99]}",
             "trusted_proxies[0]: expected a network",

@@ -150,7 +150,7 @@ fn is_local(host: &str) -> bool {
 /// Categories that no rule has are warned about, if the rules are known.
 fn categories(at: &[At<'_>], categories: &[String], check: &mut Check<'_, '_>) {
     for (index, category) in categories.iter().enumerate() {
-        let known = &check.cx.env.categories;
+        let known = &check.cx.names.categories;
         if known.is_empty() || known.contains(category) {
             continue;
         }
@@ -291,7 +291,7 @@ fn rules(config: &Config, check: &mut Check<'_, '_>) {
                 "keep one of them",
             );
         }
-        let known = &check.cx.env.rule_ids;
+        let known = &check.cx.names.rule_ids;
         if !known.is_empty() && !known.iter().any(|known| rule.is_about(known)) {
             let near = nearest_of(id, known.iter().map(String::as_str));
             let remedy = near.map_or_else(

@@ -11,6 +11,7 @@ use super::types::{AgentKey, Fingerprint, KeyPair, PublicKey};
 use crate::clock::Timestamp;
 use crate::files::{self, FileError};
 use crate::limits::KEY_FILE_BYTES_MAX;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -93,8 +94,8 @@ pub fn load_dir(dir: &Path) -> KeyDir {
 
 /// What is wrong with the mode of a private key: whoever can read it can sign as its agent, whoever can write it locks
 /// the agent out. It is used all the same: a file system may know no modes, a mounted secret only those of groups.
-pub(super) fn exposed(path: &Path) -> Option<String> {
-    let mode = std::fs::symlink_metadata(path).ok()?.permissions().mode() & 0o777;
+pub(super) fn exposed(file: &Metadata) -> Option<String> {
+    let mode = file.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
         format!("others may use this private key (mode {mode:04o}); `chmod 600` it, or rotate the key if they may have")
     })

@@ -78,17 +78,18 @@ impl KeyReader {
         let mut files = Vec::new();
         for entry in entries {
             match entry {
-                Ok(entry) => files.push(entry.path()),
+                // PERF: asked of the open folder, not by its path again: half of what asking about 20,000 files costs.
+                Ok(entry) => files.push((entry.path(), entry.metadata().ok())),
                 Err(error) => problem(dir, format!("can't be listed to its end: {error}")),
             }
         }
         // PERF: as bytes. As paths, component by component, it was a tenth of what a change costs among 10,000 agents.
-        files.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-        for path in files {
+        files.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
+        for (path, file) in files {
             match path.extension() {
                 Some(extension) if extension == "pub" => {}
                 Some(extension) if extension == "key" => {
-                    if let Some(message) = exposed(&path) {
+                    if let Some(message) = file.as_ref().and_then(exposed) {
                         problem(&path, message);
                     }
                     continue;
@@ -102,7 +103,8 @@ impl KeyReader {
             if name == PROXY_KEY_NAME {
                 continue;
             }
-            match self.key(&path, name, before.remove_entry(name), now) {
+            let stamp = file.as_ref().map(Stamp::of);
+            match self.key(&path, name, stamp, before.remove_entry(name), now) {
                 Ok(key) => found.keys.push(key),
                 Err(message) => problem(&path, message),
             }
@@ -116,10 +118,10 @@ impl KeyReader {
         &mut self,
         path: &Path,
         name: &str,
+        stamp: Option<Stamp>,
         known: Option<(String, (Stamp, AgentKey))>,
         now: Timestamp,
     ) -> Result<AgentKey, String> {
-        let stamp = Stamp::at(path);
         if let Some((name, (was, key))) = known
             && stamp == Some(was)
         {

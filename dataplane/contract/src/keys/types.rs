@@ -30,7 +30,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        with_hex(&self.0, |digits| f.write_str(digits))
     }
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Fingerprint {
 
 impl Serialize for Fingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        with_hex(&self.0, |digits| serializer.serialize_str(digits))
     }
 }
 
@@ -51,6 +51,13 @@ impl<'de> Deserialize<'de> for Fingerprint {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not 64 hex digits"))
     }
+}
+
+/// The digits of 32 bytes, without a heap.
+fn with_hex<T>(bytes: &[u8; 32], then: impl FnOnce(&str) -> T) -> T {
+    let mut digits = [0; 64];
+    hex::encode_to_slice(bytes, &mut digits).expect("two digits for each byte");
+    then(str::from_utf8(&digits).expect("hex digits are ASCII"))
 }
 
 /// The public key of an agent; it has been checked to be neither weak nor outside the prime-order group.
@@ -69,7 +76,7 @@ mod hex_key {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(key: &[u8; 32], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex::encode(key))
+        super::with_hex(key, |digits| s.serialize_str(digits))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 32], D::Error> {
