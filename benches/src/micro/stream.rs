@@ -8,6 +8,7 @@ use oktsec_rules::RuleSet;
 use oktsec_scanner::{Database, OVERLAP_BYTES, Scanner, StreamState, WINDOW_BYTES};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of the body that is streamed.
 const BODY_BYTES: usize = 1 << 20;
@@ -72,6 +73,7 @@ pub(super) fn measure(context: &mut Context<'_>) {
         format_args!("windows of a body cost at most {FACTOR_MAX} of one scan of it ({worst:.2})"),
     );
     events(context, &mut scanner);
+    streams(context, &mut scanner);
     downloads(context, &mut scanner, seconds);
 }
 
@@ -145,6 +147,55 @@ fn events(context: &mut Context<'_>, scanner: &mut Scanner) {
                 ),
             );
         }
+    }
+}
+
+/// What events of many streams wait for their scan, one stream after the other: memory of each is out of the cache by
+/// the time it has its turn again.
+fn streams(context: &mut Context<'_>, scanner: &mut Scanner) {
+    const STREAMS: usize = 1_000;
+    const BYTES: usize = 256;
+    const ROUNDS: usize = 40;
+    for kind in Kind::ALL {
+        let body = body(kind);
+        let mut states: Vec<_> = (0..STREAMS)
+            .map(|_| StreamState::new(Surface::Egress))
+            .collect();
+        let (mut waits, mut behind) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            for (number, state) in states.iter_mut().enumerate() {
+                let at = (number * 3_701 + round * BYTES) % (BODY_BYTES - BYTES);
+                let begun = Instant::now();
+                scanner.feed(state, &body[at..at + BYTES]).expect("memory");
+                black_box(scanner.boundary(state).expect("memory").clear);
+                let waited = begun.elapsed();
+                let begun = Instant::now();
+                let is_behind = state.is_behind();
+                if is_behind {
+                    scanner.catch_up(state).expect("memory");
+                }
+                // All of a stream is looked at while it is short.
+                if round >= ROUNDS / 2 {
+                    waits.push(waited);
+                    behind.extend(is_behind.then(|| begun.elapsed()));
+                }
+            }
+        }
+        let micros = |all: &mut Vec<Duration>, part: f64| {
+            all.sort_unstable();
+            let at = (all.len() as f64 * part) as usize;
+            all.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e6)
+        };
+        context.say(format_args!(
+            "{STREAMS} streams of {} in turn: an event of {BYTES} bytes waits {:.0} us (p90 {:.0}, p99 {:.0}, p99.9 {:.0}); {:.0} us behind one in {}",
+            format!("{kind:?}").to_lowercase(),
+            micros(&mut waits, 0.5),
+            micros(&mut waits, 0.9),
+            micros(&mut waits, 0.99),
+            micros(&mut waits, 0.999),
+            micros(&mut behind, 0.5),
+            waits.len() / behind.len().max(1),
+        ));
     }
 }
 
