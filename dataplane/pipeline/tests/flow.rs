@@ -162,6 +162,18 @@ agents: {a: {can_message: [b]}}
 }
 
 #[test]
+fn what_cannot_be_told_from_a_replay_is_recorded_without_its_signature() {
+    let mut plane = Plane::new(SIGNED);
+    plane.shared.lose_signatures(plane.now);
+    let said = plane.signed("a", "b", "transfer");
+    refused(Reason::ReplayCacheFull, &said);
+    // A start that reads this record must not take the refusal for the signature's first use.
+    let mut findings = Vec::new();
+    let record = RecordRef::decode(&said.record, &mut findings).unwrap();
+    assert_eq!(record.signature_bytes, None);
+}
+
+#[test]
 fn a_key_that_is_revoked_while_its_signature_is_verified_proves_nothing() {
     let mut plane = Plane::new(SIGNED);
     let revoked = RevokedKey::new(agent_key("a").fingerprint, "a", START, "stolen");
