@@ -72,6 +72,9 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Calls `each` with the pieces of a part of a text, one after the other.
+    ///
+    /// PERF: as a function of its own it cost an ordinary text 1 to 3 % (JSON of 1 KiB, raw text alone, 9.16 -> 8.81 us).
+    #[inline(always)]
     pub(super) fn pieces(
         &mut self,
         text: &[u8],

@@ -28,7 +28,7 @@ pub(super) const EXACT_STARTS_MAX: usize = 4;
 /// Bytes that walks may read before they are remembered: so many for each byte of the text up to there, and so many in
 /// any case. Of ordinary texts hardly one takes as many.
 const WALKED_PER_BYTE: u64 = 6;
-const WALKED_MIN: u64 = 1 << 10;
+const WALKED_MIN: u64 = 4 << 10;
 
 /// Windows being looked at, between the steps.
 #[derive(Default)]
@@ -219,10 +219,13 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
 
     /// Whether walks have read so much of the text up to here that they are remembered: windows that many patterns
     /// share are everywhere.
+    #[inline]
     fn is_dense(&self) -> bool {
+        let Some(walked) = self.walked.checked_sub(WALKED_MIN) else {
+            return false;
+        };
         let last = self.looks.all.last().map_or(0, |look| look.at as usize);
-        let passed = last.saturating_sub(self.start) as u64;
-        self.walked > WALKED_MIN + WALKED_PER_BYTE * passed
+        walked > WALKED_PER_BYTE * last.saturating_sub(self.start) as u64
     }
 
     /// Lets the automata of one window walk, one after the other.
