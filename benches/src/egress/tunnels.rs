@@ -33,11 +33,11 @@ pub(super) async fn bulk(
     Ok((came as f64 / took.as_secs_f64(), cpu.div_f64(gib)))
 }
 
-/// 10,000 tunnels, or as many as files may be open: the proxy has two of each tunnel, and so have we, being both ends.
+/// 10,000 tunnels, or as many as files may be open: the proxy has two of each tunnel, and so have we, being both ends. It
+/// keeps a third of its files for other things.
 pub(super) fn possible() -> u32 {
-    const OTHERS: u64 = 200;
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let tunnels = files.saturating_sub(OTHERS) / 2;
+    let tunnels = files / 3;
     u32::try_from(tunnels).map_or(10_000, |tunnels| tunnels.min(10_000))
 }
 

@@ -1,7 +1,7 @@
 //! Files this process may have open. A connection is one, so the usual soft limit of 1,024 would be the smallest of
 //! all our bounds; the hard limit is what the operator meant. Peers get what we do not need ourselves.
 
-use crate::limits::RELAYS_MAX;
+use crate::limits::{RELAYS_MAX, UPSTREAM_IDLE_MAX};
 use crate::run::DataplaneOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,8 +14,12 @@ const PLENTY: u64 = 1 << 20;
 const OURS: u64 = 512;
 /// Kept by each core for requests that it passes on to the control plane.
 const RELAYS: u64 = RELAYS_MAX as u64;
-/// An agent's connection to the egress listener may take two more: to its host, and one that waits for the next request.
-const PER_OUTBOUND: u64 = 3;
+/// An agent's connection to the egress listener takes another one, to its host.
+const PER_OUTBOUND: u64 = 2;
+/// Connections to hosts that wait for their next request: of three files for egress at most one.
+const IDLE: u64 = UPSTREAM_IDLE_MAX as u64;
+/// Of four files for peers of both, so many are for egress.
+const OUTBOUND_OF_FOUR: u64 = 3;
 
 /// Raises the soft limit to the hard one, and says so if that is still little. Answers how many files may be open;
 /// `None` if there is no limit.
@@ -52,9 +56,10 @@ pub(crate) fn fit(options: &mut DataplaneOptions, allowed: u64, cores: usize) {
     match &mut options.egress {
         None => bound(&mut options.connections_per_core_max, theirs),
         Some(egress) => {
-            let each = theirs / (1 + PER_OUTBOUND);
-            bound(&mut options.connections_per_core_max, each);
-            bound(&mut egress.connections_per_core_max, each);
+            let outbound = theirs / 4 * OUTBOUND_OF_FOUR;
+            bound(&mut options.connections_per_core_max, theirs - outbound);
+            let tunnels = (outbound - IDLE.min(outbound / 3)) / PER_OUTBOUND;
+            bound(&mut egress.connections_per_core_max, tunnels);
         }
     }
 }
@@ -78,12 +83,13 @@ mod tests {
             };
             DataplaneOptions::from_config(&config, StatePaths::beside("o".as_ref(), "t".as_ref()))
         };
-        for (allowed, cores, messages, outbound) in [
-            (1 << 20, 2, 16_384, 16_384),
-            (4_096, 2, 1_536, 384),
-            (1_024, 1, 256, 64),
-            (256, 2, 32, 8),
-            (8, 64, 1, 1),
+        for (allowed, cores, messages, beside, outbound) in [
+            (1 << 20, 2, 16_384, 16_384, 16_384),
+            (20_000, 1, 16_384, 4_808, 6_700),
+            (4_096, 2, 1_536, 384, 384),
+            (1_024, 1, 256, 64, 64),
+            (256, 2, 32, 8, 8),
+            (8, 64, 1, 1, 1),
         ] {
             let mut plain = options(false);
             fit(&mut plain, allowed, cores);
@@ -92,7 +98,7 @@ mod tests {
             fit(&mut both, allowed, cores);
             let egress = both.egress.expect("it is enabled");
             assert_eq!(egress.connections_per_core_max, outbound, "{allowed}");
-            assert_eq!(both.connections_per_core_max, outbound, "{allowed}");
+            assert_eq!(both.connections_per_core_max, beside, "{allowed}");
         }
     }
 
