@@ -4,12 +4,11 @@
 
 mod common;
 
-use common::{PATIENCE, Place, Server, http, until};
+use common::{Place, Server};
 use oktsec_contract::id::MessageId;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Stdio;
 use std::time::Duration;
 
 /// `OKTSEC_CRASH_ROUNDS` asks for more.
@@ -34,15 +33,7 @@ fn a_data_plane_killed_under_load_has_recorded_every_message_it_answered() {
 
     let mut answered = Vec::new();
     for round in 0..rounds {
-        let mut plane = place
-            .command(&["dataplane"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        until("the data plane", PATIENCE, || {
-            (http(place.port, "GET", "/readyz", &[], "").0 == 200).then_some(())
-        });
+        let plane = place.data_plane();
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let port = place.port;
@@ -51,8 +42,7 @@ fn a_data_plane_killed_under_load_has_recorded_every_message_it_answered() {
             .collect();
         // Any moment will do, and another one each time.
         std::thread::sleep(Duration::from_millis(15 + round * 37 % 90));
-        plane.kill().unwrap();
-        plane.wait().unwrap();
+        drop(plane);
         for sender in senders {
             answered.extend(sender.join().unwrap());
         }

@@ -7,7 +7,6 @@ mod common;
 use common::{PATIENCE, Place, Server, http, json_in, signal, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -193,20 +192,11 @@ fn a_data_plane_without_a_control_plane_is_not_called_dead() {
     drop(place.serve());
     let said = place.run(&["status"]).expect(0).stdout;
     assert!(said.contains("not running"), "{said}");
-    let mut plane = place
-        .command(&["dataplane"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("the data plane", PATIENCE, || {
-        (http(place.port, "GET", "/readyz", &[], "").0 == 200).then_some(())
-    });
+    let plane = place.data_plane();
     let said = place.run(&["status"]).expect(1).stdout;
     let status = place.run(&["status", "--json"]).expect(1).json();
     let (code, decision) = place.send("research-agent", "analysis-agent", "hello");
-    plane.kill().unwrap();
-    plane.wait().unwrap();
+    drop(plane);
     let here = format!("the data plane listens at http://127.0.0.1:{}", place.port);
     assert!(said.contains(&here), "{said}");
     assert_eq!(

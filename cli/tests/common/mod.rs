@@ -144,6 +144,17 @@ impl Place {
         Server::start(self.command(&["serve", "--json"]))
     }
 
+    /// Starts a data plane by itself, and waits until it decides.
+    pub(crate) fn data_plane(&self) -> DataPlane {
+        let mut command = self.command(&["dataplane"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let plane = DataPlane(command.spawn().unwrap());
+        until("the data plane", PATIENCE, || {
+            (http(self.port, "GET", "/readyz", &[], "").0 == 200).then_some(())
+        });
+        plane
+    }
+
     /// Puts the compiled built-in rules into a state folder: compiling them takes longer than all tests.
     pub(crate) fn seed_rules(&self, state: &Path) {
         use std::os::unix::fs::DirBuilderExt as _;
@@ -257,6 +268,16 @@ impl Drop for Server {
                 eprintln!("--- log of the server ---\n{stderr}");
             }
         }
+    }
+}
+
+/// A data plane without a supervisor: killed when dropped.
+pub(crate) struct DataPlane(Child);
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
