@@ -4,9 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help deps build run test lint doc fuzz-smoke memcheck bench deny clean
 
-# Debian packages the build needs, each with a file that tells whether it is there.
+# Debian packages the build needs, each with a file (or files, by a pattern) that tells whether it is there.
 APT := cmake:/usr/bin/cmake ragel:/usr/bin/ragel libboost-dev:/usr/include/boost/version.hpp \
-       g++:/usr/bin/g++ clang:/usr/bin/clang libclang-dev:/usr/bin/llvm-config-dummy mold:/usr/bin/mold \
+       g++:/usr/bin/g++ clang:/usr/bin/clang 'libclang-dev:/usr/lib/llvm-*/lib/libclang*.so*' mold:/usr/bin/mold \
        make:/usr/bin/make pkg-config:/usr/bin/pkg-config curl:/usr/bin/curl
 
 # A compiler cache is used where one is installed and never required.
@@ -26,8 +26,7 @@ deps: ## Install missing build tools (Debian, through apt)
 	@missing=""; \
 	for entry in $(APT); do \
 	  package=$${entry%%:*}; file=$${entry#*:}; \
-	  if [ "$$package" = libclang-dev ]; then ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || missing="$$missing $$package"; \
-	  elif [ ! -e "$$file" ]; then missing="$$missing $$package"; fi; \
+	  compgen -G "$$file" >/dev/null || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 	  echo "deps: installing$$missing"; \

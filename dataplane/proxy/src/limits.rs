@@ -37,7 +37,7 @@ pub const WRITE_BUFFER_BYTES: usize = 8 << 10;
 /// Bytes of a request to a host, and of an answer to an agent, gathered before they are sent. Memory is taken while they wait.
 pub const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Bytes read at once from one end of a tunnel.
-/// PERF: see benches/README.md, "tunnels".
+/// PERF: see benches/README.md, "Egress", case `bulk`.
 pub const RELAY_BUFFER_BYTES: usize = 128 << 10;
 /// Such buffers a core keeps for the next read.
 pub const RELAY_BUFFERS_SPARE_MAX: usize = 16;
