@@ -62,6 +62,19 @@ impl Rule {
     pub fn applies_to(&self, surface: Surface) -> bool {
         self.surfaces.contains(&surface)
     }
+
+    /// Whether a word of `blocked_content` or `egress.blocked_categories` stands for this rule: its category in any
+    /// case, or `credentials` or `pii`, which the Go version's own example says and no rule there was called.
+    pub fn is_covered_by(&self, word: &str) -> bool {
+        match word.to_ascii_lowercase().as_str() {
+            "credentials" => {
+                self.category == "credential-leak"
+                    || matches!(self.id.as_str(), "IAP-003" | "TC-006")
+            }
+            "pii" => self.category == "pii" || self.id == "IAP-002",
+            category => self.category == category,
+        }
+    }
 }
 
 /// One expression of a rule and what must hold around its match.

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::identity::{self, Claim, Identity, NotIdentified, Proof, SignatureCheck};
-use crate::parse::{Buffers, Headers, Message, ParsedMessage};
+use crate::parse::{Buffers, Headers, ParsedMessage};
 use crate::policy::{self, Place, Policy, Session, sender_key};
 use crate::scan::{self, ScanBuffers};
 use crate::state::Shared;
@@ -189,46 +189,26 @@ impl Pipeline {
         now: Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
-        let Opened {
-            mut parsed,
-            received,
-            moment,
-            id,
-            claim,
-            check,
-        } = opened;
-        let result = {
-            let message = parsed.view();
-            let random = second_half(&moment.random);
-            let ruling = self.rule(message, &parsed, received, &claim, id, &proof, &random, now);
-            self.let_come_again(&ruling, received.surface);
-            self.conclude(message, ruling, received, moment, id, now, sink)
-        };
-        let payload = check.map_or(proof.payload, |check| check.payload);
-        parsed.buffers.payload = payload;
-        self.recycle(parsed.buffers);
+        let ruling = self.rule(&opened, &proof, now);
+        self.let_come_again(&ruling, opened.received.surface);
+        let result = self.conclude(&opened, ruling, now, sink);
+        let Opened { parsed, check, .. } = opened;
+        let mut buffers = parsed.buffers;
+        buffers.payload = check.map_or(proof.payload, |check| check.payload);
+        self.recycle(buffers);
         result
     }
 
     /// The stages in their order. Whatever refuses ends here with its reason.
-    #[allow(clippy::too_many_arguments, reason = "the stages' inputs, named once")]
-    fn rule(
-        &mut self,
-        message: Message<'_>,
-        parsed: &ParsedMessage,
-        received: Received,
-        claim: &Claim,
-        id: MessageId,
-        proof: &Proof,
-        random: &[u8; 16],
-        now: Timestamp,
-    ) -> Ruling {
+    fn rule(&mut self, opened: &Opened, proof: &Proof, now: Timestamp) -> Ruling {
+        let message = opened.parsed.view();
+        let received = opened.received;
         self.hits.clear();
         self.scan.found.clear();
         let identified = identity::identify(
-            claim,
+            &opened.claim,
             message.from,
-            id,
+            opened.id,
             proof,
             &self.policy,
             &self.shared,
@@ -249,7 +229,7 @@ impl Pipeline {
         let mut place = Place {
             shared: &self.shared,
             sender: &self.sender,
-            random,
+            random: &second_half(&opened.moment.random),
             now,
             enforces: self.policy.mode(received.surface) == Mode::Enforce,
             session: Session(None),
@@ -260,7 +240,7 @@ impl Pipeline {
             identity,
             session: place.session,
         };
-        if let Some(reason) = delegation(parsed, &identity, &self.policy) {
+        if let Some(reason) = delegation(&opened.parsed, &identity, &self.policy) {
             return refused(reason, &place);
         }
         let permitted = match policy::permit(message, identity, &self.policy, &mut place) {
@@ -306,40 +286,24 @@ impl Pipeline {
     }
 
     /// Puts findings, words and mode around a ruling.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a decision is made of these, once"
-    )]
     fn conclude<R>(
         &self,
-        message: Message<'_>,
+        opened: &Opened,
         ruling: Ruling,
-        received: Received,
-        moment: Moment,
-        id: MessageId,
         now: Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
+        let message = opened.parsed.view();
+        let Opened {
+            received,
+            moment,
+            id,
+            ..
+        } = *opened;
         let mode = self.policy.mode(received.surface);
         let outcome = outcome(ruling.reason, mode);
         let rules = self.policy.database().rules();
-        let mut findings: Vec<FindingRef<'_>> = Vec::new();
-        for found in self.scan.found.iter().take(FINDINGS_MAX) {
-            let Some(rule) = rules.get(usize::try_from(found.rule).unwrap_or(usize::MAX)) else {
-                continue;
-            };
-            findings.push(FindingRef {
-                rule_id: &rule.id,
-                name: &rule.name,
-                category: &rule.category,
-                excerpt: &found.excerpt,
-                severity: rule.severity,
-                view: found.view,
-                start: found.start,
-                end: found.end,
-            });
-        }
-        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.start.cmp(&b.start)));
+        let findings = self.findings();
         let offer = match ruling.reason {
             Reason::ContentBlocked | Reason::ContentQuarantined
                 if self.policy.redacts_messages() =>
@@ -380,6 +344,29 @@ impl Pipeline {
             identity: ruling.identity,
             content_hash: Sha256::digest(message.content.as_bytes()).into(),
         })
+    }
+
+    /// What was found, worst first, with the words of its rules.
+    fn findings(&self) -> Vec<FindingRef<'_>> {
+        let rules = self.policy.database().rules();
+        let found = self.scan.found.iter().take(FINDINGS_MAX);
+        let mut findings: Vec<_> = found
+            .filter_map(|found| {
+                let rule = rules.get(usize::try_from(found.rule).ok()?)?;
+                Some(FindingRef {
+                    rule_id: &rule.id,
+                    name: &rule.name,
+                    category: &rule.category,
+                    excerpt: &found.excerpt,
+                    severity: rule.severity,
+                    view: found.view,
+                    start: found.start,
+                    end: found.end,
+                })
+            })
+            .collect();
+        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.start.cmp(&b.start)));
+        findings
     }
 
     fn recycle(&mut self, buffers: Buffers) {

@@ -7,6 +7,7 @@ use ahash::RandomState;
 use ed25519_dalek::VerifyingKey;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::{Agent, Config, DefaultPolicy, ReplayMode, RuleAction, RuleLane};
+use oktsec_contract::keys::AgentKey;
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_contract::{Severity, Surface};
@@ -114,33 +115,7 @@ impl Policy {
                 )
             })
             .collect();
-        let revoked: HashSet<_> = snapshot.revoked.iter().map(|r| r.fingerprint).collect();
-        let mut keys: HashMap<Box<str>, Key, RandomState> = HashMap::default();
-        for key in &snapshot.keys {
-            let known = before
-                .and_then(|before| before.key(&key.agent))
-                .map(|before| before.verifying)
-                .filter(|before| *before.as_bytes() == key.public_key);
-            let verifying = known
-                .or_else(|| safe_to_verify_with(&key.public_key))
-                .ok_or_else(|| PolicyError::Key {
-                    agent: key.agent.clone(),
-                })?;
-            let version = config
-                .agents
-                .get(&key.agent)
-                .map_or(0, |agent| agent.key_version);
-            let key_revoked = revoked.contains(&key.fingerprint);
-            keys.insert(
-                key.agent.as_str().into(),
-                Key {
-                    verifying,
-                    fingerprint: key.fingerprint.0,
-                    version,
-                    revoked: key_revoked,
-                },
-            );
-        }
+        let keys = keys(before, &snapshot)?;
         let effects = rules
             .iter()
             .map(|rule| RuleEffect::of(rule, config))
@@ -310,6 +285,38 @@ impl Policy {
     }
 }
 
+/// The snapshot's keys by agent. Those that `before` has, byte for byte, are not checked again.
+fn keys(
+    before: Option<&Policy>,
+    snapshot: &Snapshot,
+) -> Result<HashMap<Box<str>, Key, RandomState>, PolicyError> {
+    let revoked: HashSet<_> = snapshot.revoked.iter().map(|r| r.fingerprint).collect();
+    let checked = |key: &AgentKey| {
+        let known = before.and_then(|before| before.key(&key.agent));
+        known
+            .map(|known| known.verifying)
+            .filter(|known| *known.as_bytes() == key.public_key)
+            .or_else(|| safe_to_verify_with(&key.public_key))
+            .ok_or_else(|| PolicyError::Key {
+                agent: key.agent.clone(),
+            })
+    };
+    let agents = &snapshot.config.agents;
+    snapshot
+        .keys
+        .iter()
+        .map(|key| {
+            let of_agent = Key {
+                verifying: checked(key)?,
+                fingerprint: key.fingerprint.0,
+                version: agents.get(&key.agent).map_or(0, |agent| agent.key_version),
+                revoked: revoked.contains(&key.fingerprint),
+            };
+            Ok((key.agent.as_str().into(), of_agent))
+        })
+        .collect()
+}
+
 fn safe_to_verify_with(key: &[u8; 32]) -> Option<VerifyingKey> {
     let point = VerifyingKey::from_bytes(key).ok()?;
     (!point.is_weak() && point.to_edwards().is_torsion_free()).then_some(point)
@@ -323,45 +330,26 @@ impl AgentPolicy {
         rules: &[Rule],
         warnings: &mut Vec<String>,
     ) -> Self {
-        for category in &agent.blocked_content {
-            if !rules.iter().any(|rule| category_covers(category, rule)) {
-                warnings.push(format!(
-                    "agents.{name}.blocked_content: no rule has the category {category:?}"
-                ));
+        let mut blocked_by = |key: &str, categories: &[String]| -> Option<Box<[bool]>> {
+            for category in categories {
+                if !rules.iter().any(|rule| rule.is_covered_by(category)) {
+                    warnings.push(format!(
+                        "agents.{name}.{key}: no rule has the category {category:?}"
+                    ));
+                }
             }
-        }
-        let blocked_by = |categories: &[String]| -> Option<Box<[bool]>> {
-            let covered = |rule| categories.iter().any(|c| category_covers(c, rule));
+            let covered = |rule: &Rule| categories.iter().any(|word| rule.is_covered_by(word));
             (!categories.is_empty()).then(|| rules.iter().map(covered).collect())
         };
-        let outbound = agent
-            .egress
-            .as_ref()
-            .map(|egress| &*egress.blocked_categories);
-        for category in outbound.unwrap_or_default() {
-            if !rules.iter().any(|rule| category_covers(category, rule)) {
-                warnings.push(format!(
-                    "agents.{name}.egress.blocked_categories: no rule has the category {category:?}"
-                ));
-            }
-        }
+        let outbound = agent.egress.as_ref();
         Self {
             suspended: agent.suspended,
             grants: Grants::new(agent, config.compat.is_some()),
-            blocked: blocked_by(&agent.blocked_content),
-            egress_blocked: outbound.and_then(blocked_by),
+            blocked: blocked_by("blocked_content", &agent.blocked_content),
+            egress_blocked: outbound.and_then(|egress| {
+                blocked_by("egress.blocked_categories", &egress.blocked_categories)
+            }),
         }
-    }
-}
-
-/// `credentials` and `pii` are what the Go version's own example says and no rule there was called.
-fn category_covers(category: &str, rule: &Rule) -> bool {
-    match category.to_ascii_lowercase().as_str() {
-        "credentials" => {
-            rule.category == "credential-leak" || matches!(rule.id.as_str(), "IAP-003" | "TC-006")
-        }
-        "pii" => rule.category == "pii" || rule.id == "IAP-002",
-        category => rule.category == category,
     }
 }
 
