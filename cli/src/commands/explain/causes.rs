@@ -5,7 +5,7 @@ use super::cause::Cause;
 use oktsec_contract::config::{Config, RuleLane, RuleOverride, Step};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_rules::{Rule, RuleSet};
+use oktsec_rules::{Rule, RuleSet, Surface};
 
 /// What decided about a record, by the configuration and rules that are in force now.
 pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -> Vec<Cause> {
@@ -297,7 +297,7 @@ fn findings(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -> Vec<Cau
         if causes.iter().any(|cause| cause.what.starts_with(&name)) {
             continue;
         }
-        causes.push(effect(name, finding.rule_id, record.from, rule, config));
+        causes.push(effect(name, finding.rule_id, record, rule, config));
     }
     if causes.is_empty() {
         causes.push(Cause::new(
@@ -308,28 +308,25 @@ fn findings(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -> Vec<Cau
     causes
 }
 
-fn effect(name: String, id: &str, from: &str, rule: Option<&Rule>, config: &Config) -> Cause {
-    let overridden = config.rules.iter().position(|o| o.is_about(id));
-    let by_category = config.agents.get(from).and_then(|agent| {
-        let category = &rule?.category;
-        agent.blocked_content.iter().position(|blocked| {
-            blocked == category || blocked == "credentials" && category == "credential-leak"
-        })
-    });
-    if let Some(at) = by_category {
+fn effect(
+    name: String,
+    id: &str,
+    record: &RecordRef<'_>,
+    rule: Option<&Rule>,
+    config: &Config,
+) -> Cause {
+    if let Some(key) = rule.and_then(|rule| blocked_category(record, rule, config)) {
         let mut cause = Cause::new(
-            format!("{name}; the sender's blocked_content blocks its category."),
+            format!(
+                "{name}; the sender's {} blocks its category.",
+                blocked_list(record).join(".")
+            ),
             "remove the category there",
         );
-        cause.key = Some(vec![
-            "agents".into(),
-            from.into(),
-            "blocked_content".into(),
-            Step::Item(at),
-        ]);
+        cause.key = Some(key);
         return cause;
     }
-    if let Some(at) = overridden {
+    if let Some(at) = config.rules.iter().position(|o| o.is_about(id)) {
         let RuleOverride { action, lane, .. } = &config.rules[at];
         let (key, word) = match (action, lane) {
             (Some(action), Some(RuleLane::Enforce) | None) => ("action", action.as_str()),
@@ -348,4 +345,80 @@ fn effect(name: String, id: &str, from: &str, rule: Option<&Rule>, config: &Conf
         format!("`- {{id: {id}, action: allow-and-flag}}` below `rules:`; `oktsec rules --explain {id}` shows it"),
     )
     .at(["rules"])
+}
+
+/// The list of an agent by which categories are blocked, below `agents.<name>`.
+const fn blocked_list(record: &RecordRef<'_>) -> &'static [&'static str] {
+    match record.surface {
+        Surface::Egress => &["egress", "blocked_categories"],
+        Surface::Message | Surface::Gateway | Surface::Stdio | Surface::Hook => {
+            &["blocked_content"]
+        }
+    }
+}
+
+/// Where the sender's configuration blocks the rule's category, if it does.
+fn blocked_category(record: &RecordRef<'_>, rule: &Rule, config: &Config) -> Option<Vec<Step>> {
+    let agent = config.agents.get(record.from)?;
+    let words = match record.surface {
+        Surface::Egress => &agent.egress.as_ref()?.blocked_categories,
+        Surface::Message | Surface::Gateway | Surface::Stdio | Surface::Hook => {
+            &agent.blocked_content
+        }
+    };
+    let at = words.iter().position(|word| rule.is_covered_by(word))?;
+    let list = blocked_list(record).iter().map(|&key| Step::from(key));
+    let key = ["agents", record.from]
+        .into_iter()
+        .map(Step::from)
+        .chain(list);
+    Some(key.chain([Step::Item(at)]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RecordRef, Step, blocked_category};
+    use oktsec_contract::clock::Timestamp;
+    use oktsec_contract::config::{Agent, Config, Egress};
+    use oktsec_contract::id::MessageId;
+    use oktsec_contract::reason::Reason;
+    use oktsec_rules::{RuleSet, Surface};
+
+    #[test]
+    fn the_list_that_blocks_a_category_is_that_of_the_surface_and_read_as_deciding_reads_it() {
+        let rules = RuleSet::builtin();
+        let rule = |id: &str| rules.find(id).expect("a rule of the catalog");
+        let agent = Agent {
+            blocked_content: vec!["unicode-attack".into(), "credentials".into()],
+            egress: Some(Egress {
+                blocked_categories: vec!["PII".into()],
+                ..Egress::default()
+            }),
+            ..Agent::default()
+        };
+        let config = Config {
+            agents: [("a".into(), agent)].into_iter().collect(),
+            ..Config::default()
+        };
+        let mut record = RecordRef::empty(
+            MessageId::from_random([7; 16]),
+            Timestamp::from_secs(1),
+            Reason::ContentBlocked,
+        );
+        record.from = "a";
+        let key = blocked_category(&record, rule("IAP-003"), &config);
+        let item = |list: &[&str], at| {
+            let keys = list.iter().map(|&key| Step::from(key));
+            Some(keys.chain([Step::Item(at)]).collect::<Vec<_>>())
+        };
+        assert_eq!(key, item(&["agents", "a", "blocked_content"], 1));
+        assert_eq!(blocked_category(&record, rule("IAP-002"), &config), None);
+        record.surface = Surface::Egress;
+        let key = blocked_category(&record, rule("IAP-002"), &config);
+        assert_eq!(
+            key,
+            item(&["agents", "a", "egress", "blocked_categories"], 0)
+        );
+        assert_eq!(blocked_category(&record, rule("IAP-003"), &config), None);
+    }
 }
