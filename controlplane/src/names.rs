@@ -73,7 +73,12 @@ fn refers_to_names(config: &config::Config) -> bool {
         || config
             .agents
             .values()
-            .any(|agent| !agent.blocked_content.is_empty())
+            .any(|agent| !agent.blocked_content.is_empty() || blocks_outbound(agent))
+}
+
+fn blocks_outbound(agent: &config::Agent) -> bool {
+    let egress = agent.egress.as_ref();
+    egress.is_some_and(|egress| !egress.blocked_categories.is_empty())
 }
 
 #[cfg(test)]
@@ -112,5 +117,18 @@ mod tests {
             rule.contains(":8:") && rule.contains("IAP-0O1") && rule.contains("did you mean IAP-0"),
             "{rule}"
         );
+    }
+
+    #[test]
+    fn a_category_counts_in_any_case_and_those_of_outbound_requests_are_looked_at_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oktsec.yaml");
+        let text = "identity: {require_signature: false}\nagents:\n  a:\n    egress: {blocked_categories: [PII, Credential-Leak, credential-leek]}\n";
+        std::fs::write(&path, text).unwrap();
+        let warnings = load_with_rules(&path).unwrap().loaded.warnings;
+        let [unknown] = &warnings[..] else {
+            panic!("one name means nothing: {warnings:#?}");
+        };
+        assert!(unknown.to_string().contains("credential-leek"), "{unknown}");
     }
 }

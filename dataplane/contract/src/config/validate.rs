@@ -151,7 +151,7 @@ fn is_local(host: &str) -> bool {
 fn categories(at: &[At<'_>], categories: &[String], check: &mut Check<'_, '_>) {
     for (index, category) in categories.iter().enumerate() {
         let known = &check.cx.names.categories;
-        if known.is_empty() || known.contains(category) {
+        if known.is_empty() || known.contains(&category.to_ascii_lowercase()) {
             continue;
         }
         let near = nearest_of(category, known.iter().map(String::as_str));
