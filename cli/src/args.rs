@@ -1,8 +1,8 @@
 //! The command line as a whole; each command's own arguments stand with the command.
 
 use crate::commands::{
-    agent, audit, completions, controlplane, dataplane, env, explain, keygen, keys, logs, man,
-    quarantine, rules, run, secrets, send, serve, status, tls, tokens, verify,
+    agent, audit, completions, env, explain, keygen, keys, logs, man, plane, quarantine, rules,
+    run, secrets, send, serve, status, tls, tokens, verify,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -35,9 +35,9 @@ pub(crate) enum Command {
     /// Start both processes and keep them running
     Serve(serve::Args),
     /// Start the data plane alone: it decides about messages
-    Dataplane(dataplane::Args),
+    Dataplane(plane::Args),
     /// Start the control plane alone: it publishes the configuration and answers the API
-    Controlplane(controlplane::Args),
+    Controlplane(plane::Args),
     /// Sign a message, send it and show the decision
     Send(send::Args),
     /// Show what is running and what is in force

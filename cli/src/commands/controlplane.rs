@@ -1,31 +1,13 @@
 //! `oktsec controlplane`: publishes the configuration and answers the API.
 
-use super::Global;
+use super::{Global, plane};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{logging, parent};
 use oktsec_contract::config;
 use oktsec_controlplane::Options;
-use std::path::PathBuf;
-
-/// What wins over the configuration, and what a supervisor adds.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Port that data planes listen on instead of server.port
-    #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
-    /// Address that data planes listen on instead of server.bind
-    #[arg(long, value_name = "ADDRESS")]
-    bind: Option<String>,
-    /// End when standard input does
-    #[arg(long, hide = true)]
-    supervised: bool,
-    /// Go on with this snapshot when the configuration cannot be used
-    #[arg(long, hide = true, value_name = "FILE")]
-    fallback_snapshot: Option<PathBuf>,
-}
 
 /// Runs until asked to stop.
-pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
+pub(crate) fn execute(global: &Global, args: plane::Args) -> Outcome {
     let config_path = config::resolve_path(global.config.as_deref());
     // What is wrong with the file is said by the control plane itself, all of it.
     let level = config::load(&config_path).map(|loaded| loaded.config.server.log_level);

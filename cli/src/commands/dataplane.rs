@@ -1,6 +1,6 @@
 //! `oktsec dataplane`: decides about messages, with or without a control plane.
 
-use super::Global;
+use super::{Global, plane};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::Place;
 use crate::{logging, out, parent};
@@ -8,27 +8,10 @@ use oktsec_contract::config::{self, Config};
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_proxy::DataplaneOptions;
-use std::path::{Path, PathBuf};
-
-/// What wins over the configuration, and what a supervisor adds.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Port to listen on instead of server.port
-    #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
-    /// Address to listen on instead of server.bind
-    #[arg(long, value_name = "ADDRESS")]
-    bind: Option<String>,
-    /// End when standard input does
-    #[arg(long, hide = true)]
-    supervised: bool,
-    /// Go on with this snapshot when the configuration cannot be used
-    #[arg(long, hide = true, value_name = "FILE")]
-    fallback_snapshot: Option<PathBuf>,
-}
+use std::path::Path;
 
 /// Runs until asked to stop.
-pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
+pub(crate) fn execute(global: &Global, args: plane::Args) -> Outcome {
     let mut config = configuration(global, args.fallback_snapshot.as_deref())?;
     logging::start(config.server.log_level, "dataplane");
     if args.supervised {

@@ -11,6 +11,7 @@ pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod plane;
 pub(crate) mod quarantine;
 pub(crate) mod rules;
 pub(crate) mod run;

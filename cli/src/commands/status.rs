@@ -9,6 +9,7 @@ use crate::out;
 use crate::place::{self, Place};
 use oktsec_contract::config;
 use serde_json::{Value, json};
+use std::{fmt, io};
 
 /// Nothing to choose.
 #[derive(Debug, clap::Args)]
@@ -72,104 +73,119 @@ fn not_running(global: &Global, place: &Place) -> Outcome {
         }))?;
     } else {
         if alone {
-            out::line(format_args!(
-                "Server:     the control plane does not answer{}; the data plane listens at {url}",
-                if starting { " yet" } else { "" }
-            ))?;
-            out::line(
-                "            Messages are decided by the last snapshot, and no change takes effect.",
+            let yet = if starting { " yet" } else { "" };
+            row(
+                "Server:",
+                format_args!(
+                    "the control plane does not answer{yet}; the data plane listens at {url}"
+                ),
+            )?;
+            row(
+                "",
+                "Messages are decided by the last snapshot, and no change takes effect.",
             )?;
         } else if starting {
-            out::line("Server:     starting")?;
+            row("Server:", "starting")?;
         } else {
-            out::line("Server:     not running (start it with `oktsec serve`)")?;
+            row("Server:", "not running (start it with `oktsec serve`)")?;
         }
-        out::line(format_args!("Config:     {}", place.config_path.display()))?;
-        out::line(format_args!("Mode:       {}", place.config.mode.as_str()))?;
-        out::line(format_args!("Agents:     {}", place.config.agents.len()))?;
-        out::line(format_args!("State:      {}", place.paths.root.display()))?;
+        row("Config:", place.config_path.display())?;
+        row("Mode:", place.config.mode.as_str())?;
+        row("Agents:", place.config.agents.len())?;
+        row("State:", place.paths.root.display())?;
         place.warn();
     }
     Ok(exit)
 }
 
-fn show(status: &Value) -> Result<(), Failure> {
-    let text = |value: &Value| match value {
-        Value::String(text) => out::printable(text),
-        other => other.to_string(),
-    };
-    let list = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().map(&text).collect()
-    };
-    let uptime = status["uptime_secs"].as_u64().unwrap_or(0);
-    out::line(format_args!(
-        "Server:     running, {} (version {}, control plane up {})",
-        text(&status["url"]),
-        text(&status["version"]),
-        duration::rough(uptime),
-    ))?;
-    out::line(format_args!(
-        "Config:     {} ({}), revision {}",
-        text(&status["config"]["path"]),
-        text(&status["config"]["state"]),
-        status["revision"]
-    ))?;
-    for problem in list(&status["config"]["problems"]) {
-        out::line(format_args!("  problem:  {problem}"))?;
+fn show(status: &Value) -> io::Result<()> {
+    row(
+        "Server:",
+        format_args!(
+            "running, {} (version {}, control plane up {})",
+            text(&status["url"]),
+            text(&status["version"]),
+            duration::rough(status["uptime_secs"].as_u64().unwrap_or(0)),
+        ),
+    )?;
+    show_configuration(status)?;
+    show_data_planes(status)?;
+    show_records(&status["audit"])
+}
+
+fn show_configuration(status: &Value) -> io::Result<()> {
+    let config = &status["config"];
+    let (path, state) = (text(&config["path"]), text(&config["state"]));
+    row(
+        "Config:",
+        format_args!("{path} ({state}), revision {}", status["revision"]),
+    )?;
+    for problem in items(&config["problems"]) {
+        row("  problem:", text(problem))?;
     }
-    for warning in list(&status["config"]["warnings"]) {
-        out::line(format_args!("  warning:  {warning}"))?;
+    for warning in items(&config["warnings"]) {
+        row("  warning:", text(warning))?;
     }
     let modes = status["modes"].as_object().into_iter().flatten();
-    let modes: Vec<_> = modes
-        .map(|(surface, mode)| format!("{surface} {}", text(mode)))
-        .collect();
-    out::line(format_args!("Mode:       {}", modes.join(", ")))?;
-    let required = if status["require_signature"] == true {
-        "required"
-    } else {
-        "optional"
-    };
-    out::line(format_args!("Signatures: {required}"))?;
-    let suspended = list(&status["suspended"]);
+    let modes = modes.map(|(surface, mode)| format!("{surface} {}", text(mode)));
+    row("Mode:", modes.collect::<Vec<_>>().join(", "))?;
+    let required = status["require_signature"] == true;
+    row(
+        "Signatures:",
+        if required { "required" } else { "optional" },
+    )?;
+    let suspended: Vec<_> = items(&status["suspended"]).map(text).collect();
     let suspended = if suspended.is_empty() {
         String::new()
     } else {
         format!(", suspended: {}", suspended.join(", "))
     };
-    out::line(format_args!("Agents:     {}{suspended}", status["agents"]))?;
-    out::line(format_args!(
-        "Keys:       {} accepted, {} revoked",
-        status["keys"], status["revoked_keys"]
-    ))?;
+    row("Agents:", format_args!("{}{suspended}", status["agents"]))?;
+    row(
+        "Keys:",
+        format_args!(
+            "{} accepted, {} revoked",
+            status["keys"], status["revoked_keys"]
+        ),
+    )?;
     let compiling = if status["rules_compiling"] == true {
         ", others are being compiled"
     } else {
         ""
     };
-    out::line(format_args!("Rules:      {}{compiling}", status["rules"]))?;
-    let planes = status["data_planes"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    if planes.is_empty() {
-        out::line("Data plane: none connected; the last good snapshot decides")?;
+    row("Rules:", format_args!("{}{compiling}", status["rules"]))
+}
+
+fn show_data_planes(status: &Value) -> io::Result<()> {
+    let mut planes = items(&status["data_planes"]).peekable();
+    if planes.peek().is_none() {
+        row(
+            "Data plane:",
+            "none connected; the last good snapshot decides",
+        )?;
     }
-    for plane in &planes {
-        out::line(format_args!(
-            "Data plane: {} process {}, revision {}",
-            text(&plane["node"]),
-            plane["pid"],
-            plane["revision"]
-        ))?;
-        if let Some(reason) = plane["refused"]["reason"].as_str() {
-            out::line(format_args!(
-                "  refused:  revision {}: {reason}",
-                plane["refused"]["revision"]
-            ))?;
+    for plane in planes {
+        row(
+            "Data plane:",
+            format_args!(
+                "{} process {}, revision {}",
+                text(&plane["node"]),
+                plane["pid"],
+                plane["revision"]
+            ),
+        )?;
+        let refused = &plane["refused"];
+        if let Some(reason) = refused["reason"].as_str() {
+            row(
+                "  refused:",
+                format_args!("revision {}: {reason}", refused["revision"]),
+            )?;
         }
     }
-    let audit = &status["audit"];
+    Ok(())
+}
+
+fn show_records(audit: &Value) -> io::Result<()> {
     let counts = audit["by_status"].as_object().into_iter().flatten();
     let counts: Vec<_> = counts
         .filter(|(_, count)| count.as_u64() != Some(0))
@@ -180,11 +196,28 @@ fn show(status: &Value) -> Result<(), Failure> {
     } else {
         counts.join(", ")
     };
-    out::line(format_args!("Records:    {counts}"))?;
+    row("Records:", counts)?;
     if let Some(pending) = audit["quarantine"]["pending"].as_u64().filter(|&n| n > 0) {
-        out::line(format_args!(
-            "Held:       {pending} wait for review: oktsec quarantine list"
-        ))?;
+        row(
+            "Held:",
+            format_args!("{pending} wait for review: oktsec quarantine list"),
+        )?;
     }
     Ok(())
+}
+
+/// A line of the overview.
+fn row(label: &str, value: impl fmt::Display) -> io::Result<()> {
+    out::line(format_args!("{label:<11} {value}"))
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => out::printable(text),
+        other => other.to_string(),
+    }
 }

@@ -84,18 +84,7 @@ fn create(global: &Global, place: &Place, args: &Create) -> Outcome {
     keys::check_agent_name(&args.principal)
         .map_err(|problem| Failure::new(format_args!("{:?}: {problem}", args.principal)))?;
     let now = Timestamp::now();
-    let expires_at = match &args.expires {
-        None => String::new(),
-        Some(text) => duration::point_ahead(text, now)
-            .map_err(|why| Failure::new(format_args!("--expires: {why}")))?
-            .to_rfc3339(),
-    };
-    if !expires_at.is_empty() && Timestamp::parse_rfc3339(&expires_at).is_none_or(|end| end <= now)
-    {
-        return Err(Failure::new(format_args!(
-            "--expires: {expires_at} has passed already; the token would never count"
-        )));
-    }
+    let expires_at = expiry(args.expires.as_deref(), now)?;
     let (raw, hash) = token::generate(args.kind)
         .map_err(|error| Failure::new(format_args!("no random numbers: {error}")))?;
     let mut locked = edit::open(&place.config_path).map_err(Failure::new)?;
@@ -107,15 +96,7 @@ fn create(global: &Global, place: &Place, args: &Create) -> Outcome {
     };
     keys::check_agent_name(&id)
         .map_err(|problem| Failure::new(format_args!("--token-id {id:?}: {problem}")))?;
-    let known = principals.iter().position(|p| p.id == args.principal);
-    let principal = known.unwrap_or_else(|| {
-        principals.push(Principal {
-            id: args.principal.clone(),
-            ..Principal::default()
-        });
-        principals.len() - 1
-    });
-    let tokens = &mut principals[principal].tokens;
+    let tokens = &mut principal(&mut principals, &args.principal).tokens;
     if tokens.iter().any(|token| token.id == id) {
         return Err(Failure::new(format_args!(
             "{} already has a token {id:?}; choose another --token-id, or revoke that one",
@@ -160,6 +141,35 @@ fn create(global: &Global, place: &Place, args: &Create) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Until when a token counts, as the configuration writes it; empty without an end.
+fn expiry(given: Option<&str>, now: Timestamp) -> Result<String, Failure> {
+    let Some(text) = given else {
+        return Ok(String::new());
+    };
+    let end = duration::point_ahead(text, now)
+        .map_err(|why| Failure::new(format_args!("--expires: {why}")))?;
+    let written = end.to_rfc3339();
+    if Timestamp::parse_rfc3339(&written).is_none_or(|end| end <= now) {
+        return Err(Failure::new(format_args!(
+            "--expires: {written} has passed already; the token would never count"
+        )));
+    }
+    Ok(written)
+}
+
+/// The principal of this name, made if there is none.
+fn principal<'a>(principals: &'a mut Vec<Principal>, name: &str) -> &'a mut Principal {
+    let at = principals.iter().position(|known| known.id == name);
+    let at = at.unwrap_or_else(|| {
+        principals.push(Principal {
+            id: name.to_owned(),
+            ..Principal::default()
+        });
+        principals.len() - 1
+    });
+    &mut principals[at]
+}
+
 fn list(global: &Global, place: &Place, args: &List) -> Outcome {
     let now = Timestamp::now();
     let principals = &place.config.identity.principals;
@@ -191,24 +201,21 @@ fn list(global: &Global, place: &Place, args: &List) -> Outcome {
     }
     let mut table = Table::new(&["PRINCIPAL", "TOKEN", "TYPE", "STATUS", "CREATED", "EXPIRES"]);
     for (principal, token) in all {
-        let or_never = |text: &str| {
-            if text.is_empty() {
-                String::from("-")
-            } else {
-                text.to_owned()
-            }
-        };
         table.row([
             &principal.id,
             &token.id,
             &token.kind,
             token::state(token, now).as_str(),
-            &or_never(&token.created_at),
-            &or_never(&token.expires_at),
+            or_dash(&token.created_at),
+            or_dash(&token.expires_at),
         ]);
     }
     table.print()?;
     Ok(Exit::Done)
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
 }
 
 fn revoke(global: &Global, place: &Place, args: &Revoke) -> Outcome {
