@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::near::{Kinds, Near};
+use super::near::{Beside, Kinds, Near};
 use super::needs::Present;
 use super::{CASE, WINDOW_BYTES};
 use crate::engine::prefetch;
@@ -126,6 +126,8 @@ struct Window {
     bytes: u32,
     /// Where its surroundings begin; they end where those of the next begin.
     first: u32,
+    /// What one of them at least allows beside it.
+    beside: Beside,
 }
 
 /// What may surround a window, and the anchor it then is of.
@@ -210,7 +212,14 @@ impl<const WIDTH: usize> Index<WIDTH> {
             table[hash as usize >> 6] |= 1 << (hash & 63);
             lists[Self::list_of(hash) + 1] += 1;
             let first = surroundings.len() as u32;
-            windows.push(Window { bytes, first });
+            let beside = same
+                .iter()
+                .fold(Beside::default(), |all, one| all.or(Beside::of(one.near)));
+            windows.push(Window {
+                bytes,
+                first,
+                beside,
+            });
             surroundings.extend(same.iter().map(|spelling| Surroundings {
                 near: *known.entry(spelling.near).or_insert_with(|| {
                     nears.push(spelling.near);
@@ -226,6 +235,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
             // No window of a text: one of two bytes is less, and one of four has bits of case.
             bytes: !Self::MASK,
             first: surroundings.len() as u32,
+            beside: Beside::default(),
         };
         windows.extend([nothing; COMPARED + 1]);
         Self {
@@ -364,7 +374,8 @@ impl<const WIDTH: usize> Index<WIDTH> {
         }
         let mut count = 0;
         for (candidate, [start, end]) in candidates.iter().zip(lists.iter()) {
-            spelt[count] = self.spelt(*candidate, *start as usize..*end as usize);
+            let beside = kinds.beside(candidate.at as usize, WIDTH);
+            spelt[count] = self.spelt(*candidate, *start as usize..*end as usize, beside);
             count += usize::from(spelt[count].first < spelt[count].end);
         }
         for one in &spelt[..count] {
@@ -373,9 +384,10 @@ impl<const WIDTH: usize> Index<WIDTH> {
         self.compare(&spelt[..count], all, kinds, found);
     }
 
-    /// How the candidate is spelt, if one of these windows is: where another list begins, no window has the same bytes.
+    /// How the candidate is spelt, if one of these windows is and allows what is beside it: where another list begins, no
+    /// window has the same bytes.
     #[inline]
-    fn spelt(&self, candidate: Candidate, list: Range<usize>) -> Spelt {
+    fn spelt(&self, candidate: Candidate, list: Range<usize>, beside: Beside) -> Spelt {
         let mut start = list.start;
         loop {
             let Some(windows) = self.windows.get(start..=start + COMPARED) else {
@@ -387,7 +399,8 @@ impl<const WIDTH: usize> Index<WIDTH> {
             };
             for at in 0..COMPARED {
                 // PERF: no branch. Which of them it is nobody could guess.
-                let same = u32::from(windows[at].bytes == candidate.window).wrapping_neg();
+                let same = windows[at].bytes == candidate.window;
+                let same = u32::from(same & windows[at].beside.allows(beside)).wrapping_neg();
                 spelt.first |= windows[at].first & same;
                 spelt.end |= windows[at + 1].first & same;
             }

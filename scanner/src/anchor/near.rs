@@ -121,6 +121,36 @@ fn walk(automaton: &Automaton, read: impl Iterator<Item = u8>) -> Option<[u8; NE
     Some(near)
 }
 
+/// The kinds of the byte before a window and of the byte behind it that go together: a bit for each pair of kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beside(u64);
+
+impl Beside {
+    /// Of what may surround a window.
+    pub(super) fn of(near: Near) -> Self {
+        Self::pairs((near.before >> 56) as u8, near.after as u8)
+    }
+
+    /// Each of the kinds before with each of those behind.
+    fn pairs(before: u8, after: u8) -> Self {
+        let row = |kind: u32| u64::from(before) << (8 * kind);
+        Self(
+            (0..8)
+                .filter(|kind| after >> kind & 1 == 1)
+                .fold(0, |all, kind| all | row(kind)),
+        )
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(super) fn allows(self, text: Self) -> bool {
+        self.0 & text.0 != 0
+    }
+}
+
 /// A piece of text as kinds, with room around it.
 #[derive(Default)]
 pub(super) struct Kinds {
@@ -145,6 +175,18 @@ impl Kinds {
         self.of.resize(self.of.len() + (wanted - last), ANY);
     }
 
+    /// What is beside the window of so many bytes at `at`, which lies in the piece.
+    #[inline]
+    pub(super) fn beside(&self, at: usize, width: usize) -> Beside {
+        let kind = |at: usize| self.of.get(at).copied().unwrap_or(ANY);
+        let place = at - self.start + NEAR_BYTES;
+        let (before, after) = (kind(place - 1), kind(place + width));
+        if after == ANY {
+            return Beside(u64::MAX);
+        }
+        Beside(u64::from(before) << (8 * after.trailing_zeros()))
+    }
+
     /// What surrounds the window of so many bytes at `at`, which lies in the piece.
     #[inline]
     pub(super) fn around(&self, at: usize, width: usize) -> Near {
@@ -164,7 +206,8 @@ impl Kinds {
 pub(super) const WORD_KINDS: u8 = 0b1111_1000;
 
 /// The kind of each byte. Letters are spread so that each kind is about as frequent in English,
-/// and either case is of one kind; no kind holds bytes of words and others.
+/// and either case is of one kind; no kind holds bytes of words and others. Blanks have one for themselves: `[^\s"]`
+/// must not allow them.
 pub(super) const KINDS: [u8; 256] = {
     let letters: [&[u8]; 4] = [b"elcuf", b"tormq", b"andwyzj", b"ishgpbvkx"];
     let mut kinds = [0; 256];
@@ -172,10 +215,10 @@ pub(super) const KINDS: [u8; 256] = {
     while at < 256 {
         let byte = at as u8;
         kinds[at] = match byte {
-            0..=b' ' | 0x7F => 1,
+            b'\t'..=b'\r' | b' ' => 1,
             b'0'..=b'9' | b'_' => 1 << 3,
             b'.' | b',' | b':' | b'!' | b'?' | b'\'' | b'"' | b'(' | b')' | b'-' => 1 << 1,
-            0x80..=0xFF => 1 << (byte % 3),
+            0x80..=0xFF => 1 << (1 + byte % 2),
             _ => 1 << 2,
         };
         at += 1;
