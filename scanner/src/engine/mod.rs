@@ -9,13 +9,14 @@
 //! * every pointer from C has exactly one owner, whose `Drop` gives it back.
 //!
 //! Beside it lie [`region`] and [`block`], tables of ours that are read where they lie in a mapped
-//! file, [`prefetch()`], and [`program`].
+//! file, [`prefetch()`], [`sets`], and [`program`].
 
 mod accel;
 mod block;
 mod prefetch;
 mod program;
 mod region;
+mod sets;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::ptr::{self, NonNull};
@@ -27,6 +28,7 @@ pub(crate) use block::Block;
 pub(crate) use prefetch::prefetch;
 pub use program::give_back_program_pages;
 pub(crate) use region::{Filling, Packer, Region, Unpacker};
+pub(crate) use sets::{BLOCK_BYTES, ByteSet, bits};
 
 /// The pattern's first match is enough: we ask which patterns occur, not how often.
 pub(crate) const SINGLE_MATCH: u32 = hs::HS_FLAG_SINGLEMATCH;

@@ -1,54 +1,119 @@
-//! Sets of bytes that a text is skipped through to.
+//! Sets of bytes that a text is skipped through to, 64 bytes at a time.
 
-/// Some of all bytes.
-pub(super) struct Bytes([bool; 256]);
+use std::ops::Range;
 
-/// Bytes looked at together: most texts have none for a long way.
-const STRIDE: usize = 8;
+pub(super) use crate::engine::ByteSet;
+use crate::engine::{BLOCK_BYTES, bits};
 
-impl Bytes {
-    pub(super) const fn of(list: &[u8]) -> Self {
-        let mut set = [false; 256];
-        let mut at = 0;
-        while at < list.len() {
-            set[list[at] as usize] = true;
-            at += 1;
+/// What of the 64 bytes from a place on is in each of some sets, the first byte the lowest bit; nothing is behind the text.
+#[inline]
+pub(super) fn bits_at<const SETS: usize>(
+    sets: &[ByteSet; SETS],
+    text: &[u8],
+    start: usize,
+) -> [u64; SETS] {
+    let mut out = [[0; SETS]];
+    let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) else {
+        return out[0];
+    };
+    if let Some(whole) = rest.first_chunk() {
+        bits(sets, std::slice::from_ref(whole), &mut out);
+    } else {
+        let mut last = [0; BLOCK_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        bits(sets, &[last], &mut out);
+        let inside = u64::MAX >> (BLOCK_BYTES - rest.len());
+        out[0].iter_mut().for_each(|bits| *bits &= inside);
+    }
+    out[0]
+}
+
+/// Places of a text that are known by the sets their byte and the 64 behind it are in, asked for in ascending order.
+pub(super) struct Places<'a, const SETS: usize, F> {
+    text: &'a [u8],
+    sets: [ByteSet; SETS],
+    /// Which places, by what of two blocks is in each set; those in the first block count.
+    which: F,
+    /// The block whose places these are; none yet.
+    block: Option<usize>,
+    places: u64,
+    /// What of the block behind it is in each set.
+    next: [u64; SETS],
+}
+
+impl<'a, const SETS: usize, F: Fn([u128; SETS]) -> u128> Places<'a, SETS, F> {
+    pub(super) fn new(text: &'a [u8], sets: [ByteSet; SETS], which: F) -> Self {
+        Self {
+            text,
+            sets,
+            which,
+            block: None,
+            places: 0,
+            next: [0; SETS],
         }
-        Self(set)
     }
 
-    /// Without those of `list`.
-    pub(super) const fn without(list: &[u8]) -> Self {
-        let Self(mut set) = Self::of(list);
-        let mut at = 0;
-        while at < set.len() {
-            set[at] = !set[at];
-            at += 1;
-        }
-        Self(set)
-    }
-
+    /// The next one at `at` or behind it.
     #[inline]
-    pub(super) const fn contains(&self, byte: u8) -> bool {
-        self.0[byte as usize]
-    }
-
-    /// The place of the next of them, at `at` or behind it.
-    #[inline]
-    pub(super) fn next(&self, text: &[u8], mut at: usize) -> Option<usize> {
-        while let Some(stride) = text.get(at..).and_then(|rest| rest.first_chunk::<STRIDE>()) {
-            if stride
-                .iter()
-                .fold(false, |any, byte| any | self.contains(*byte))
-            {
-                break;
+    pub(super) fn next(&mut self, at: usize) -> Option<usize> {
+        let mut block = at / BLOCK_BYTES;
+        let mut wanted = u64::MAX << (at % BLOCK_BYTES);
+        while block * BLOCK_BYTES < self.text.len() {
+            if self.block != Some(block) {
+                self.look_at(block);
             }
-            at += STRIDE;
+            let places = self.places & wanted;
+            if places != 0 {
+                return Some(block * BLOCK_BYTES + places.trailing_zeros() as usize);
+            }
+            block += 1;
+            wanted = u64::MAX;
         }
-        let rest = text.get(at..)?;
-        let found = rest.iter().position(|byte| self.contains(*byte))?;
-        Some(at + found)
+        None
     }
+
+    fn look_at(&mut self, block: usize) {
+        let start = block * BLOCK_BYTES;
+        let follows = block > 0 && self.block == Some(block - 1);
+        let here = if follows {
+            self.next
+        } else {
+            bits_at(&self.sets, self.text, start)
+        };
+        self.next = bits_at(&self.sets, self.text, start + BLOCK_BYTES);
+        let both = std::array::from_fn(|set| join(here[set], self.next[set]));
+        self.places = (self.which)(both) as u64;
+        self.block = Some(block);
+    }
+}
+
+/// The place of the next byte of a set at `at` or behind it.
+pub(super) fn find(text: &[u8], at: usize, set: ByteSet) -> Option<usize> {
+    Places::new(text, [set], |[set]| set).next(at)
+}
+
+/// The next run of bytes of a set that has at least so many, one to 64, and begins at `at` or behind it.
+pub(super) fn next_run(text: &[u8], at: usize, set: ByteSet, min: usize) -> Option<Range<usize>> {
+    let start = Places::new(text, [set], |[set]| rows(set, min)).next(at)?;
+    let end = find(text, start + min, set.others());
+    Some(start..end.unwrap_or(text.len()))
+}
+
+/// The bits of two blocks.
+#[inline]
+pub(super) fn join(here: u64, next: u64) -> u128 {
+    u128::from(here) | u128::from(next) << BLOCK_BYTES
+}
+
+/// Where so many ones in a row begin.
+#[inline]
+pub(super) fn rows(bits: u128, len: usize) -> u128 {
+    let (mut rows, mut have) = (bits, 1);
+    while have * 2 <= len {
+        rows &= rows >> have;
+        have *= 2;
+    }
+    rows & rows >> (len - have)
 }
 
 #[cfg(test)]
@@ -57,16 +122,36 @@ mod tests {
 
     #[test]
     fn the_next_one_is_found_wherever_it_is() {
-        const SIGNS: Bytes = Bytes::of(b"%&");
-        const OTHERS: Bytes = Bytes::without(b"abc");
-        for before in 0..40 {
+        const SIGNS: ByteSet = ByteSet::of(b"%&");
+        const OTHERS: ByteSet = ByteSet::without(b"abc");
+        for before in 0..150 {
             let text = format!("{}&{}%", "a".repeat(before), "b".repeat(before));
             let text = text.as_bytes();
-            assert_eq!(SIGNS.next(text, 0), Some(before));
-            assert_eq!(SIGNS.next(text, before + 1), Some(2 * before + 1));
-            assert_eq!(OTHERS.next(text, 0), Some(before));
-            assert_eq!(SIGNS.next(text, text.len()), None);
-            assert_eq!(SIGNS.next(text, text.len() + 1), None);
+            let mut signs = Places::new(text, [SIGNS], |[signs]| signs);
+            assert_eq!(signs.next(0), Some(before));
+            assert_eq!(signs.next(before + 1), Some(2 * before + 1));
+            assert_eq!(find(text, 0, OTHERS), Some(before));
+            assert_eq!(find(text, text.len(), OTHERS), None);
+            assert_eq!(signs.next(text.len()), None);
+            assert_eq!(signs.next(text.len() + 100), None);
         }
+        assert_eq!(find(b"", 0, OTHERS), None);
+    }
+
+    #[test]
+    fn runs_long_enough_are_found_wherever_they_begin() {
+        const DIGITS: ByteSet = ByteSet::of(b"0123456789");
+        for before in 0..140 {
+            for len in [13, 14, 15, 63, 64, 65, 200] {
+                let text = format!("{}1234 {} 99", "a1".repeat(before), "7".repeat(len));
+                let start = 2 * before + 5;
+                let found = next_run(text.as_bytes(), 0, DIGITS, 14);
+                assert_eq!(found, (len >= 14).then_some(start..start + len), "{text}");
+                let inside = next_run(text.as_bytes(), start + 3, DIGITS, 14);
+                assert_eq!(inside, (len >= 17).then_some(start + 3..start + len));
+            }
+        }
+        assert_eq!(next_run(b"12345678", 0, DIGITS, 8), Some(0..8));
+        assert_eq!(next_run(b"1234567", 0, DIGITS, 8), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::bytes::Bytes;
+use super::bytes::{ByteSet, Places};
 use super::map::MappedText;
 
 /// Letters in a row that are no accident.
@@ -15,7 +15,8 @@ const GAP_BYTES_MAX: usize = 5;
 pub(super) fn collapse(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
-    while let Some(found) = SINGLES.next(text, at) {
+    let mut singles = Places::new(text, [SINGLES], |[singles]| singles);
+    while let Some(found) = singles.next(at) {
         at = found;
         let starts = at == 0 || !text[at - 1].is_ascii_alphanumeric();
         match starts.then(|| apart(text, at)).flatten() {
@@ -33,7 +34,8 @@ pub(super) fn collapse(text: &[u8], out: &mut MappedText) -> bool {
     changed
 }
 
-const SINGLES: Bytes = Bytes::of(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+const SINGLES: ByteSet =
+    ByteSet::of(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
 
 struct Apart {
     separator: u8,
@@ -121,16 +123,20 @@ pub(super) fn unleet(text: &[u8], out: &mut MappedText) -> bool {
 
 /// The words in leet, in order.
 fn leet_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    const STAND_INS: Bytes = Bytes::of(b"013457@$");
-    const OTHERS: Bytes =
-        Bytes::without(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz@$");
+    const LETTERS: ByteSet = ByteSet::of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+    const STAND_INS: ByteSet = ByteSet::of(b"013457@$");
+    // Every word in leet has a letter and a stand-in side by side, and few other words do.
+    let beside =
+        |[letters, stand_ins]: [u128; 2]| letters & stand_ins >> 1 | stand_ins & letters >> 1;
+    let mut beside = Places::new(text, [LETTERS, STAND_INS], beside);
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            let stand_in = STAND_INS.next(text, at)?;
-            let before = text[at..stand_in].iter().rev();
-            let start = stand_in - before.take_while(|byte| is_leet_byte(**byte)).count();
-            at = OTHERS.next(text, stand_in).unwrap_or(text.len());
+            let found = beside.next(at)?;
+            let before = text[at..found].iter().rev();
+            let start = found - before.take_while(|byte| is_leet_byte(**byte)).count();
+            let rest = text[found..].iter();
+            at = found + rest.take_while(|byte| is_leet_byte(**byte)).count();
             if is_leet_word(&text[start..at]) {
                 return Some(start..at);
             }

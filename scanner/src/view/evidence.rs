@@ -1,5 +1,8 @@
 //! One cheap pass that says which views a text asks for.
 
+use super::bytes::{ByteSet, bits_at, join, rows};
+use crate::engine::bits;
+
 /// What a text shows. Wrong towards "yes" costs a view, towards "no" a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -28,9 +31,8 @@ const CODE_BLOCKS: usize = 3;
 /// Letters beside digits or signs before a text is looked at that way.
 const LEET_PAIRS_MIN: u32 = 2;
 
-/// Bytes counted together, and how far ahead of the last of them is looked.
-const BLOCK: usize = 64;
-const AHEAD: usize = 16;
+/// Characters of an encoding's alphabet in a row.
+const TOKENS_MIN: usize = 14;
 
 /// What was counted in a text, or in parts of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,99 +72,95 @@ impl CodeCounts {
     }
 }
 
+/// What bytes are told apart by.
+const SETS: [ByteSet; 11] = [
+    ByteSet::of(LETTERS),
+    ByteSet::of(DIGITS),
+    ByteSet::of(b"0123456789ABCDEFabcdef"),
+    ByteSet::of(b" .-_*|,/+~"),
+    ByteSet::of(b"+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"),
+    ByteSet::of(b"013457@$"),
+    CODE_GAP,
+    CODE_SIGN,
+    ByteSet::without(PLAIN),
+    ByteSet::of(b"\\&%=+"),
+    ByteSet::of(b"<*`~"),
+];
+
+const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const DIGITS: &[u8] = b"0123456789";
+const PLAIN: &[u8] = b"\t\n\r !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`\
+    abcdefghijklmnopqrstuvwxyz{|}~";
+
+/// What stands between codes of a list, and what they are spelt with.
+pub(super) const CODE_GAP: ByteSet = ByteSet::of(b" ,:;\n-");
+pub(super) const CODE_SIGN: ByteSet = ByteSet::of(b"\\0123456789ABCDEFUabcdefu");
+
+/// Where a hexadecimal digit is the last of a code: a gap and another code follow.
+pub(super) fn code_gaps([hex, gap, code]: [u128; 3]) -> u128 {
+    hex & gap >> 1 & (code >> 2 | gap >> 2 & (code >> 3 | gap >> 3 & code >> 4))
+}
+
+/// Blocks whose sets are told at a time.
+const PIECE_BLOCKS: usize = 16;
+
 impl Counts {
     pub(super) fn of(text: &[u8]) -> Self {
         let mut counts = Self::default();
         let mut before = [CodeCounts::default(); CODE_BLOCKS - 1];
-        let mut add = |block| {
-            let codes = counts.add(block);
+        let mut add = |here: &[u64; SETS.len()], next: &[u64; SETS.len()]| {
+            let codes = counts.add(here, next);
             counts.codes = counts
                 .codes
                 .most(before.into_iter().fold(codes, CodeCounts::and));
             before.rotate_left(1);
             before[CODE_BLOCKS - 2] = codes;
         };
-        let mut rest = text;
-        while let Some(block) = rest.first_chunk() {
-            add(block);
-            rest = &rest[BLOCK..];
-        }
-        // Behind the text is nothing that counts.
-        let mut last = [b'\n'; 2 * BLOCK + AHEAD];
-        last[..rest.len()].copy_from_slice(rest);
-        for start in (0..rest.len()).step_by(BLOCK) {
-            if let Some(block) = last[start..].first_chunk() {
-                add(block);
+        // A block is counted when it is known what follows it.
+        let mut last: Option<[u64; SETS.len()]> = None;
+        let mut told = [[0; SETS.len()]; PIECE_BLOCKS];
+        let (blocks, rest) = text.as_chunks();
+        for piece in blocks.chunks(PIECE_BLOCKS) {
+            bits(&SETS, piece, &mut told);
+            for next in &told[..piece.len()] {
+                if let Some(here) = last.replace(*next) {
+                    add(&here, next);
+                }
             }
+        }
+        if !rest.is_empty() {
+            let next = bits_at(&SETS, rest, 0);
+            if let Some(here) = last.replace(next) {
+                add(&here, &next);
+            }
+        }
+        if let Some(here) = last {
+            add(&here, &[0; SETS.len()]);
         }
         counts.base85 = counts.marks && memchr::memmem::find(text, b"<~").is_some();
         counts
     }
 
-    /// Counts one block; what is in it alone, a byte or a few at a time, each as a number of its own. What of it are codes
-    /// is answered.
-    ///
-    /// PERF: the compiler makes instructions for sixteen bytes at a time of these loops; a table of classes took two to
-    /// three times as long.
-    fn add(&mut self, block: &[u8; BLOCK + AHEAD]) -> CodeCounts {
-        let mut letter = [0; BLOCK + AHEAD];
-        let mut digit = [0; BLOCK + AHEAD];
-        let mut single = [0; BLOCK + AHEAD];
-        let mut separator = [0; BLOCK + AHEAD];
-        let mut token = [0; BLOCK + AHEAD];
-        let mut leet = [0; BLOCK + AHEAD];
-        let mut hex = [0; BLOCK + AHEAD];
-        let mut gap = [0; BLOCK + AHEAD];
-        let mut code = [0; BLOCK + AHEAD];
-        for (at, byte) in block.iter().enumerate() {
-            letter[at] = u8::from((byte | 0x20).wrapping_sub(b'a') < 26);
-            digit[at] = u8::from(byte.wrapping_sub(b'0') < 10);
-            single[at] = letter[at] | digit[at];
-            separator[at] = among(*byte, *b" .-_*|,/+~");
-            token[at] = single[at] | among(*byte, *b"+/-_");
-            leet[at] = among(*byte, *b"013457@$");
-            hex[at] = digit[at] | u8::from((byte | 0x20).wrapping_sub(b'a') < 6);
-            gap[at] = among(*byte, *b" ,:;\n-");
-            code[at] = hex[at] | among(*byte, *b"\\Uu");
-        }
-        let (mut high, mut escapes, mut marks) = (0, 0, 0);
-        for byte in &block[..BLOCK] {
-            let control = u8::from(*byte < 0x20) & (among(*byte, *b"\t\n\r") ^ 1);
-            high |= u8::from(*byte >= 0x7F) | control;
-            escapes |= among(*byte, *b"\\&%=+");
-            marks |= among(*byte, *b"<*`~");
-        }
-        let mut pair = [0; BLOCK + AHEAD / 2];
-        for (at, pair) in pair.iter_mut().enumerate() {
-            *pair = single[at] & separator[at + 1];
-        }
-        // Of two, of four, of eight in a row.
-        let mut row = token;
-        for (apart, len) in [(1, BLOCK + 12), (2, BLOCK + 10), (4, BLOCK + 6)] {
-            for at in 0..len {
-                row[at] &= row[at + apart];
-            }
-        }
-        let (mut spaced, mut tokens) = (0, 0);
-        let (mut borders, mut gaps, mut leet_pairs) = (0_u8, 0_u8, 0_u8);
-        for at in 0..BLOCK {
-            spaced |= pair[at] & pair[at + 2] & pair[at + 4] & pair[at + 6] & pair[at + 8];
-            tokens |= row[at] & row[at + 6];
-            gaps += hex[at]
-                & gap[at + 1]
-                & (code[at + 2] | gap[at + 2] & (code[at + 3] | gap[at + 3] & code[at + 4]));
-            borders += digit[at] & (single[at + 1] ^ 1) | (single[at] ^ 1) & digit[at + 1];
-            leet_pairs += leet[at] & letter[at + 1] | letter[at] & leet[at + 1];
-        }
+    /// Counts one block. What of it are codes is answered.
+    fn add(&mut self, here: &[u64; SETS.len()], next: &[u64; SETS.len()]) -> CodeCounts {
+        let both: [u128; SETS.len()] = std::array::from_fn(|set| join(here[set], next[set]));
+        let [letter, digit, hex, separator, token, leet, gap, code, ..] = both;
+        let [.., high, escapes, marks] = *here;
+        let single = letter | digit;
+        let pair = single & separator >> 1;
+        let spaced = pair & pair >> 2 & pair >> 4 & pair >> 6 & pair >> 8;
+        let borders = digit & !(single >> 1) | !single & digit >> 1;
+        let leet_pairs = leet & letter >> 1 | letter & leet >> 1;
         self.high |= high != 0;
         self.escapes |= escapes != 0;
         self.marks |= marks != 0;
-        self.spaced |= spaced != 0;
-        self.tokens |= tokens != 0;
-        self.leet_pairs = self.leet_pairs.saturating_add(u32::from(leet_pairs));
+        self.spaced |= spaced as u64 != 0;
+        self.tokens |= rows(token, TOKENS_MIN) as u64 != 0;
+        let count = |bits: u128| (bits as u64).count_ones();
+        self.leet_pairs = self.leet_pairs.saturating_add(count(leet_pairs));
         CodeCounts {
-            borders: u32::from(borders),
-            gaps: u32::from(gaps),
+            borders: count(borders),
+            gaps: count(code_gaps([hex, gap, code])),
         }
     }
 
@@ -193,13 +191,6 @@ impl Counts {
             leet: self.leet_pairs >= LEET_PAIRS_MIN,
         }
     }
-}
-
-/// One if the byte is one of these, otherwise zero.
-fn among<const COUNT: usize>(byte: u8, these: [u8; COUNT]) -> u8 {
-    these
-        .iter()
-        .fold(0, |any, one| any | u8::from(byte == *one))
 }
 
 #[cfg(test)]
@@ -240,6 +231,9 @@ mod tests {
             );
         }
     }
+
+    const BLOCK: usize = crate::engine::BLOCK_BYTES;
+    const AHEAD: usize = 16;
 
     #[test]
     fn the_shortest_lists_of_the_longest_codes_are_seen_wherever_they_begin() {

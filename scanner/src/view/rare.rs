@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::bytes::Bytes;
+use super::bytes::{ByteSet, Places, next_run};
 use super::decode::{Found, open};
 
 /// Shortest run of Morse: six letters or so.
@@ -26,6 +26,9 @@ const DENSE_SIGNS_MIN: usize = 2;
 /// Bytes that a line of uuencode says at least.
 const UU_BYTES_MIN: usize = 8;
 
+/// Bytes that a line of uuencode says at most.
+const UU_BYTES_MAX: usize = 45;
+
 /// What of a text is to be looked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -38,8 +41,8 @@ impl Asked {
     /// What this text may hold. `mixed`: digits or signs stand beside letters.
     pub(super) fn by(text: &[u8], mixed: bool) -> Self {
         Self {
-            morse: next_of(text, 0, &MORSE, MORSE_BYTES_MIN).is_some(),
-            dense: mixed && next_of(text, 0, &DENSE, DENSE_BYTES_MIN).is_some(),
+            morse: next_run(text, 0, MORSE, MORSE_BYTES_MIN).is_some(),
+            dense: mixed && next_run(text, 0, DENSE, DENSE_BYTES_MIN).is_some(),
             uu: next_uu(text, 0).is_some(),
         }
     }
@@ -96,31 +99,11 @@ impl Search {
     }
 }
 
-const MORSE: Bytes = Bytes::of(b".-/| \n");
-const DENSE: Bytes = Bytes::without(b" \t\r\n");
-
-/// The next run of at least `min` bytes of a class. Looks at one byte in `min` where there is
-/// none.
-fn next_of(text: &[u8], mut at: usize, class: &Bytes, min: usize) -> Option<Range<usize>> {
-    loop {
-        let probe = at + min - 1;
-        if !class.contains(*text.get(probe)?) {
-            at = probe + 1;
-            continue;
-        }
-        let before = text[at..probe].iter().rev();
-        let start = probe - before.take_while(|byte| class.contains(**byte)).count();
-        let rest = text[probe..].iter();
-        let end = probe + rest.take_while(|byte| class.contains(**byte)).count();
-        if end - start >= min {
-            return Some(start..end);
-        }
-        at = end;
-    }
-}
+const MORSE: ByteSet = ByteSet::of(b".-/| \n");
+const DENSE: ByteSet = ByteSet::without(b" \t\r\n");
 
 fn find_morse(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
-    while let Some(run) = next_of(text, at, &MORSE, MORSE_BYTES_MIN) {
+    while let Some(run) = next_run(text, at, MORSE, MORSE_BYTES_MIN) {
         at = run.end;
         let body = &text[run.clone()];
         if let Some(found) = open(run, out, |out| morse(body, out)) {
@@ -206,7 +189,7 @@ fn morse_letter(code: usize, marks: usize) -> Option<u8> {
 }
 
 fn find_dense(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
-    while let Some(run) = next_of(text, at, &DENSE, DENSE_BYTES_MIN) {
+    while let Some(run) = next_run(text, at, DENSE, DENSE_BYTES_MIN) {
         at = run.end;
         if let Some(found) = open_dense(text, run, out) {
             return Some(found);
@@ -398,26 +381,43 @@ fn base58(body: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The next line that has the length its first byte says and no byte outside uuencode.
-fn next_uu(text: &[u8], mut at: usize) -> Option<Range<usize>> {
-    loop {
-        let rest = text.get(at..)?;
-        // Its second byte is no small letter: nearly every line is done with here.
-        if rest.get(1).is_some_and(|byte| (b' '..=b'`').contains(byte)) {
-            let end = at + memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = text[at..end].trim_ascii_end();
-            let says = usize::from(line.first().map_or(0, |byte| byte.wrapping_sub(b' ')));
-            // Blanks at its end may have been taken off.
-            let full = 1 + says.div_ceil(3) * 4;
-            let fits = (UU_BYTES_MIN..=45).contains(&says)
-                && (full - 2..=full).contains(&line.len())
-                && line.iter().all(|byte| (b' '..=b'`').contains(byte));
-            if fits {
-                return Some(at..at + line.len());
-            }
-        }
-        at += memchr::memchr(b'\n', rest)? + 1;
+/// The next line that has the length its first byte says and no byte outside uuencode; one begins at `at`.
+fn next_uu(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let first = uu_line(text, at);
+    if first.is_some() {
+        return first;
     }
+    // What a length is spelt with, and what may follow it: hardly a line of anything else begins so.
+    const LENGTHS: ByteSet = ByteSet::of(b"()*+,-./0123456789:;<=>?@ABCDEFGHIJKLM");
+    const SIGNS: ByteSet =
+        ByteSet::of(b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`");
+    let sets = [ByteSet::of(b"\n"), LENGTHS, SIGNS];
+    let begins = |[breaks, lengths, signs]: [u128; 3]| breaks & lengths >> 1 & signs >> 2;
+    let mut begins = Places::new(text, sets, begins);
+    let mut at = at;
+    loop {
+        at = begins.next(at)? + 1;
+        let line = uu_line(text, at);
+        if line.is_some() {
+            return line;
+        }
+    }
+}
+
+/// The line that begins here, if it is one of uuencode.
+fn uu_line(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let rest = text.get(at..)?;
+    let says = usize::from(rest.first()?.wrapping_sub(b' '));
+    if !(UU_BYTES_MIN..=UU_BYTES_MAX).contains(&says) {
+        return None;
+    }
+    // Blanks at its end may have been taken off, or there are more.
+    let full = 1 + says.div_ceil(3) * 4;
+    let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
+    let line = line.trim_ascii_end();
+    let fits = (full - 2..=full).contains(&line.len())
+        && line.iter().all(|byte| (b' '..=b'`').contains(byte));
+    fits.then(|| at..at + line.len())
 }
 
 fn find_uu(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::bytes::Bytes;
+use super::bytes::{ByteSet, Places};
 use super::map::MappedText;
 
 /// Longest tag taken out.
@@ -36,14 +36,15 @@ const BLOCK_TAGS: &[&[u8]] = &[
 ];
 
 /// What markup begins with.
-const MARKS: Bytes = Bytes::of(b"<*`~_");
+const MARKS: ByteSet = ByteSet::of(b"<*`~_");
 
 /// Fills `out`; `false` if nothing was taken out of text.
 pub(super) fn strip(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
     let mut comments = Comments::default();
-    while let Some(found) = MARKS.next(text, at) {
+    let mut marks = Places::new(text, [MARKS], |[marks]| marks);
+    while let Some(found) = marks.next(at) {
         at = found;
         let taken = match text[at] {
             b'<' if text[at..].starts_with(COMMENT) => comments.at(text, at),

@@ -1,6 +1,6 @@
 //! Escapes undone in place: JSON and source code, HTML, URLs, forms, mail, joined literals.
 
-use super::bytes::Bytes;
+use super::bytes::{ByteSet, Places};
 use super::map::MappedText;
 
 /// Fills `out`; `false` if nothing changed.
@@ -12,11 +12,12 @@ pub(super) fn unescape(text: &[u8], out: &mut MappedText) -> bool {
     let (mut at, mut plain) = (0, 0);
     let mut changed = false;
     let begins = if styles.quoted_printable || styles.form || styles.joined {
-        &ALL_BEGINNINGS
+        ALL_BEGINNINGS
     } else {
-        &BEGINNINGS
+        BEGINNINGS
     };
-    while let Some(found) = begins.next(text, at) {
+    let mut begins = Places::new(text, [begins], |[begins]| begins);
+    while let Some(found) = begins.next(at) {
         at = found;
         let rest = &text[at..];
         let undone = match rest[0] {
@@ -46,8 +47,8 @@ pub(super) fn unescape(text: &[u8], out: &mut MappedText) -> bool {
 }
 
 /// What escapes begin with: those that always count, and with them those that [`Styles`] are about.
-const BEGINNINGS: Bytes = Bytes::of(b"\\&%");
-const ALL_BEGINNINGS: Bytes = Bytes::of(b"\\&%=+\"'`");
+const BEGINNINGS: ByteSet = ByteSet::of(b"\\&%");
+const ALL_BEGINNINGS: ByteSet = ByteSet::of(b"\\&%=+\"'`");
 
 /// Spellings that only count when the text shows them more than by chance.
 struct Styles {
@@ -59,12 +60,13 @@ struct Styles {
 
 impl Styles {
     fn of(text: &[u8]) -> Self {
-        const SIGNS: Bytes = Bytes::of(b"\\&%=+");
+        const SIGNS: ByteSet = ByteSet::of(b"\\&%=+");
         let hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
         let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let (mut any, mut quoted, mut soft, mut plus, mut joined) = (false, 0, 0, 0_usize, false);
         let (mut fields, mut at) = (0, 0);
-        while let Some(found) = SIGNS.next(text, at) {
+        let mut signs = Places::new(text, [SIGNS], |[signs]| signs);
+        while let Some(found) = signs.next(at) {
             at = found;
             match text[at] {
                 b'\\' | b'&' => any = true,

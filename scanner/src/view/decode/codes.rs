@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use super::super::bytes::{ByteSet, Places, bits_at, join};
+use super::super::evidence::{CODE_GAP, CODE_SIGN, code_gaps};
 use super::{Found, open};
 
 /// Codes in a row before a list of numbers is read as characters.
@@ -11,9 +13,6 @@ const CODES_MIN: usize = 8;
 
 /// Control characters among what else may be text: more end it.
 const NOISE_MAX: usize = 2;
-
-/// Bytes in which the beginning of a code is looked for together.
-const STRIDE: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Radix {
@@ -160,54 +159,55 @@ impl<'a> Iterator for List<'a> {
     }
 }
 
-/// Where the next code begins that another one follows.
+/// Where the next code begins that another one follows, and perhaps as many as a list has.
 fn next_list(text: &[u8], mut at: usize) -> Option<usize> {
+    let mut codes = Places::new(text, [NO_WORD, HEX, SECOND], begins);
     loop {
-        let digit = next_code(text, at)?;
+        // Before the text is nothing that belongs to a word.
+        let digit = match at {
+            0 if begins_with_code(text) => 0,
+            _ => codes.next(at.saturating_sub(1))? + 1,
+        };
         // `U+0049` as well.
         let before = text[..digit].last_chunk();
         let start = match before {
             Some(b"U+" | b"u+") if digit >= at + 2 => digit - 2,
             _ => digit,
         };
-        if List::at(text, start).nth(1).is_some() {
+        if is_long(text, digit) && List::at(text, start).nth(1).is_some() {
             return Some(start);
         }
         at = digit + 1;
     }
 }
 
-/// Where the next two hexadecimal digits, or `0x`, stand behind what is neither letter nor digit.
-fn next_code(text: &[u8], mut at: usize) -> Option<usize> {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric();
-    let begins = |before: u8, first: u8, second: u8| {
-        !is_word(before)
-            & first.is_ascii_hexdigit()
-            & (second.is_ascii_hexdigit() | (second == b'x'))
-    };
-    let before = |at: usize| at.checked_sub(1).map_or(b' ', |before| text[before]);
-    let found = |at: usize| begins(before(at), text[at], text[at + 1]);
-    if at == 0 && text.len() > 1 {
-        if found(0) {
-            return Some(0);
-        }
-        at = 1;
-    }
-    // PERF: most strides have none, which the compiler sees for all their bytes at once.
-    while let Some(before) = at.checked_sub(1)
-        && let Some(stride) = text[before..].first_chunk::<{ STRIDE + 2 }>()
-    {
-        let mut any = false;
-        for place in 0..STRIDE {
-            any |= begins(stride[place], stride[place + 1], stride[place + 2]);
-        }
-        if any {
-            break;
-        }
-        at += STRIDE;
-    }
-    (at..text.len().saturating_sub(1)).find(|at| found(*at))
+const NO_WORD: ByteSet =
+    ByteSet::without(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+const HEX: ByteSet = ByteSet::of(b"0123456789ABCDEFabcdef");
+const SECOND: ByteSet = ByteSet::of(b"0123456789ABCDEFabcdefx");
+
+/// Behind each of these places two hexadecimal digits, or `0x`, stand behind what is neither letter nor digit.
+fn begins([no_word, hex, second]: [u128; 3]) -> u128 {
+    no_word & hex >> 1 & second >> 2
 }
+
+fn begins_with_code(text: &[u8]) -> bool {
+    matches!(text, [first, second, ..] if HEX.contains(*first) && SECOND.contains(*second))
+}
+
+/// Whether a list of enough codes may begin here: so many gaps lie in the bytes that so many of the longest codes take.
+fn is_long(text: &[u8], at: usize) -> bool {
+    const SETS: [ByteSet; 3] = [HEX, CODE_GAP, CODE_SIGN];
+    let [here, next, far] = [0, 64, 128].map(|apart| bits_at(&SETS, text, at + apart));
+    let both = |one: [u64; 3], two: [u64; 3]| std::array::from_fn(|set| join(one[set], two[set]));
+    let first = code_gaps(both(here, next)) as u64;
+    let second = code_gaps(both(next, far)) as u64;
+    let behind = second & ((1 << (LIST_BYTES - 64)) - 1);
+    (first.count_ones() + behind.count_ones()) as usize >= CODES_MIN - 1
+}
+
+/// The bytes of eight codes of ten bytes with gaps of three between them.
+const LIST_BYTES: usize = 8 * 10 + 7 * 3;
 
 /// Bytes between two codes.
 fn gap(text: &[u8], at: usize) -> Option<usize> {

@@ -262,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_codes_with_the_longest_gaps_are_read_wherever_they_begin() {
+        let codes: Vec<String> = PLAIN[..8]
+            .bytes()
+            .map(|byte| format!("U+{byte:08X}"))
+            .collect();
+        for before in 0..70 {
+            let text = format!("{}{} x", ".".repeat(before), codes.join(":\n "));
+            assert_eq!(decoded(&text).as_deref(), Some(&PLAIN[..8]), "{text}");
+        }
+    }
+
+    #[test]
     fn other_encodings_are_opened() {
         let hex: String = PLAIN.bytes().map(|byte| format!("{byte:02x}")).collect();
         let spaced: Vec<String> = PLAIN.bytes().map(|byte| format!("{byte:02X}")).collect();

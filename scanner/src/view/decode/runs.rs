@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::bytes::Bytes;
+use super::super::bytes::{ByteSet, find, next_run};
 use super::{Found, is_noise, open};
 
 /// Shortest run opened as base64.
@@ -32,15 +32,14 @@ impl Runs {
     pub(super) fn next(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Found> {
         // Not in the middle of a run.
         if self.at > 0 && is_token(text[self.at - 1]) {
-            self.at = NO_TOKEN.next(text, self.at)?;
+            self.at = find(text, self.at, TOKEN.others())?;
         }
-        while let Some(start) = next_run(text, self.at) {
-            let end = NO_TOKEN.next(text, start).unwrap_or(text.len());
-            if let Some(found) = self.open(text, start..end, out) {
+        while let Some(line) = next_run(text, self.at, TOKEN, SHORT_RUN_BYTES) {
+            self.at = line.end;
+            if let Some(found) = self.open(text, line, out) {
                 self.at = found.range.end;
                 return Some(found);
             }
-            self.at = end;
         }
         self.at = text.len();
         None
@@ -63,33 +62,14 @@ impl Runs {
     }
 }
 
-/// Where the next run begins that may be long enough. Looks at one byte in fourteen where there
-/// is none.
-fn next_run(text: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        let probe = at + SHORT_RUN_BYTES - 1;
-        if !is_token(*text.get(probe)?) {
-            at = probe + 1;
-            continue;
-        }
-        let before = text[at..probe].iter().rev();
-        let start = probe - before.take_while(|byte| is_token(**byte)).count();
-        let end = NO_TOKEN.next(text, probe).unwrap_or(text.len());
-        if end - start >= SHORT_RUN_BYTES {
-            return Some(start);
-        }
-        at = end;
-    }
-}
-
 /// No run whose first line is shorter is opened: it may end with two signs more.
 const SHORT_RUN_BYTES: usize = BASE64_BYTES_MIN - 2;
 
-const NO_TOKEN: Bytes =
-    Bytes::without(b"+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+const TOKEN: ByteSet =
+    ByteSet::of(b"+-/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
 
 fn is_token(byte: u8) -> bool {
-    !NO_TOKEN.contains(byte)
+    TOKEN.contains(byte)
 }
 
 /// A run of token characters, continued over line breaks of wrapped text.
