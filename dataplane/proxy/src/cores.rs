@@ -71,16 +71,24 @@ where
     })
 }
 
-/// Starts the thread of one core. `enter` runs on it first and makes the application and what is served beside it,
-/// `idle` says when nothing is on its way any more, `end` ends what does not end by itself, `leave` runs last.
+/// How the work of a core ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Parting {
+    /// Whether nothing is on its way any more.
+    pub(crate) idle: fn() -> bool,
+    /// Ends what does not end by itself.
+    pub(crate) end: fn(),
+    /// Runs last on the thread.
+    pub(crate) leave: fn(),
+}
+
+/// Starts the thread of one core. `enter` runs on it first and makes the application and what is served beside it.
 pub(crate) fn spawn<A>(
     cpu: Option<usize>,
     serving: Serving,
     counters: Arc<Counters>,
+    parting: Parting,
     enter: impl FnOnce() -> (A, Vec<Beside>) + Send + 'static,
-    idle: fn() -> bool,
-    end: fn(),
-    leave: fn(),
 ) -> io::Result<JoinHandle<()>>
 where
     A: ProxyHttp + Send + Sync + 'static,
@@ -96,17 +104,16 @@ where
             .max_blocking_threads(4)
             .build()
             .expect("the system has file descriptors for one more runtime");
-        runtime.block_on(serve(serving, counters, enter, idle, end));
-        leave();
+        runtime.block_on(serve(serving, counters, parting, enter));
+        (parting.leave)();
     })
 }
 
 async fn serve<A>(
     serving: Serving,
     counters: Arc<Counters>,
+    parting: Parting,
     enter: impl FnOnce() -> (A, Vec<Beside>),
-    idle: fn() -> bool,
-    end: fn(),
 ) where
     A: ProxyHttp + Send + Sync + 'static,
     A::CTX: Send + Sync,
@@ -141,9 +148,9 @@ async fn serve<A>(
             tracing::error!("a listener panicked");
         }
     }
-    if !drained(&counters, idle, serving.drain).await {
-        end();
-        drained(&counters, idle, ENDING).await;
+    if !drained(&counters, parting.idle, serving.drain).await {
+        (parting.end)();
+        drained(&counters, parting.idle, ENDING).await;
     }
 }
 

@@ -20,6 +20,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,33 +57,24 @@ impl Gate {
             return Ok(true);
         }
         let head = session.req_header();
-        let host = head.headers.get(http::header::HOST);
-        let host = match head.uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => host.and_then(|value| value.to_str().ok()),
-        };
-        let (opens, foreign, peer) = core::with(|core| {
-            let door = match core.live() {
-                Some(live) => &live.door,
-                None => &plane.first_door,
-            };
-            (
-                door.opens(&head.headers),
-                door.is_foreign(&head.headers, host),
-                door.peer(connected, &head.headers),
-            )
-        });
+        let Asked {
+            opens,
+            is_foreign,
+            peer,
+        } = self.ask_door(head, connected);
         visit.peer = peer;
         let path = head.uri.path();
-        if !opens && Route::needs_key(path) {
+        if Route::needs_key(path) && (!opens || is_foreign) {
+            let refusal = if opens {
+                foreign_page()
+            } else {
+                unauthorized()
+            };
+            if opens {
+                message::count(Reason::RequestInvalid, std::time::Instant::now());
+            }
             body::discard_small(session, plane.patience.body).await;
-            respond::send(session, unauthorized()).await?;
-            return Ok(true);
-        }
-        if foreign && Route::needs_key(path) {
-            message::count(Reason::RequestInvalid, std::time::Instant::now());
-            body::discard_small(session, plane.patience.body).await;
-            respond::send(session, foreign_page()).await?;
+            respond::send(session, refusal).await?;
             return Ok(true);
         }
         match Route::of(&head.method, path) {
@@ -94,34 +86,59 @@ impl Gate {
             Route::Splash => respond::send(session, splash::splash()).await?,
             Route::WrongMethod(allow) => {
                 body::discard_small(session, plane.patience.body).await;
-                let answer = Answer::text(405, "Method Not Allowed\n");
-                respond::send(
-                    session,
-                    Answer {
-                        allow: Some(allow),
-                        ..answer
-                    },
-                )
-                .await?;
+                respond::send(session, wrong_method(allow)).await?;
             }
-            Route::Relay => match Relaying::begin(opens, plane.patience.body) {
-                Some(relaying) => {
-                    visit.relay = Some(relaying);
-                    self.counters.relayed.add(1);
-                    if let ServerSession::H1(h1) = session.as_downstream_mut() {
-                        h1.set_read_timeout(Some(Duration::from_secs(60)));
-                    }
-                    return Ok(false);
-                }
-                None => {
-                    self.counters.relay_failures.add(1);
-                    body::discard_small(session, plane.patience.body).await;
-                    respond::send(session, relay::unavailable()).await?;
-                }
-            },
+            Route::Relay => return self.relay(session, visit, opens).await,
         }
         Ok(true)
     }
+
+    /// What the door says to a request, by the snapshot in force.
+    fn ask_door(&self, head: &RequestHeader, connected: Option<IpAddr>) -> Asked {
+        let host = match head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => {
+                let host = head.headers.get(http::header::HOST);
+                host.and_then(|value| value.to_str().ok())
+            }
+        };
+        core::with(|core| {
+            let live = core.live();
+            let door = live.map_or(&self.plane.first_door, |live| &live.door);
+            Asked {
+                opens: door.opens(&head.headers),
+                is_foreign: door.is_foreign(&head.headers, host),
+                peer: door.peer(connected, &head.headers),
+            }
+        })
+    }
+
+    /// Passes a request on, if there is room for one more.
+    async fn relay(&self, session: &mut Session, visit: &mut Visit, opens: bool) -> Result<bool> {
+        let patience = self.plane.patience.body;
+        let Some(relaying) = Relaying::begin(opens, patience) else {
+            self.counters.relay_failures.add(1);
+            body::discard_small(session, patience).await;
+            respond::send(session, relay::unavailable()).await?;
+            return Ok(true);
+        };
+        visit.relay = Some(relaying);
+        self.counters.relayed.add(1);
+        if let ServerSession::H1(h1) = session.as_downstream_mut() {
+            h1.set_read_timeout(Some(Duration::from_secs(60)));
+        }
+        Ok(false)
+    }
+}
+
+/// What the door says to a request.
+struct Asked {
+    /// It brings the API key, or none is asked for.
+    opens: bool,
+    /// A page of another site may be behind it.
+    is_foreign: bool,
+    /// The address to charge.
+    peer: Option<IpAddr>,
 }
 
 #[async_trait]
@@ -258,6 +275,13 @@ fn bad_head(fault: HeadFault) -> Answer {
             ..answer
         },
         HeadFault::Ambiguous(_) => answer,
+    }
+}
+
+fn wrong_method(allow: &'static str) -> Answer {
+    Answer {
+        allow: Some(allow),
+        ..Answer::text(405, "Method Not Allowed\n")
     }
 }
 

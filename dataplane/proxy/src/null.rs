@@ -4,7 +4,7 @@
 
 use crate::body;
 use crate::connection::Patience;
-use crate::cores::{self, Serving};
+use crate::cores::{self, Parting, Serving};
 use crate::error::RunError;
 use crate::limits::CONNECTIONS_PER_CORE_MAX;
 use crate::listen;
@@ -67,17 +67,14 @@ where
     for at in 0..cores.max(1) {
         let cpu = cpus.get(at % cpus.len().max(1)).copied();
         let counters: Arc<Counters> = Arc::default();
-        let thread = cores::spawn(
-            cpu,
-            serving.clone(),
-            counters,
-            move || (app(), Vec::new()),
-            || true,
-            || (),
-            || (),
-        )
-        .map_err(RunError::Thread)?;
-        threads.push(thread);
+        let parting = Parting {
+            idle: || true,
+            end: || (),
+            leave: || (),
+        };
+        let enter = move || (app(), Vec::new());
+        let thread = cores::spawn(cpu, serving.clone(), counters, parting, enter);
+        threads.push(thread.map_err(RunError::Thread)?);
     }
     for thread in threads {
         let _ = thread.join();

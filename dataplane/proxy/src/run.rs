@@ -3,7 +3,7 @@
 use crate::bootstrap::Bootstrap;
 use crate::connection::Patience;
 use crate::core;
-use crate::cores::{self, Beside, Serving};
+use crate::cores::{self, Beside, Parting, Serving};
 use crate::descriptors;
 use crate::egress::{
     self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Terminator, Trust,
@@ -201,7 +201,6 @@ impl Dataplane {
         let address = claim.address;
         let (egress, claims) = Listeners::claim(options.egress.as_ref())?;
         let tls = options.server.tls.as_ref().map(terminator).transpose()?;
-        let cpus = cores::allowed_cpus();
         let count = core_count(&options);
         let Bootstrap {
             plane,
@@ -217,50 +216,15 @@ impl Dataplane {
             shutdown: watching,
             drain: options.drain,
         };
-        let mut threads = Vec::with_capacity(count);
-        for (at, counters) in plane.cores.iter().enumerate() {
-            let cpu = if options.pin {
-                cpus.get(at % cpus.len()).copied()
-            } else {
-                None
-            };
-            let enter = {
-                let (plane, counters) = (Arc::clone(&plane), Arc::clone(counters));
-                let (egress, serving) = (egress.clone(), serving.clone());
-                move || {
-                    core::start(Arc::clone(&plane), Arc::clone(&counters), core_lost);
-                    let beside = egress.serve(&plane, &counters, &serving);
-                    (Gate::new(plane, counters), beside)
-                }
-            };
-            let report = Report(events.clone());
-            let enter = move || {
-                // Told when the thread ends, however it ends.
-                REPORT.set(Some(report));
-                enter()
-            };
-            let counters = Arc::clone(counters);
-            let thread = cores::spawn(
-                cpu,
-                serving.clone(),
-                counters,
-                enter,
-                core::is_idle,
-                egress::end_all,
-                core::stop,
-            )
-            .map_err(RunError::Thread)?;
-            threads.push(thread);
-        }
+        let threads = start_cores(&plane, &serving, &egress, options.pin, &events)?;
         drop(serving);
         let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled)
             .map_err(RunError::Thread)?;
-        let kill_switch = match egress.addresses.is_empty() {
-            true => None,
-            false => {
-                let watching = KillSwitch::watch(Arc::clone(&plane), Arc::clone(&switch));
-                Some((watching.map_err(RunError::Thread)?, switch))
-            }
+        let kill_switch = if egress.addresses.is_empty() {
+            None
+        } else {
+            let watching = KillSwitch::watch(Arc::clone(&plane), Arc::clone(&switch));
+            Some((watching.map_err(RunError::Thread)?, switch))
         };
         let dataplane = Self {
             egress: egress.addresses,
@@ -347,6 +311,41 @@ impl Dataplane {
     }
 }
 
+/// Starts a thread for each core of the plane.
+fn start_cores(
+    plane: &Arc<Plane>,
+    serving: &Serving,
+    egress: &Listeners,
+    pin: bool,
+    events: &mpsc::Sender<Event>,
+) -> Result<Vec<JoinHandle<()>>, RunError> {
+    let cpus = cores::allowed_cpus();
+    let mut threads = Vec::with_capacity(plane.cores.len());
+    for (at, counters) in plane.cores.iter().enumerate() {
+        let cpu = pin.then(|| cpus[at % cpus.len()]);
+        let report = Report(events.clone());
+        let enter = {
+            let (plane, counters) = (Arc::clone(plane), Arc::clone(counters));
+            let (egress, serving) = (egress.clone(), serving.clone());
+            move || {
+                // Told when the thread ends, however it ends.
+                REPORT.set(Some(report));
+                core::start(Arc::clone(&plane), Arc::clone(&counters), core_lost);
+                let beside = egress.serve(&plane, &counters, &serving);
+                (Gate::new(plane, counters), beside)
+            }
+        };
+        let parting = Parting {
+            idle: core::is_idle,
+            end: egress::end_all,
+            leave: core::stop,
+        };
+        let thread = cores::spawn(cpu, serving.clone(), Arc::clone(counters), parting, enter);
+        threads.push(thread.map_err(RunError::Thread)?);
+    }
+    Ok(threads)
+}
+
 /// The ports of outbound requests, found free.
 #[derive(Clone, Default)]
 struct Listeners {
@@ -375,10 +374,7 @@ impl Listeners {
             addresses: claims.iter().map(|claim| claim.address).collect(),
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
-            tls: match &options.tls {
-                Some(tls) => Some(terminator(tls)?),
-                None => None,
-            },
+            tls: options.tls.as_ref().map(terminator).transpose()?,
             trust: trust(options)?,
         };
         Ok((listeners, claims))
@@ -432,13 +428,12 @@ fn terminator(tls: &Tls) -> Result<Terminator, RunError> {
 /// Puts the authorities of hosts into one file, and reads the one that signs for hosts we look into.
 fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
     let (extra, path) = &options.extra_roots;
-    let roots = match extra.is_empty() {
-        true => None,
-        false => {
-            egress::write_roots(path, extra)
-                .map_err(|error| RunError::Interception(error.to_string()))?;
-            Some(path.to_string_lossy().into_owned())
-        }
+    let roots = if extra.is_empty() {
+        None
+    } else {
+        egress::write_roots(path, extra)
+            .map_err(|error| RunError::Interception(error.to_string()))?;
+        Some(path.to_string_lossy().into_owned())
     };
     let minter = match &options.interception {
         None => None,

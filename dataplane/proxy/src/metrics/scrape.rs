@@ -40,7 +40,8 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     rules(&mut families, cores);
     signatures(&mut families, cores);
     audit(&mut families, cores, facts);
-    plain(&mut families, cores, facts);
+    connections(&mut families, cores);
+    state(&mut families, cores, facts);
     egress::egress(&mut families, cores);
     process(&mut families);
     families.into_text()
@@ -152,17 +153,14 @@ fn messages(families: &mut Families, cores: &[Arc<Counters>]) {
         "From reading a message's head to having its answer, record included.",
         latencies,
     );
-    families.histograms(
+    families.histogram(
         "oktsec_decision_seconds",
         "From receiving a message to its decision, without the record.",
-        [(
-            vec![],
-            merge(
-                cores.iter().map(|core| &core.decision),
-                &DECISION_BOUNDS,
-                1e9,
-            ),
-        )],
+        merge(
+            cores.iter().map(|core| &core.decision),
+            &DECISION_BOUNDS,
+            1e9,
+        ),
     );
 }
 
@@ -212,40 +210,31 @@ fn signatures(families: &mut Families, cores: &[Arc<Counters>]) {
         "Senders identified or not.",
         counts,
     );
-    families.histograms(
+    families.histogram(
         "oktsec_signature_batch_size",
         "Signatures verified together.",
-        [(
-            vec![],
-            merge(
-                cores.iter().map(|core| &core.signature_batch),
-                &BATCH_BOUNDS,
-                1.0,
-            ),
-        )],
+        merge(
+            cores.iter().map(|core| &core.signature_batch),
+            &BATCH_BOUNDS,
+            1.0,
+        ),
     );
 }
 
 fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
-    families.histograms(
+    families.histogram(
         "oktsec_audit_append_seconds",
         "From handing a batch of records to the writer to its answer.",
-        [(
-            vec![],
-            merge(cores.iter().map(|core| &core.append), &APPEND_BOUNDS, 1e9),
-        )],
+        merge(cores.iter().map(|core| &core.append), &APPEND_BOUNDS, 1e9),
     );
-    families.histograms(
+    families.histogram(
         "oktsec_audit_batch_size",
         "Records a core handed over together.",
-        [(
-            vec![],
-            merge(
-                cores.iter().map(|core| &core.append_batch),
-                &BATCH_BOUNDS,
-                1.0,
-            ),
-        )],
+        merge(
+            cores.iter().map(|core| &core.append_batch),
+            &BATCH_BOUNDS,
+            1.0,
+        ),
     );
     families.counter(
         "oktsec_audit_records_total",
@@ -295,7 +284,7 @@ fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
     }
 }
 
-fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
+fn connections(families: &mut Families, cores: &[Arc<Counters>]) {
     for (name, help, of) in [
         (
             "oktsec_connections_total",
@@ -358,6 +347,10 @@ fn plain(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
         })
         .sum::<usize>();
     families.gauge("oktsec_connections_open", "Connections open.", open as u64);
+}
+
+/// What it decides by, and whether it does.
+fn state(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
     families.counter(
         "oktsec_snapshots_refused_total",
         "Snapshots that were not taken.",

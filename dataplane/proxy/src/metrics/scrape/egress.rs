@@ -21,17 +21,14 @@ pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>]) {
             "Outbound requests and tunnels refused, by exact reason.",
         ),
     );
-    families.histograms(
+    families.histogram(
         "oktsec_egress_decision_seconds",
         "From the head of an outbound request to knowing whether it may go, without names and connections.",
-        [(
-            vec![],
             merge(
                 cores.iter().map(|core| &core.egress.decision),
                 &DECISION_BOUNDS,
                 1e9,
             ),
-        )],
     );
     families.counters(
         "oktsec_egress_bytes_total",

@@ -71,6 +71,10 @@ impl Families {
         );
     }
 
+    pub(super) fn histogram(&mut self, name: &str, help: &str, value: HistogramValue) {
+        self.histograms(name, help, [(vec![], value)]);
+    }
+
     pub(super) fn histograms(
         &mut self,
         name: &str,
