@@ -58,74 +58,66 @@ impl Place<'_> {
     }
 }
 
+/// Adds the rules of a document, and what is wrong with it.
 pub(super) fn load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) {
-    let mut place = Place {
+    if let Err(problem) = try_load(file, chunk, loaded) {
+        loaded.problems.push(problem);
+    }
+}
+
+/// Fails for what keeps the whole document from being read.
+fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(), RuleProblem> {
+    let place = |line| Place {
         file,
-        line: Some(chunk.first_line + 1),
+        line,
         rule: None,
     };
-    let value: Value = match serde_yaml::from_str(chunk.text) {
-        Ok(value) => value,
-        Err(error) => {
-            place.line = error
-                .location()
-                .map(|location| chunk.first_line + u32::try_from(location.line()).unwrap_or(0));
-            loaded
-                .problems
-                .push(place.problem(ProblemSeverity::Error, error.to_string()));
-            return;
-        }
-    };
+    let top = place(Some(chunk.first_line + 1));
+    let error = |reason| top.problem(ProblemSeverity::Error, reason);
+    let value: Value = serde_yaml::from_str(chunk.text).map_err(|error| {
+        let line = error
+            .location()
+            .map(|location| chunk.first_line + u32::try_from(location.line()).unwrap_or(0));
+        place(line).problem(ProblemSeverity::Error, error.to_string())
+    })?;
     let map = match value {
-        Value::Null => return,
+        Value::Null => return Ok(()),
         Value::Mapping(map) => map,
         Value::Bool(_)
         | Value::Number(_)
         | Value::String(_)
         | Value::Sequence(_)
         | Value::Tagged(_) => {
-            let reason = "is neither a rule nor a list under `rules:`";
-            loaded
-                .problems
-                .push(place.problem(ProblemSeverity::Error, reason));
-            return;
+            return Err(error("is neither a rule nor a list under `rules:`"));
         }
     };
     let Some(list) = map.get("rules") else {
         load_rule(file, chunk, &map, None, loaded);
-        return;
+        return Ok(());
     };
     let category = map.get("category").and_then(Value::as_str);
     for key in map.keys().filter_map(Value::as_str) {
         if !["rules", "category", "name", "description", "version"].contains(&key) {
-            place.line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
+            let line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
             let reason = format!("unknown key {key:?} beside `rules` has no effect");
             loaded
                 .problems
-                .push(place.problem(ProblemSeverity::Warn, reason));
+                .push(place(line).problem(ProblemSeverity::Warn, reason));
         }
     }
-    match list {
-        Value::Sequence(rules) => {
-            for value in rules {
-                match value {
-                    Value::Mapping(map) => load_rule(file, chunk, map, category, loaded),
-                    _ => {
-                        let reason = "an entry of `rules` is not a rule";
-                        loaded
-                            .problems
-                            .push(place.problem(ProblemSeverity::Error, reason));
-                    }
-                }
-            }
-        }
-        _ => {
-            let reason = "`rules` must be a list";
+    let Value::Sequence(rules) = list else {
+        return Err(error("`rules` must be a list"));
+    };
+    for value in rules {
+        if let Value::Mapping(map) = value {
+            load_rule(file, chunk, map, category, loaded);
+        } else {
             loaded
                 .problems
-                .push(place.problem(ProblemSeverity::Error, reason));
+                .push(error("an entry of `rules` is not a rule"));
         }
     }
+    Ok(())
 }
 
 fn load_rule(
