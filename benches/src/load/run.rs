@@ -125,19 +125,10 @@ pub fn run(plan: &Plan, pool: &Arc<Pool>) -> Result<Report, LoadError> {
         );
     }
 
-    let me = std::process::id();
-    let times = || -> io::Result<(Option<Duration>, Duration, Instant, Machine)> {
-        Ok((
-            plan.pid.map(cpu_time).transpose()?,
-            cpu_time(me)?,
-            Instant::now(),
-            machine_time()?,
-        ))
-    };
     control.wait_until(control.from);
-    let before = times()?;
+    let before = Times::read(plan.pid)?;
     control.wait_until(control.until);
-    let after = times()?;
+    let after = Times::read(plan.pid)?;
     if matches!(plan.shape, Shape::Closed { .. }) {
         control.stop();
     }
@@ -156,7 +147,7 @@ pub fn run(plan: &Plan, pool: &Arc<Pool>) -> Result<Report, LoadError> {
                 .map_err(|_| io::Error::other("a thread of the generator panicked"))??,
         );
     }
-    if before.2 < control.from {
+    if before.at < control.from {
         return Err(if tally.samples.is_empty() {
             LoadError::TooFewMessages(pool.len())
         } else {
@@ -166,22 +157,43 @@ pub fn run(plan: &Plan, pool: &Arc<Pool>) -> Result<Report, LoadError> {
     if tally.latency.is_empty() {
         return Err(LoadError::NoAnswers(tally.samples));
     }
-    let cpu = Cpu {
-        server: before
-            .0
-            .zip(after.0)
-            .map(|(before, after)| after.saturating_sub(before)),
-        generator: after.1.saturating_sub(before.1),
-        machine: after.3.busy.saturating_sub(before.3.busy),
-        stolen: after.3.stolen.saturating_sub(before.3.stolen),
-    };
     Ok(Report::new(
         plan,
         tally,
-        after.2 - before.2,
-        &cpu,
+        after.at - before.at,
+        &after.since(&before),
         if detect_uring() { "io_uring" } else { "epoll" },
     ))
+}
+
+/// CPU time spent until a moment.
+struct Times {
+    at: Instant,
+    server: Option<Duration>,
+    generator: Duration,
+    machine: Machine,
+}
+
+impl Times {
+    /// Of a server with this process id, of us and of the machine, now.
+    fn read(server: Option<u32>) -> io::Result<Self> {
+        Ok(Self {
+            server: server.map(cpu_time).transpose()?,
+            generator: cpu_time(std::process::id())?,
+            at: Instant::now(),
+            machine: machine_time()?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Cpu {
+        let server = before.server.zip(self.server);
+        Cpu {
+            server: server.map(|(before, after)| after.saturating_sub(before)),
+            generator: self.generator.saturating_sub(before.generator),
+            machine: self.machine.busy.saturating_sub(before.machine.busy),
+            stolen: self.machine.stolen.saturating_sub(before.machine.stolen),
+        }
+    }
 }
 
 /// Connections for each thread, and a second handle to each of them.
