@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! score SUITE.jsonl [--catalog DIR_OR_FILE]... > verdicts.jsonl   one verdict a line
+//! score SUITE.jsonl --places ...                                 the same, and where each finding is
 //! score --check DIR_OR_FILE...                                    every example of every rule
 //! score --text TEXT [--catalog ...]                               which rules find what
 //! score --compile-times [--catalog ...]                           the slowest patterns to compile
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (mut repeat, mut turns, mut between, mut alone, mut engine, mut lint) =
         (0, 0, 0, false, false, false);
+    let mut places = false;
     let (mut suite, mut text, mut check, mut times) = (None, None, false, false);
     let mut loaded: Option<LoadedRules> = None;
     while let Some(argument) = arguments.next() {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             "--compile-times" => times = true,
             "--alone" => alone = true,
             "--lint" => lint = true,
+            "--places" => places = true,
             "--engine" => engine = true,
             path if check => add(&mut loaded, path),
             path => suite = Some(path.to_owned()),
@@ -105,7 +108,7 @@ fn main() -> ExitCode {
         speed(&database, &suite, repeat);
         return ExitCode::SUCCESS;
     }
-    score(&database, &suite);
+    score(&database, &suite, places);
     ExitCode::SUCCESS
 }
 
@@ -410,7 +413,7 @@ fn speed(database: &Arc<Database>, suite: &str, repeat: usize) {
     println!();
 }
 
-fn score(database: &Arc<Database>, suite: &str) {
+fn score(database: &Arc<Database>, suite: &str, places: bool) {
     let mut scanner = Scanner::new(Arc::clone(database)).expect("scratch");
     let mut out = BufWriter::new(std::io::stdout().lock());
     for line in suite.lines() {
@@ -428,7 +431,16 @@ fn score(database: &Arc<Database>, suite: &str) {
                 continue;
             }
             worst = worst.max(rule.severity);
-            rules.push(format!("{}:{}", rule.id, finding.view.as_str()));
+            let view = finding.view.as_str();
+            rules.push(if places {
+                let (severity, span) = (rule.severity, &finding.span);
+                format!(
+                    "{}:{view}:{severity:?}:{}-{}",
+                    rule.id, span.start, span.end
+                )
+            } else {
+                format!("{}:{view}", rule.id)
+            });
             let word = corpus_category(&rule.category);
             if rule.severity >= Severity::Medium && !categories.contains(&word) {
                 categories.push(word);

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use oktsec_rules::{EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
+use oktsec_rules::{Check, EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
 use regex_automata::hybrid::dfa;
 use regex_automata::meta::{self, Regex};
 use regex_automata::{Anchored, Input};
@@ -16,6 +16,7 @@ use crate::database::{Database, PatternInfo};
 use crate::lazy::{self, CACHE_BYTES_MAX, Way};
 use crate::nearby::Nearby;
 use crate::retrace::Retrace;
+use crate::view::{Viewed, Written};
 
 /// Bytes of search caches of each kind kept before some are given back: bounds memory per core.
 /// Building the states of an expression again takes longer than most searches.
@@ -158,8 +159,8 @@ pub(crate) struct Caches {
     behind_reads: BehindReads,
     /// By matcher, what is known of what stands near matches.
     nearby: Vec<Option<Box<Nearby>>>,
-    /// Number of the text.
-    text: u32,
+    /// Number of the content.
+    content: u32,
 }
 
 /// What was read behind the windows of one pattern in one text.
@@ -230,12 +231,12 @@ impl Caches {
         self.behind.reset(matchers);
         self.nearby.clear();
         self.nearby.resize_with(matchers, || None);
-        self.text = 0;
+        self.content = 0;
     }
 
-    /// Begins another text.
-    pub(crate) fn next_text(&mut self) {
-        self.text = self.text.wrapping_add(1);
+    /// Begins another content.
+    pub(crate) fn next_content(&mut self) {
+        self.content = self.content.wrapping_add(1);
     }
 }
 
@@ -285,6 +286,8 @@ pub(crate) struct Confirm<'a> {
     pub(crate) database: &'a Database,
     pub(crate) caches: &'a mut Caches,
     pub(crate) text: &'a [u8],
+    /// The text as a view; `None` if it is the content.
+    pub(crate) view: Option<Viewed<'a>>,
     /// The part of the text in which matches are looked for.
     pub(crate) part: Range<usize>,
     pub(crate) budget: Budget<'a>,
@@ -427,20 +430,25 @@ impl Confirm<'_> {
 
     /// The first match in a part of the text; what surrounds the part is seen by borders only.
     fn find(&mut self, matcher: u32, range: Range<usize>) -> Option<Range<usize>> {
+        self.find_in(self.text, matcher, range)
+    }
+
+    fn find_in(&mut self, text: &[u8], matcher: u32, range: Range<usize>) -> Option<Range<usize>> {
         let regex = self.database.matcher(matcher).anywhere();
         let cache = self.caches.anywhere.get(matcher, || regex.create_cache());
         regex
-            .search_with(cache, &Input::new(self.text).range(range))
+            .search_with(cache, &Input::new(text).range(range))
             .map(|found| found.range())
     }
 
-    /// Whether a part of the text has a match.
-    fn has(&mut self, matcher: u32, side: usize, part: Range<usize>) -> bool {
-        let text = (self.caches.text, self.text.len());
-        let mut nearby = self.caches.nearby[matcher as usize]
-            .take()
-            .unwrap_or_default();
-        let has = nearby.has(text, side, part, |part| self.find(matcher, part));
+    /// Whether a part of a text has a match: of the one that is searched, or of one it was made from.
+    fn has(&mut self, of: Of<'_>, matcher: u32, side: usize, part: Range<usize>) -> bool {
+        let number = (self.caches.content, of.view);
+        let known = self.caches.nearby[matcher as usize].take();
+        let mut nearby = known.unwrap_or_default();
+        let has = nearby.has(number, of.text.len(), side, part, |part| {
+            self.find_in(of.text, matcher, part)
+        });
         self.caches.nearby[matcher as usize] = Some(nearby);
         has
     }
@@ -469,30 +477,53 @@ impl Confirm<'_> {
 
     fn holds(&mut self, pattern: &PatternInfo, found: &Range<usize>) -> bool {
         let text = self.text;
-        let around = |window: usize| {
-            found.start.saturating_sub(window)..found.end.saturating_add(window).min(text.len())
-        };
-        if !pattern
-            .checks
-            .iter()
-            .all(|check| check.passes(&text[found.clone()]))
-        {
+        let passes = |check: &Check| check.passes(text, found.clone());
+        if !pattern.checks.iter().all(passes) {
             return false;
         }
+        let this = Of {
+            view: self.view.map(|view| view.at),
+            text,
+        };
         if let Some(near) = pattern.near {
-            let window = around(NEAR_WINDOW_BYTES);
+            let window = around(text, found, NEAR_WINDOW_BYTES);
             let before = window.start..found.start;
             let after = found.end..window.end;
-            if !self.has(near, 0, before) && !self.has(near, 1, after) {
+            if !self.has(this, near, 0, before) && !self.has(this, near, 1, after) {
                 return false;
             }
         }
-        let database = self.database;
-        for exclude in &database.infos()[pattern.rule as usize].excludes {
-            if self.has(*exclude, 0, around(EXCLUDE_WINDOW_BYTES)) {
-                return false;
-            }
+        let excludes = &self.database.infos()[pattern.rule as usize].excludes;
+        if self.is_excluded(excludes, this, found) {
+            return false;
         }
-        true
+        // What a view reads differently, a reader sees as it was written: what excludes it there excludes it.
+        let view = self.view.filter(|_| !excludes.is_empty());
+        let mut written = view
+            .into_iter()
+            .flat_map(|view| view.written(found.clone()));
+        !written.any(|Written { view, text, place }| {
+            self.is_excluded(excludes, Of { view, text }, &place)
+        })
     }
+
+    fn is_excluded(&mut self, excludes: &[u32], of: Of<'_>, found: &Range<usize>) -> bool {
+        let part = around(of.text, found, EXCLUDE_WINDOW_BYTES);
+        excludes
+            .iter()
+            .any(|exclude| self.has(of, *exclude, 0, part.clone()))
+    }
+}
+
+/// A text that is asked what stands around a match.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    /// Its view; `None` is the content.
+    view: Option<usize>,
+    text: &'a [u8],
+}
+
+/// What was found, and what stands around it.
+fn around(text: &[u8], found: &Range<usize>, window: usize) -> Range<usize> {
+    found.start.saturating_sub(window)..found.end.saturating_add(window).min(text.len())
 }

@@ -12,6 +12,7 @@ use crate::anchor::Anchors;
 use crate::cache::{self, CacheOutcome};
 use crate::compile::{self, COMPILE_TIME_MAX, CompileError, Compiled, Group, Lookup};
 use crate::confirm::Matcher;
+use crate::view::View;
 
 pub(crate) struct PatternInfo {
     /// Index into the rules.
@@ -27,12 +28,19 @@ pub(crate) struct RuleInfo {
     /// Matchers, shared by rules that exclude the same.
     pub(crate) excludes: Box<[u32]>,
     pub(crate) all: bool,
+    /// Whether it looks for values: with other letters in it a value is another one.
+    values: bool,
     surfaces: u8,
 }
 
 impl RuleInfo {
     pub(crate) fn applies_to(&self, surface: Surface) -> bool {
         self.surfaces & (1 << surface as u8) != 0
+    }
+
+    /// Whether it says something about texts read in this way.
+    pub(crate) fn reads(&self, view: View) -> bool {
+        !(self.values && view == View::Leet)
     }
 }
 
@@ -217,6 +225,7 @@ impl Database {
                 patterns: first..patterns.len() as u32,
                 excludes: rule.exclude.iter().map(&mut add).collect(),
                 all: rule.match_mode == MatchMode::All,
+                values: rule.sensitive,
                 surfaces: rule
                     .surfaces
                     .iter()

@@ -11,11 +11,24 @@ const ASKS_MIN: u32 = 8;
 /// Bytes searched beyond those asked for.
 const AHEAD_BYTES: usize = 4 << 10;
 
-/// What is known of one expression in one text.
+/// Texts of one content of which something is known of one expression: a view, and those it is a reading of.
+const TEXTS_MAX: usize = 6;
+
+/// A text: the number of the content, and which view of it.
+pub(crate) type Number = (u32, Option<usize>);
+
+/// What is known of one expression.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Nearby {
-    /// Number of the text.
-    text: u32,
+    /// At most [`TEXTS_MAX`].
+    texts: Vec<(Number, InText)>,
+    /// The one that is replaced next.
+    next: usize,
+}
+
+/// What is known of one expression in one text.
+#[derive(Clone, Debug, Default)]
+struct InText {
     asks: u32,
     /// Of each side, or of all around.
     known: [Known; 2],
@@ -29,21 +42,39 @@ struct Known {
 }
 
 impl Nearby {
-    /// Whether a part of a text of so many bytes has a match, which `find` finds in any part of it. Parts of one `side`
+    /// Whether a part of a text of `len` bytes has a match, which `find` finds in any part of it. Parts of one `side`
     /// are asked for in about ascending order.
     pub(crate) fn has(
         &mut self,
-        (text, len): (u32, usize),
+        text: Number,
+        len: usize,
+        side: usize,
+        part: Range<usize>,
+        find: impl FnMut(Range<usize>) -> Option<Range<usize>>,
+    ) -> bool {
+        let known = self.texts.iter().position(|(number, _)| *number == text);
+        let at = known.unwrap_or_else(|| {
+            let new = (text, InText::default());
+            if self.texts.len() < TEXTS_MAX {
+                self.texts.push(new);
+                return self.texts.len() - 1;
+            }
+            self.next = (self.next + 1) % TEXTS_MAX;
+            self.texts[self.next] = new;
+            self.next
+        });
+        self.texts[at].1.has(len, side, part, find)
+    }
+}
+
+impl InText {
+    fn has(
+        &mut self,
+        len: usize,
         side: usize,
         part: Range<usize>,
         mut find: impl FnMut(Range<usize>) -> Option<Range<usize>>,
     ) -> bool {
-        if self.text != text {
-            *self = Self {
-                text,
-                ..Self::default()
-            };
-        }
         self.asks = self.asks.saturating_add(1);
         if self.asks <= ASKS_MIN {
             return find(part).is_some();
@@ -76,6 +107,8 @@ mod tests {
 
     use super::*;
 
+    const TEXT: Number = (1, None);
+
     proptest! {
         #[test]
         fn the_answer_is_that_of_a_search_of_each_part(
@@ -99,7 +132,7 @@ mod tests {
                 for (side, part) in
                     [at.saturating_sub(before)..at, at..(at + after).min(text.len())].into_iter().enumerate()
                 {
-                    let has = nearby.has((1, text.len()), side, part.clone(), find);
+                    let has = nearby.has(TEXT, text.len(), side, part.clone(), find);
                     prop_assert_eq!(has, find(part).is_some());
                 }
             }
@@ -112,7 +145,7 @@ mod tests {
         let (mut nearby, mut searched) = (Nearby::default(), 0);
         for at in 0..20_000 {
             let part = at..(at + 200).min(text.len());
-            nearby.has((1, text.len()), 0, part, |part| {
+            nearby.has(TEXT, text.len(), 0, part, |part| {
                 searched += part.len();
                 None
             });

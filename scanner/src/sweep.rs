@@ -16,7 +16,7 @@ use crate::last::Common;
 use crate::scanner::CONTENT_BYTES_MAX;
 use crate::secrets::KnownValues;
 use crate::signs::Seen;
-use crate::view::{New, Origin, View, Views};
+use crate::view::{New, Origin, View, Viewed, Views};
 
 /// Findings kept of one rule: enough to redact and to show, and the verdict needs one.
 const FINDINGS_PER_RULE_MAX: usize = 8;
@@ -145,6 +145,7 @@ impl Sweep {
             prefilter.begin(database, content, common);
         }
         let border = joined.map(|joined| joined.border);
+        self.caches.next_content();
         let signs = self.text(database, prefilter, content, None, border, surface);
         self.asks_wide = false;
         let signs = signs?;
@@ -155,7 +156,11 @@ impl Sweep {
         }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            let view = Some((&views, at));
+            let view = Some(Viewed {
+                content,
+                views: &views,
+                at,
+            });
             match self.text(database, prefilter, content, view, border, surface) {
                 Ok(signs) if views.kind(at).may_be_turned() => {
                     for turn in signs.turns() {
@@ -220,20 +225,18 @@ impl Sweep {
         database: &Database,
         prefilter: &mut impl Prefilter,
         content: &[u8],
-        view: Option<(&Views, usize)>,
+        view: Option<Viewed<'_>>,
         border: Option<&Origin>,
         surface: Surface,
     ) -> Result<Seen, ScanError> {
-        let text = view.map_or(content, |(views, at)| views.bytes(at));
-        self.caches.next_text();
+        let text = view.map_or(content, Viewed::bytes);
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         match view {
             None => parts.push(0..text.len()),
-            Some((views, at)) => {
-                let origin = views.origin(at);
-                origin.parts(text.len(), &mut parts);
-                prefilter.begin_view(database, text, at, origin);
+            Some(view) => {
+                view.origin().parts(text.len(), &mut parts);
+                prefilter.begin_view(database, text, view.at, view.origin());
             }
         }
         let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
@@ -241,9 +244,9 @@ impl Sweep {
         let mut result = Ok(());
         let new = match view {
             None => border.map(|origin| New { view: None, origin }),
-            Some((views, at)) => Some(New {
-                view: Some(at),
-                origin: views.origin(at),
+            Some(view) => Some(New {
+                view: Some(view.at),
+                origin: view.origin(),
             }),
         };
         for part in parts.drain(..) {
@@ -279,7 +282,7 @@ impl Sweep {
         prefilter: &mut impl Prefilter,
         text: &[u8],
         part: Range<usize>,
-        view: Option<(&Views, usize)>,
+        view: Option<Viewed<'_>>,
         new: Option<New<'_>>,
         surface: Surface,
         attempts: &mut u32,
@@ -310,11 +313,12 @@ impl Sweep {
             u64::from(suspect.pattern) << 32 | suspect.start.at as u64
         });
         let suspects = std::mem::take(&mut self.suspects);
+        let kind = view.map_or(View::Raw, Viewed::kind);
         let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
         for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {
             let rule = rule_of(&group[0]);
             let info = &database.infos()[rule as usize];
-            if info.applies_to(surface) {
+            if info.applies_to(surface) && info.reads(kind) {
                 let all = new.is_none();
                 self.rule(
                     database,
@@ -348,16 +352,16 @@ impl Sweep {
         known: &mut KnownValues,
         text: &[u8],
         part: Range<usize>,
-        view: Option<(&Views, usize)>,
+        view: Option<Viewed<'_>>,
         surface: Surface,
     ) {
         let original = |span| {
             view.map_or_else(
                 || Range::clone(&span),
-                |(views, at)| views.original(at, span.clone()),
+                |view| view.original(Range::clone(&span)),
             )
         };
-        let kind = view.map_or(View::Raw, |(views, at)| views.kind(at));
+        let kind = view.map_or(View::Raw, Viewed::kind);
         let findings = &mut self.findings;
         let all = known.look(text, part, kind, original, |place| {
             let rules = database.known(place.known);
@@ -384,7 +388,7 @@ impl Sweep {
         database: &Database,
         text: &[u8],
         part: Range<usize>,
-        view: Option<(&Views, usize)>,
+        view: Option<Viewed<'_>>,
         all: bool,
         rule: u32,
         group: &[Suspect],
@@ -416,6 +420,7 @@ impl Sweep {
             database,
             caches,
             text,
+            view,
             part,
             budget: Budget { attempts, work },
         };
@@ -473,7 +478,7 @@ impl Sweep {
 /// Keeps the findings of one rule in one text.
 struct Taken<'a> {
     rule: u32,
-    view: Option<(&'a Views, usize)>,
+    view: Option<Viewed<'a>>,
     /// Where the rule was found already.
     known: &'a mut Vec<Range<u32>>,
     findings: &'a mut Vec<Finding>,
@@ -496,7 +501,7 @@ impl Taken<'_> {
         let found = found.start as u32..found.end as u32;
         match self.view {
             None => found,
-            Some((views, at)) => views.original(at, found),
+            Some(view) => view.original(found),
         }
     }
 }
@@ -519,7 +524,7 @@ impl Accept for &mut Taken<'_> {
         self.findings.push(Finding {
             rule: self.rule,
             span,
-            view: self.view.map_or(View::Raw, |(views, at)| views.kind(at)),
+            view: self.view.map_or(View::Raw, Viewed::kind),
         });
         Next::More
     }

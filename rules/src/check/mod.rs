@@ -2,8 +2,10 @@
 //!
 //! A checksum turns "looks like a card number" into "is one": that is what lets a rule block
 //! without blocking order numbers. One file per family; each function takes the match and
-//! answers yes or no, without allocation limits to fear: matches are short.
+//! answers yes or no, without allocation limits to fear: matches are short. One, [`Check::Apart`],
+//! also looks at what stands before the match.
 
+mod apart;
 mod crypto;
 mod finance;
 mod identity;
@@ -14,6 +16,7 @@ mod quality;
 mod token;
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -83,6 +86,8 @@ pub enum Check {
     Gitlab,
     /// Host name in letters that look like Latin ones, written out or in punycode.
     LookalikeHost,
+    /// Not in the middle of encoded bytes, where short prefixes stand by chance.
+    Apart,
 }
 
 /// A word that names no check.
@@ -90,15 +95,16 @@ pub enum Check {
 #[error(
     "unknown check {0:?}; known: luhn iban aba jwt github gitlab npm age entropy:<bits> random \
      typed userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
-     lookalike_host \
+     lookalike_host apart \
      es_dni br_cpf uk_nino in_aadhaar {known}",
     known = Scheme::words().collect::<Vec<_>>().join(" ")
 )]
 pub struct CheckError(pub String);
 
 impl Check {
-    /// Whether the matched bytes pass.
-    pub fn passes(self, matched: &[u8]) -> bool {
+    /// Whether what was found in a text passes.
+    pub fn passes(self, text: &[u8], found: Range<usize>) -> bool {
+        let matched = &text[found.clone()];
         match self {
             Self::Luhn => finance::luhn(matched),
             Self::Iban => finance::iban(matched),
@@ -127,6 +133,7 @@ impl Check {
             Self::Stellar => crypto::stellar(matched),
             Self::Gitlab => token::gitlab(matched),
             Self::LookalikeHost => lookalike::lookalike_host(matched),
+            Self::Apart => apart::apart(text, found.start),
         }
     }
 }
@@ -175,6 +182,7 @@ impl FromStr for Check {
             "stellar" => Self::Stellar,
             "gitlab" => Self::Gitlab,
             "lookalike_host" => Self::LookalikeHost,
+            "apart" => Self::Apart,
             _ => match Scheme::of(word) {
                 Some(scheme) => Self::Number(scheme),
                 None => return Err(CheckError(word.to_owned())),
@@ -216,6 +224,7 @@ impl fmt::Display for Check {
             Self::Stellar => "stellar",
             Self::Gitlab => "gitlab",
             Self::LookalikeHost => "lookalike_host",
+            Self::Apart => "apart",
         })
     }
 }
@@ -288,6 +297,7 @@ mod tests {
             "stellar",
             "gitlab",
             "lookalike_host",
+            "apart",
             "pl_pesel",
             "vin",
         ] {
@@ -301,7 +311,8 @@ mod tests {
                 b"aaaa.bbbb.cccc",
                 &[b'1'; 4096],
             ] {
-                let _ = check.passes(bytes);
+                let _ = check.passes(bytes, 0..bytes.len());
+                let _ = check.passes(bytes, bytes.len()..bytes.len());
             }
         }
         assert!("lun".parse::<Check>().is_err());

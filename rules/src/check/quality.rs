@@ -95,7 +95,11 @@ pub(super) fn random(matched: &[u8]) -> bool {
         .trim_ascii()
         .split(|byte| *byte == b'=')
         .rfind(|part| !part.is_empty());
-    let value = value.unwrap_or_default();
+    is_random(value.unwrap_or_default())
+}
+
+/// Whether two in five neighbours in a value of ten characters or more do not stand side by side in words.
+pub(super) fn is_random(value: &[u8]) -> bool {
     let (mut pairs, mut odd) = (0_u32, 0_u32);
     for pair in value.windows(2) {
         let (a, b) = (pair[0], pair[1]);

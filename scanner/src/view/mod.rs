@@ -103,6 +103,72 @@ impl View {
             Self::Stripped | Self::Collapsed | Self::Leet | Self::Reversed | Self::Shifted => false,
         }
     }
+
+    /// Whether it says what the text it was made from says, in the same order, so that what stands around words there
+    /// stands around them.
+    const fn is_reading(self) -> bool {
+        match self {
+            Self::Unescaped | Self::Folded | Self::Stripped | Self::Collapsed | Self::Leet => true,
+            Self::Raw | Self::Reversed | Self::Shifted | Self::Decoded => false,
+        }
+    }
+}
+
+/// A text that is looked at: a view, and the content it was made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Viewed<'a> {
+    pub(crate) content: &'a [u8],
+    pub(crate) views: &'a Views,
+    /// Which of the views.
+    pub(crate) at: usize,
+}
+
+/// Where words of a view stand in a text it was made from.
+pub(crate) struct Written<'a> {
+    /// The view; `None` is the content.
+    pub(crate) view: Option<usize>,
+    pub(crate) text: &'a [u8],
+    pub(crate) place: Range<usize>,
+}
+
+impl<'a> Viewed<'a> {
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.views.bytes(self.at)
+    }
+
+    pub(crate) fn kind(self) -> View {
+        self.views.kind(self.at)
+    }
+
+    /// What is new in it, and where the rest of it comes from.
+    pub(crate) fn origin(self) -> &'a Origin {
+        self.views.origin(self.at)
+    }
+
+    /// The bytes of the content that these bytes of the view stand for.
+    pub(crate) fn original(self, range: Range<u32>) -> Range<u32> {
+        self.views.original(self.at, range)
+    }
+
+    /// The texts that this one is a reading of, from the one it was made from down to the content or to what was
+    /// decoded, each with where the words of `found` stand in it.
+    pub(crate) fn written(self, found: Range<usize>) -> impl Iterator<Item = Written<'a>> {
+        let mut place = found.start as u32..found.end as u32;
+        let mut at = Some(self.at);
+        std::iter::from_fn(move || {
+            let slot = &self.views.slots[at?];
+            if !slot.kind.is_reading() {
+                return None;
+            }
+            place = slot.text.parent(place.clone());
+            at = slot.parent;
+            Some(Written {
+                view: at,
+                text: self.views.source(self.content, at),
+                place: place.start as usize..place.end as usize,
+            })
+        })
+    }
 }
 
 struct Slot {
