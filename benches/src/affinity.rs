@@ -45,8 +45,6 @@ pub fn within<T>(cpus: &[usize], then: impl FnOnce() -> T) -> io::Result<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
     use super::{allowed, within};
 
     #[test]

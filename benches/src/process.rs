@@ -147,8 +147,6 @@ fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
     use super::{cpu_time, listener, listening_inodes, machine_of, machine_time, memory};
     use std::net::TcpListener;
     use std::time::{Duration, Instant};

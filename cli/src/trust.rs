@@ -154,7 +154,6 @@ fn java_store(certificates: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{certificates, java_store, merged};
 

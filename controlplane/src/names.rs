@@ -82,7 +82,6 @@ fn blocks_outbound(agent: &config::Agent) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::load_with_rules;
 

@@ -204,7 +204,6 @@ fn write_byte(byte: u8, out: &mut String) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::Expression;
 

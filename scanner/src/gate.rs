@@ -158,7 +158,6 @@ fn digits_min(hir: &Hir) -> u32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::Expression;
 

@@ -75,7 +75,6 @@ impl Prefilter for Everything {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::sync::{Arc, LazyLock};
 

@@ -99,7 +99,6 @@ impl InText {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use proptest::prelude::*;
     use regex_automata::Input;

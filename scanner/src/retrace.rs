@@ -229,7 +229,6 @@ impl Retrace {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::Expression;
     use proptest::prelude::*;

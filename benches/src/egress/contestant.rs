@@ -216,8 +216,6 @@ forward_proxy:
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
     use super::{Ports, configuration};
     use crate::egress::tls;
     use oktsec_contract::config;

@@ -243,8 +243,6 @@ pub fn message_body(
 
 #[cfg(test)]
 pub(super) mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
     use super::{Expected, Pool, Recipe};
     use oktsec_contract::keys::KeyPair;
     use std::collections::HashSet;

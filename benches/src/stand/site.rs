@@ -121,8 +121,6 @@ fn text(dir: &Path, keys: &Path, port: u16, workers: usize, require_signature: b
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
     use super::{SENDERS, Site};
     use oktsec_contract::config::{self, ReplayMode};
 

@@ -218,7 +218,6 @@ impl Setup {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{first_config, set_up};
     use oktsec_contract::config;

@@ -295,7 +295,6 @@ fn tell(status: u16, body: &Value, error: &str) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{Scheme, parse_url};
 

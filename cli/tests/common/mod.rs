@@ -1,7 +1,6 @@
 //! A place of its own for each test: a folder, a free port, a configuration, and the real binary.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

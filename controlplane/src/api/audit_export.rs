@@ -220,7 +220,6 @@ fn redact(entry: Value, redaction: Redaction) -> Value {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{EXPORT_BYTES_MAX, Export, Redaction, redact};
     use crate::audit::AuditReader;

@@ -177,7 +177,6 @@ fn set_headers(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{check_host, check_key, check_origin, is_loopback};
     use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -42,7 +42,6 @@ impl Revisions {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::Revisions;
 

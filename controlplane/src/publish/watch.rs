@@ -167,7 +167,6 @@ fn look_at(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::look;
     use std::fs;

@@ -115,8 +115,6 @@ impl<T, E> Future for Answer<T, E> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{Lost, pair};
     use std::future::Future;
     use std::pin::pin;

@@ -380,8 +380,6 @@ fn last_of(first: u64, value: Option<&[u8]>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{Builder, Entries, Entry, last_of};
 
     #[test]

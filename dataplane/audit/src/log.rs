@@ -360,8 +360,6 @@ impl std::fmt::Debug for Log {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{AppendError, Job, Log, Shared};
     use crate::Batch;
     use oktsec_contract::clock::Timestamp;

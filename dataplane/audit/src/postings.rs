@@ -233,8 +233,6 @@ fn small(number: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{Postings, Scratch, read, term_key};
     use crate::layout::{Tag, sequence_of};
     use std::collections::BTreeMap;

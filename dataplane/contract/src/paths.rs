@@ -137,8 +137,6 @@ impl StatePaths {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::{SOCKET_PATH_BYTES_MAX, StatePaths};
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;

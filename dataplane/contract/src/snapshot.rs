@@ -100,8 +100,6 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::Snapshot;
     use crate::clock::Timestamp;
     use crate::config::{self, Env};

@@ -459,7 +459,6 @@ fn warn_about_restart(plane: &Plane, before: Option<&Live>, now: &Snapshot) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::{Ending, Link};
     use std::sync::{Arc, mpsc};

@@ -144,8 +144,6 @@ fn bad(path: &Path, cause: &dyn std::fmt::Display) -> RunError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::claim;
     use crate::error::RunError;
     use socket2::{Domain, Socket, Type};

@@ -71,8 +71,6 @@ fn outdated_egress(old: Option<&EgressOptions>, new: Option<&EgressOptions>) -> 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::Startup;
     use crate::run::DataplaneOptions;
     use oktsec_contract::config::{self, Config, Env};

@@ -1,6 +1,5 @@
 //! Behind another proxy: a real squid where there is one, and proxies that misbehave.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use crate::common::egress::{Host, answer, get, records, site, tunnel, yaml};

@@ -1,7 +1,6 @@
 //! Programs that agents use, unmodified, through a gateway that looks into their TLS, to a real nginx with TLS and
 //! HTTP/2. What is not installed is skipped, with a word why.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use crate::common::egress::{proxy_of, records, yaml};

@@ -1,7 +1,6 @@
 //! Programs that talk with their host, unmodified, through a gateway that looks into their TLS: git over its own protocol
 //! and clients of WebSockets. nginx has the TLS, hosts behind it answer. What is not installed is skipped, with a word why.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use crate::common::egress::{Host, length_of, records};

@@ -1,7 +1,5 @@
 //! How agents and balancers reach the egress surface: HTTP/2, TLS, the PROXY protocol.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, yaml};
 use crate::common::{Client, eventually, snapshot, websocket};
 use bytes::Bytes;

@@ -1,7 +1,5 @@
 //! Agents and hosts that do not behave: what they send is refused or passed exactly, recorded, and nobody else waits for it.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::Site;
 use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
 use crate::common::eventually;

@@ -1,8 +1,6 @@
 //! Hosts that speak an HTTP of their own, take nothing or send bytes that are no text: agents get what was meant, or a
 //! refusal, and nothing is held for longer than it may be.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::Client;
 use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
 use crate::common::eventually;

@@ -1,7 +1,5 @@
 //! Requests that we see whole: what goes up, what comes down, what is found on the way and what becomes of it.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{Host, answer, ask, client, get, records, site, when_invited, yaml};
 use crate::common::{eventually, within_a_tenth_of_a_second};
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! Requests to `https://` hosts that agents ask us for as they are: HTTP/2 and HTTP/1.1 behind TLS that we speak.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{ask, client, records, when_invited};
 use crate::common::{Client, eventually};
 use crate::egress_inside::Stand;

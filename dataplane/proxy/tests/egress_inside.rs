@@ -1,7 +1,5 @@
 //! Tunnels that are looked into: real TLS on both legs, on loopback.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{proxy_of, records, yaml};
 use crate::common::{Site, Wish, eventually, websocket};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};

@@ -1,7 +1,5 @@
 //! Tunnels: what CONNECT opens, to whom, what passes through it and what ends it.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
 use crate::common::{Site, eventually, snapshot, within_a_tenth_of_a_second};
 use std::io::{Read, Write};

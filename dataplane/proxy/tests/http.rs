@@ -1,7 +1,5 @@
 //! The HTTP around messages: connections that live on, requests that try to be two, peers that take their time.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::{Client, PLAIN, Site, Wish, request, signed, signed_at};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::limits::MESSAGE_AGE_SECS_MAX;

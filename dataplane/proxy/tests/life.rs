@@ -1,8 +1,6 @@
 //! A data plane's life: starting without anybody, snapshots coming while it works, a control plane that is away,
 //! an audit log that cannot keep up, and the end.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::control::ControlPlane;
 use crate::common::{
     Client, PLAIN, Site, Wish, eventually, parse_config, signed, snapshot, unsigned,

@@ -1,7 +1,5 @@
 //! `POST /v1/message` from outside: what is answered to what, to the letter (compat §2.2).
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::{Client, PLAIN, Site, Wish, eventually, key_of, signed, signed_at, unsigned};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::keys::RevokedKey;

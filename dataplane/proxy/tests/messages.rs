@@ -1,7 +1,5 @@
 //! `POST /v1/messages`: lines in, decisions out, in order, no faster than they are read.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::{Client, PLAIN, Site, Wish, eventually, signed, unsigned};
 use serde_json::Value;
 use std::io::Write;

@@ -1,8 +1,6 @@
 //! Secrets that are replaced instead of refused: what arrives, that its length is right, and where it is refused
 //! all the same.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::egress::{Fields, Host, answer, ask, client, length_of, records, site, yaml};
 use crate::common::eventually;
 use crate::common::find;

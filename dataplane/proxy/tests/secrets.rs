@@ -1,8 +1,6 @@
 //! Known secrets in a data plane: the store on disk, what outbound requests are asked for, and what happens when the
 //! store cannot be read.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::control::ControlPlane;
 use crate::common::egress::{Fields, Host, answer, ask, client, records, yaml};
 use crate::common::{PLAIN, Site, Wish, eventually, parse_config, signed, snapshot};

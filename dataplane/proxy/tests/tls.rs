@@ -1,7 +1,5 @@
 //! TLS on the one port: HTTP/1.1 and HTTP/2 by negotiation, client certificates when asked for.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use crate::common::{PLAIN, Site, Wish, signed};
 use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};

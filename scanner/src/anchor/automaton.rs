@@ -462,7 +462,6 @@ fn bytes_in(hir: &Hir, set: &mut Set) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::Expression;
 

@@ -92,7 +92,6 @@ pub(crate) fn read(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use regex_syntax::parse;
 

@@ -117,7 +117,6 @@ impl Anchors {
 
 /// The same anchors as they are read from a file.
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 pub(super) fn again(anchors: &Anchors) -> Anchors {
     let (head, tables) = anchors.to_parts();
     let tables = tables.into_bytes();

@@ -401,7 +401,6 @@ impl Anchors {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::RuleSet;
     use regex_automata::meta::Regex;

@@ -238,7 +238,6 @@ pub(super) const KINDS: [u8; 256] = {
 };
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

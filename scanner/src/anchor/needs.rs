@@ -136,7 +136,6 @@ impl Needs {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::super::index::Batch;
     use super::super::item::flatten;

@@ -514,7 +514,6 @@ fn answer(ended: Ended, otherwise: bool) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::Expression;
     use proptest::prelude::*;

@@ -432,7 +432,6 @@ fn within(list: &[Found], part: Range<usize>) -> Range<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use regex_syntax::parse;
 

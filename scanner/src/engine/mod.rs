@@ -323,7 +323,6 @@ unsafe extern "C" fn on_match(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -52,7 +52,6 @@ fn header(line: &str) -> Option<Option<(usize, usize)>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

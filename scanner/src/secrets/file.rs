@@ -238,8 +238,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::{HOSTLESS, MAGIC, SecretKey, VERSION};
     use crate::secrets::{SecretIndex, SecretKind, SecretStore};
 

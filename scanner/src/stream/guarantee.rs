@@ -176,7 +176,6 @@ fn is_optional(hir: &Hir) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::{RuleSet, load_text};
 

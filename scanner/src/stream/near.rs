@@ -57,7 +57,6 @@ pub(super) fn start(text: &[u8], end: usize) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::RuleSet;
 

@@ -459,7 +459,6 @@ fn uudecode(body: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -127,7 +127,6 @@ fn show(global: &Global, report: &Report, with_key: bool) -> Result<(), Failure>
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::read;
     use oktsec_audit::legacy::{Entry, Verifier, hash_v2};

@@ -1,7 +1,5 @@
 //! Tampering with a stored log, byte by byte, through the store itself.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use super::{ChainReport, SignatureReport, run};
 use crate::chunk::{Builder, Entry};
 use crate::layout::{CHECKPOINTS, Head, META, META_CHECKPOINT, META_HEAD, POSTINGS, RECORDS};

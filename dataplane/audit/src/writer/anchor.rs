@@ -70,8 +70,6 @@ fn newest(dir: &Path) -> Option<(usize, Checkpoint)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::Anchor;
     use crate::Checkpoint;
     use oktsec_contract::clock::Timestamp;

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::*;
 use proptest::prelude::*;
 

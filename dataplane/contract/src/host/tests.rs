@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::special::{embedded_v4, special};
 use super::{Bracketed, Host, HostPattern, presets};
 use proptest::prelude::*;

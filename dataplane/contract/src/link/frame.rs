@@ -262,8 +262,6 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::{Frame, FrameError, FrameKind, FrameReader, HEADER_BYTES, encode_frame};
     use crate::limits::FRAME_BYTES_MAX;
     use proptest::prelude::*;

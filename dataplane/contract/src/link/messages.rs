@@ -266,8 +266,6 @@ impl ToControl {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::{
         ConfigState, DataplaneStatus, LinkRequest, LinkResponse, Resolution, ResolvedItem,
         Standing, ToControl, ToDataplane,

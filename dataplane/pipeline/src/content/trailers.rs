@@ -249,7 +249,6 @@ fn parse(section: &[u8]) -> Result<HeaderMap, TrailerError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

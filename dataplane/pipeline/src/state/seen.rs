@@ -133,8 +133,6 @@ fn random_key() -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::SeenSecrets;
     use oktsec_contract::clock::Timestamp;
     use oktsec_contract::limits::{SEEN_AGENTS_MAX, SEEN_SECS_MAX, SEEN_VALUES_MAX};

@@ -1,5 +1,4 @@
 //! A data plane of one core for tests: a real policy, a real scanner, real signatures, a clock the test turns.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use bytes::Bytes;

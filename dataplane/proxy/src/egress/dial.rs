@@ -107,8 +107,6 @@ impl<'a> Race<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::dial;
     use oktsec_contract::reason::Reason;
     use std::net::SocketAddr;

@@ -128,8 +128,6 @@ impl AsyncWrite for Outlet {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{Outlet, SPARE_BYTES_MAX};
     use pingora::protocols::l4::stream::Stream;
     use std::io::Read as _;

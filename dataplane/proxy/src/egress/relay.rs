@@ -376,8 +376,6 @@ mod buffers {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
     use super::{Clocks, End, Leash, Moved, Relay};
     use oktsec_contract::reason::Reason;
     use oktsec_pipeline::egress::{Opening, Target};

@@ -344,7 +344,6 @@ impl std::fmt::Debug for Tap {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::{HttpPeer, HttpSession, LAST_CHUNK, Tap, Trailers, strip};
     use http::{HeaderMap, HeaderValue};

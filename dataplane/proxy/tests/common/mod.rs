@@ -2,7 +2,6 @@
 //! and a real port; a [`Client`] is a socket with an eye for HTTP.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![allow(unreachable_pub, reason = "the word for what tests may use")]
 
 pub mod control;

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::{EditError, Editor};
 use crate::config::{self, AclEntry, Agent, Constraint, Egress};
 use proptest::prelude::*;

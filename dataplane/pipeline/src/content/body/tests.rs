@@ -1,7 +1,5 @@
 //! Bodies pass unchanged, findings are found in what they say, and nothing leaves before it is clear.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::sync::{Arc, LazyLock};

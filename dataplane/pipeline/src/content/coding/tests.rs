@@ -1,7 +1,5 @@
 //! Every coding, in every cut, on top of each other, broken, and swollen.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::io::Write as _;
 
 use flate2::Compression;

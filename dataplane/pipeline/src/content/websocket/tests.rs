@@ -1,7 +1,5 @@
 //! Frames, whole and in pieces, honest and not.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::io::Write as _;
 
 use flate2::{Compress, Compression, FlushCompress};

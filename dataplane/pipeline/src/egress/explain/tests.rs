@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::{Explanation, Question, explain, explain_record};
 use crate::egress::level::tests::policy;
 use oktsec_contract::reason::Reason;

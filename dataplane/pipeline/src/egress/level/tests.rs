@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::Sight;
 use crate::egress::{Absolute, EgressPolicy, Target};
 use oktsec_contract::config::{self, Env};

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use super::{Kind, kind, vet};
 use crate::egress::{EgressPolicy, Target};
 use oktsec_contract::config::{Config, PrivateTarget};

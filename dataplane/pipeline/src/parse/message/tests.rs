@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 use super::*;
 use proptest::prelude::*;
 

@@ -1,7 +1,5 @@
 //! Real handshakes, with clients that trust the authority and clients that do not.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use crate::config::tests::{accepted, flow};
 use crate::config::{Env, Period, Redact, RequireAuth, parse};
 use std::path::Path;
