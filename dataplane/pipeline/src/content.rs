@@ -1,9 +1,9 @@
 //! The content of a body, read as it passes: codings undone, units found, scanned, and kept back until it is clear.
 //!
 //! ```text
-//! original bytes ─► coding (gzip, deflate, br, zstd) ─► reader (plain, lines, SSE, WebSocket, gRPC) ─► text ─► scanner
-//!        │                                                                                    │
-//!        └──────────────► held ◄───────────────────────── clear up to here ◄──────────────────┘
+//! original bytes ─► coding (gzip, deflate, br, zstd) ─► reader (plain, lines, SSE, WebSocket, gRPC, git push) ─► text ─► scanner
+//!        │                                                                                              │
+//!        └──────────────► held ◄───────────────────────── clear up to here ◄────────────────────────────┘
 //!                           └─► the same bytes, unchanged, may leave
 //! ```
 //! Everything here is pushed bytes and pushes bytes on: no socket, no clock, no runtime, constant memory. [`BodyScan`]
@@ -12,6 +12,7 @@
 mod body;
 mod coding;
 pub(crate) mod fuzz_entry;
+mod git;
 mod grpc;
 mod held;
 mod inflate;
@@ -23,6 +24,7 @@ mod websocket;
 
 pub use body::{BodyScan, SNIFFED_BYTES, ScanStop, Seen};
 pub use coding::{CODINGS_MAX, Coding, Codings, DecodeLimits};
+pub use git::{PushAsked, PushReader};
 pub use grpc::GrpcReader;
 pub use kind::Kind;
 pub use lines::LineReader;

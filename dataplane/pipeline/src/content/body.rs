@@ -13,7 +13,7 @@ use oktsec_scanner::{
 
 use super::held::Held;
 use super::kind::{Kind, Reader};
-use super::{Codings, ContentError, Piece, Stop};
+use super::{Codings, ContentError, Piece, PushAsked, Stop};
 use oktsec_contract::Surface;
 
 /// Original bytes held at most. Honest bodies stay far below; one that says nothing for so long gives up its hold.
@@ -208,6 +208,18 @@ impl BodyScan {
     /// Whether the text is the body as it is, so that a finding's place in one is its place in the other.
     pub const fn is_plain(&self) -> bool {
         self.plain
+    }
+
+    /// What a `git push` asks for, if the body is one.
+    pub fn asked_to_push(&self) -> Option<&PushAsked> {
+        match &self.reader {
+            Reader::Push(reader) => Some(reader.asked()),
+            Reader::Plain
+            | Reader::Lines(_)
+            | Reader::Sse(_)
+            | Reader::Grpc(_)
+            | Reader::WebSocket(_) => None,
+        }
     }
 
     /// Bytes of the body that wait here.

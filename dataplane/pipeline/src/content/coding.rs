@@ -75,6 +75,15 @@ pub struct DecodeLimits {
     pub bytes_max: u64,
 }
 
+impl DecodeLimits {
+    /// Decoded bytes that so many coded ones may have given.
+    pub(super) fn allowed(&self, read: u64) -> u64 {
+        read.saturating_mul(self.ratio_max)
+            .max(self.free_bytes)
+            .min(self.bytes_max)
+    }
+}
+
 impl Default for DecodeLimits {
     /// Logs and zeroed images shrink a hundredfold; DEFLATE cannot grow more than 1,032-fold.
     fn default() -> Self {
@@ -172,11 +181,7 @@ impl Codings {
     /// The bytes are not what they claim, or what `sink` answers.
     pub fn push<E>(&mut self, bytes: &[u8], sink: &mut Sink<'_, E>) -> Result<(), Stop<E>> {
         self.read += bytes.len() as u64;
-        let allowed = self
-            .read
-            .saturating_mul(self.limits.ratio_max)
-            .max(self.limits.free_bytes)
-            .min(self.limits.bytes_max);
+        let allowed = self.limits.allowed(self.read);
         push(&mut self.coders, bytes, allowed, sink)
     }
 }

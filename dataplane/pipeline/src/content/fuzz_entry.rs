@@ -1,8 +1,8 @@
 //! What fuzzing calls: readers and decoders say the same however their bytes are cut.
 
 use super::{
-    Coding, Codings, ContentError, DecodeLimits, GrpcReader, PermessageDeflate, Piece, Side, Sink,
-    SseReader, Stop, WebSocketReader,
+    Coding, Codings, ContentError, DecodeLimits, GrpcReader, PermessageDeflate, Piece, PushReader,
+    Side, Sink, SseReader, Stop, WebSocketReader,
 };
 
 /// A header of content codings chosen by the first byte, and a body.
@@ -74,6 +74,21 @@ pub fn grpc(bytes: &[u8]) {
     cut_alike(bytes, || {
         let mut reader = GrpcReader::new(Some(Coding::Gzip), limits);
         move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink).map(drop)
+    });
+}
+
+/// A `git push`; a first byte that is odd has the beginning of one put before the others.
+pub fn git_push(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else {
+        return;
+    };
+    let body = match first & 1 {
+        0 => body.to_vec(),
+        _ => [b"0000PACK\0\0\0\x02\0\0\0\x02", body].concat(),
+    };
+    cut_alike(&body, || {
+        let mut reader = PushReader::new(DecodeLimits::default());
+        move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink)
     });
 }
 

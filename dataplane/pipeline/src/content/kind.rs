@@ -2,8 +2,8 @@
 
 use super::coding::{Coding, Codings, DecodeLimits};
 use super::{
-    ContentError, GrpcReader, LineReader, PermessageDeflate, Piece, Side, Sink, SseReader, Stop,
-    WebSocketReader,
+    ContentError, GrpcReader, LineReader, PermessageDeflate, Piece, PushReader, Side, Sink,
+    SseReader, Stop, WebSocketReader,
 };
 
 /// The codings of a body, and where its units end.
@@ -21,6 +21,7 @@ pub(super) enum Reader {
     Sse(SseReader),
     Grpc(GrpcReader),
     WebSocket(WebSocketReader),
+    Push(Box<PushReader>),
 }
 
 impl Kind {
@@ -48,6 +49,9 @@ impl Kind {
             | "application/stream+json" => Reader::Lines(LineReader::default()),
             "application/grpc" => Reader::grpc(grpc_encoding, limits)?,
             media if media.starts_with("application/grpc+") => Reader::grpc(grpc_encoding, limits)?,
+            "application/x-git-receive-pack-request" => {
+                Reader::Push(Box::new(PushReader::new(limits)))
+            }
             _ => Reader::Plain,
         };
         Ok(Self {
@@ -105,6 +109,8 @@ impl Reader {
             Self::Sse(reader) => reader.push(bytes, sink),
             Self::Grpc(reader) => reader.push(bytes, sink),
             Self::WebSocket(reader) => reader.push(bytes, sink),
+            // Nobody waits for a part of a push.
+            Self::Push(reader) => reader.push(bytes, sink).map(|()| None),
         }
     }
 }
