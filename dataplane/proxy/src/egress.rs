@@ -23,6 +23,7 @@ mod intercept;
 mod kill_switch;
 mod live;
 pub(crate) mod outlet;
+mod push;
 mod refusal;
 mod relay;
 mod resolve;

@@ -55,6 +55,11 @@ pub const INTERIM_ANSWERS_MAX: u32 = 32;
 pub const UNTAKEN_BYTES_MAX: usize = 64 << 10;
 /// Milliseconds that a host has to take what a connection holds which is given up.
 pub const GOODBYE_MS: u64 = 20;
+/// Bytes of a `git push` that is refused which are dropped before it is answered: git reads no answer before it has sent
+/// everything.
+pub const PUSH_DRAINED_BYTES_MAX: usize = 1 << 30;
+/// Seconds for them.
+pub const PUSH_DRAINED_SECS_MAX: u64 = 30;
 /// Idle connections to hosts that a core keeps for the next request.
 pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 /// Seconds after which such a connection is closed.

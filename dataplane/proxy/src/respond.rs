@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Text,
     Metrics,
     Html,
+    GitPush,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             Self::Lines => "application/x-ndjson",
             Self::Text => "text/plain; charset=utf-8",
             Self::Html => "text/html; charset=utf-8",
+            Self::GitPush => "application/x-git-receive-pack-result",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         })
     }

@@ -9,6 +9,7 @@ mod egress_chain_tls;
 mod egress_clients;
 mod egress_clients_live;
 mod egress_front;
+mod egress_git;
 mod egress_go;
 mod egress_hostile;
 mod egress_hosts;

@@ -64,7 +64,7 @@ pub(crate) async fn not_proxied(session: &mut ServerSession) -> Result<()> {
     .await
 }
 
-fn adorn(head: &mut ResponseHeader, reason: Reason, id: &str) -> Result<()> {
+pub(super) fn adorn(head: &mut ResponseHeader, reason: Reason, id: &str) -> Result<()> {
     let word = HeaderValue::from_static(reason.as_str());
     head.insert_header(HeaderName::from_static("x-oktsec-reason"), word)?;
     let retry = HeaderValue::from_static(reason.retry().as_str());

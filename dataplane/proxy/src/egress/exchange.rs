@@ -15,6 +15,7 @@ mod response;
 
 use super::gateway::Outbound;
 use super::live::Leash;
+use super::push;
 use super::refusal::{because, plain};
 use super::sieve::{Sieve, Way};
 use super::trail::Trail;
@@ -28,6 +29,7 @@ pub(crate) use h2_request::H2Request;
 use http::{HeaderMap, Method, StatusCode};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
+use oktsec_pipeline::content::PushAsked;
 use oktsec_pipeline::egress::Refusal;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
@@ -72,7 +74,8 @@ pub(crate) struct Exchange<'a> {
 impl Exchange<'_> {
     /// Runs it, with its record.
     pub(crate) async fn run(self, session: &mut ServerSession, trail: &mut Trail) -> Finish {
-        let outcome = self.go(session, trail).await;
+        let mut push = None;
+        let outcome = self.go(session, trail, &mut push).await;
         match outcome {
             Ok(()) => Finish::Answered,
             Err(Stop::Gone) => {
@@ -84,11 +87,20 @@ impl Exchange<'_> {
                 let _ = recording.await;
                 Finish::Cut
             }
-            Err(Stop::Refused(refusal)) => refuse(session, trail, &refusal).await,
+            Err(Stop::Refused(refusal)) => {
+                let push = push.as_deref();
+                Box::pin(refuse(session, trail, &refusal, push)).await
+            }
         }
     }
 
-    async fn go(&self, session: &mut ServerSession, trail: &mut Trail) -> Result<(), Stop> {
+    /// Of a `git push` that does not come to its end, `push` says afterwards what it asked for.
+    async fn go(
+        &self,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+        push: &mut Option<Box<PushAsked>>,
+    ) -> Result<(), Stop> {
         let scans = self
             .live
             .policy
@@ -119,6 +131,7 @@ impl Exchange<'_> {
             key: websocket::extended(session.req_header()).map(|_| websocket::Key::new()),
             trailers: HeaderMap::new(),
             answer_trailers: HeaderMap::new(),
+            offered,
             head: None,
             head_seen: false,
             interim: 0,
@@ -131,6 +144,20 @@ impl Exchange<'_> {
             too_old: Instant::now() + forever_if_zero(timeouts.total.as_duration()),
             timeouts,
         };
+        let gone = self.go_on(&mut flow, session, trail).await;
+        if gone.is_err() {
+            *push = flow.up.asked_to_push().cloned().map(Box::new);
+        }
+        gone
+    }
+
+    /// Takes the request, connects, and passes both.
+    async fn go_on(
+        &self,
+        flow: &mut Flow<'_>,
+        session: &mut ServerSession,
+        trail: &mut Trail,
+    ) -> Result<(), Stop> {
         flow.gather(session, trail).await?;
         let idempotent = is_idempotent(&session.req_header().method);
         let first = match idempotent {
@@ -142,7 +169,7 @@ impl Exchange<'_> {
                 self.outbound,
                 &self.live,
                 &self.leash,
-                offered.as_ref(),
+                flow.offered.as_ref(),
                 trail,
             );
             let mut upstream = tokio::select! {
@@ -196,7 +223,12 @@ impl Exchange<'_> {
 }
 
 /// Answers or cuts.
-async fn refuse(session: &mut ServerSession, trail: &mut Trail, refusal: &Refusal) -> Finish {
+async fn refuse(
+    session: &mut ServerSession,
+    trail: &mut Trail,
+    refusal: &Refusal,
+    push: Option<&PushAsked>,
+) -> Finish {
     let begun = session.response_written().is_some_and(|head| {
         head.status == StatusCode::SWITCHING_PROTOCOLS || !head.status.is_informational()
     });
@@ -206,9 +238,11 @@ async fn refuse(session: &mut ServerSession, trail: &mut Trail, refusal: &Refusa
     if begun {
         return Finish::Cut;
     }
-    let told = match recorded {
-        Ok(()) => super::answer::refuse(session, trail, refusal).await,
-        Err(reason) => super::answer::refuse(session, trail, &plain(reason)).await,
+    let push = push.filter(|push| push::can_be_told(push, refusal.reason));
+    let told = match (recorded, push) {
+        (Ok(()), Some(push)) => push::refuse(session, trail, refusal, push).await,
+        (Ok(()), None) => super::answer::refuse(session, trail, refusal).await,
+        (Err(reason), _) => super::answer::refuse(session, trail, &plain(reason)).await,
     };
     match told {
         Ok(()) => Finish::Answered,

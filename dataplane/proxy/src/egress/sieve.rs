@@ -17,7 +17,7 @@ use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::Policy;
-use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, ScanStop};
+use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, PushAsked, ScanStop};
 use oktsec_pipeline::egress::Refusal;
 use oktsec_scanner::Limit;
 use std::ops::Range;
@@ -163,6 +163,11 @@ impl Sieve {
     /// Refuses what it would replace from now on.
     pub(crate) fn keep_length(&mut self) {
         self.redacts = false;
+    }
+
+    /// What a `git push` asks for, if the bytes are one.
+    pub(crate) fn asked_to_push(&self) -> Option<&PushAsked> {
+        self.body.as_ref()?.asked_to_push()
     }
 
     /// Whether bytes wait here.
@@ -467,7 +472,6 @@ pub(crate) fn scan_head(
         credentials.clear();
     }
     let observes = policy.egress().mode() == Mode::Observe;
-    let host = trail.host().map(Host::to_string).unwrap_or_default();
     let mut in_line = Vec::new();
     let scanned = core::with(|core| {
         let counters = Arc::clone(&core.counters);
@@ -488,6 +492,10 @@ pub(crate) fn scan_head(
             if scanned.limits.hides_content() {
                 verdict = verdict.max(Verdict::Quarantine);
             }
+            let host = match scanned.findings {
+                [] => String::new(),
+                [..] => trail.host().map(Host::to_string).unwrap_or_default(),
+            };
             for finding in scanned.findings {
                 let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
                 let Some(rule) = policy.database().rules().get(index) else {

@@ -195,6 +195,17 @@ impl Trail {
             .get_or_insert_with(|| (refusal.reason, detail_of(refusal)));
     }
 
+    /// The name of the gravest rule that found something.
+    pub(crate) fn gravest(&self) -> Option<&str> {
+        let rules = self.database.as_ref()?.rules();
+        let named = self.found.iter().filter_map(|found| {
+            let rule = rules.get(usize::try_from(found.rule).ok()?)?;
+            Some((rule.severity, &*rule.name))
+        });
+        let gravest = named.max_by_key(|(severity, _)| *severity);
+        gravest.map(|(_, name)| name)
+    }
+
     /// It is known now whether it may go.
     pub(crate) fn decided(&mut self) -> Duration {
         *self.decided.get_or_insert_with(|| self.begun.elapsed())

@@ -15,6 +15,7 @@ use oktsec_contract::config::EgressTimeouts;
 use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::Refusal;
 use pingora::http::ResponseHeader;
+use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::{Error, ErrorType};
@@ -83,6 +84,8 @@ pub(super) struct Flow<'a> {
     /// What stands behind the body of the request, and of the response; scanned.
     pub(super) trailers: HeaderMap,
     pub(super) answer_trailers: HeaderMap,
+    /// What the host is offered to speak, if that is not ours to choose.
+    pub(super) offered: Option<ALPN>,
     /// The head of the response, waiting for the first bytes behind it.
     pub(super) head: Option<Box<ResponseHeader>>,
     pub(super) head_seen: bool,
