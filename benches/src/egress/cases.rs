@@ -207,20 +207,28 @@ pub async fn measure(stand: &Stand, case: &Case, seen: Seen) -> Outcome<String> 
         What::Events => {
             let streams = 1_000;
             events::host(ports.events, streams).await?;
+            let (unscanned, bare) = (stand.unscanned()?, stand.bare("bare")?);
+            let by = |proxy: &Contestant| Some((proxy.address, proxy.pid()));
+            let turns = [
+                ("ours", by(&ours)),
+                ("without scanning", by(&unscanned)),
+                ("bare", by(&bare)),
+            ];
             for _ in 0..seen.rounds {
-                let proxy = Some((ours.address, ours.pid()));
-                let us = events::listen(proxy, ports.events, streams, seen.for_).await?;
                 let direct = events::listen(None, ports.events, streams, seen.for_).await?;
-                writeln!(
-                    said,
-                    "  median {} us, p99 {} us, {} us CPU an event; direct {} / {} us: {} us added (less than 100)",
-                    us.median.as_micros(),
-                    us.p99.as_micros(),
-                    us.cpu.as_micros(),
-                    direct.median.as_micros(),
-                    direct.p99.as_micros(),
-                    us.p99.saturating_sub(direct.p99).as_micros()
-                )?;
+                let (median, p99) = (direct.median.as_micros(), direct.p99.as_micros());
+                writeln!(said, "  direct: median {median} us, p99 {p99} us")?;
+                for (name, proxy) in turns {
+                    let seen = events::listen(proxy, ports.events, streams, seen.for_).await?;
+                    writeln!(
+                        said,
+                        "  {name}: median {} us, p99 {} us, {} us CPU an event; {} us added at p99 (less than 100)",
+                        seen.median.as_micros(),
+                        seen.p99.as_micros(),
+                        seen.cpu.as_micros(),
+                        seen.p99.saturating_sub(direct.p99).as_micros()
+                    )?;
+                }
             }
         }
         What::Idle => {

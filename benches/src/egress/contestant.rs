@@ -113,18 +113,27 @@ impl Stand {
 
     /// The gateway with everything on: policy, scanning both ways, audit; TLS of one host is looked into.
     pub(super) fn ours(&self) -> Outcome<Contestant> {
+        self.gateway("oktsec", true)
+    }
+
+    /// The same without scanning: what policy, audit and being a proxy cost.
+    pub(super) fn unscanned(&self) -> Outcome<Contestant> {
+        self.gateway("unscanned", false)
+    }
+
+    fn gateway(&self, name: &str, scans: bool) -> Outcome<Contestant> {
         let (port, egress) = (free_port()?, free_port()?);
-        let config = self.dir().join("oktsec.yaml");
-        std::fs::write(
-            &config,
-            configuration(self.dir(), port, egress, self.ports)?,
-        )?;
+        let site = self.dir().join(name);
+        std::fs::create_dir(&site)?;
+        let config = site.join("oktsec.yaml");
+        let text = configuration(self.dir(), &site, (port, egress), self.ports, scans)?;
+        std::fs::write(&config, text)?;
         let mut process = Command::new(&self.programs.oktsec);
         process.arg("serve").arg("--config").arg(&config);
         process
             .env_remove("OKTSEC_CONFIG")
             .env_remove("OKTSEC_API_KEY")
-            .current_dir(self.dir());
+            .current_dir(&site);
         let server = Server::start(process, port, Some("/readyz"), &self.cpus)?;
         Ok(Contestant {
             address: super::local(egress),
@@ -177,9 +186,15 @@ impl Stand {
 }
 
 /// What a stranger would write to repeat it.
-fn configuration(dir: &Path, port: u16, egress: u16, ports: Ports) -> Outcome<String> {
+fn configuration(
+    dir: &Path,
+    site: &Path,
+    (port, egress): (u16, u16),
+    ports: Ports,
+    scans: bool,
+) -> Outcome<String> {
     // A JSON string is a YAML string, whatever the path holds.
-    let quoted = |name: &str| serde_json::Value::from(dir.join(name).display().to_string());
+    let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string());
     let mut listed = String::new();
     for port in ports.all() {
         write!(listed, "{port}, ")?;
@@ -194,8 +209,8 @@ agents: {{alice: {{}}}}
 forward_proxy:
   enabled: true
   port: {egress}
-  scan_requests: true
-  scan_responses: true
+  scan_requests: {scans}
+  scan_responses: {scans}
   ports: [{listed}80, 443]
   private_targets:
     - {{host: \"*\", network: 127.0.0.0/8}}
@@ -206,11 +221,11 @@ forward_proxy:
     ca_dir: {ca}
     extra_roots: [{roots}]
 ",
-        keys = quoted("keys"),
-        db = quoted("oktsec.db"),
+        keys = quoted(site.join("keys")),
+        db = quoted(site.join("oktsec.db")),
         host = tls::HOST,
-        ca = serde_json::Value::from(dir.display().to_string()),
-        roots = quoted("hosts.pem"),
+        ca = quoted(dir.to_owned()),
+        roots = quoted(dir.join("hosts.pem")),
     ))
 }
 
@@ -226,7 +241,8 @@ mod tests {
         tls::lay_out(dir.path()).unwrap();
         let ports = Ports::free().unwrap();
         let file = dir.path().join("oktsec.yaml");
-        std::fs::write(&file, configuration(dir.path(), 1, 2, ports).unwrap()).unwrap();
+        let text = configuration(dir.path(), dir.path(), (1, 2), ports, true).unwrap();
+        std::fs::write(&file, text).unwrap();
         let loaded = config::load(&file).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         let proxy = loaded.config.forward_proxy;
