@@ -193,6 +193,59 @@ fn what_could_not_be_written_is_in_nobodys_way() {
     place.run(&["tls", "init"]).expect(0);
 }
 
+/// A disk that becomes full in the middle of a revocation: the list may grow to one block and no further.
+#[test]
+fn a_revocation_that_does_not_fit_the_disk_leaves_the_list_whole() {
+    let place = Place::with_agents();
+    let reason = "r".repeat(200);
+    let mut done = 0;
+    let code = loop {
+        let agent = format!("agent-{done}");
+        place.run(&["keygen", "--agent", &agent]).expect(0);
+        let line = format!(
+            "trap '' XFSZ; ulimit -f 1; exec \"$0\" keys revoke --agent {agent} --reason {reason}"
+        );
+        let said = std::process::Command::new("sh")
+            .args(["-c", &line, env!("CARGO_BIN_EXE_oktsec")])
+            .current_dir(place.dir.path())
+            .env("HOME", place.dir.path())
+            .output()
+            .unwrap();
+        match said.status.code() {
+            Some(0) => done += 1,
+            code => break code,
+        }
+        assert!(done < 100, "the disk never became full");
+    };
+    assert_eq!(code, Some(2));
+    let list = std::fs::read_to_string(place.path("keys/revoked/revocations.jsonl")).unwrap();
+    assert!(list.ends_with('\n'), "{list}");
+    assert_eq!(list.lines().count(), done);
+    let revoked = place.json(&["keys", "list-revoked"], 0);
+    assert_eq!(revoked.as_array().unwrap().len(), done);
+}
+
+#[test]
+fn half_a_revocation_is_a_warning_and_none_after_the_next_one() {
+    let place = Place::with_agents();
+    place
+        .run(&["keys", "rotate", "--agent", "research-agent"])
+        .expect(0);
+    let path = place.path("keys/revoked/revocations.jsonl");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{whole}{}", &whole[..40])).unwrap();
+    let verified = place.run(&["verify", "--strict"]).expect(1);
+    assert!(verified.stderr.contains("revocations.jsonl:2: half a line"));
+    let listed = place.json(&["keys", "list-revoked"], 0);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    place
+        .run(&["keys", "revoke", "--agent", "research-agent"])
+        .expect(0);
+    assert!(!place.run(&["verify"]).expect(0).stderr.contains("half"));
+    let listed = place.json(&["keys", "list-revoked"], 0);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
 #[test]
 fn keys_are_rotated_and_revoked() {
     let place = Place::with_agents();

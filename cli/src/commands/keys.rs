@@ -7,7 +7,7 @@ use crate::out;
 use crate::place::Place;
 use crate::table::Table;
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::keys::{self, revocations};
+use oktsec_contract::keys::{self, RevokedKey, revocations};
 use oktsec_controlplane::edit;
 use serde_json::json;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ impl Dir {
 
 fn list(global: &Global, dir: &std::path::Path) -> Outcome {
     let found = keys::load_dir(dir);
-    let revoked = revocations::load(dir).map_err(Failure::new)?;
+    let revoked = read_revoked(dir)?;
     for problem in &found.problems {
         out::note(format_args!("oktsec: warning: {problem}"));
     }
@@ -125,8 +125,16 @@ fn list(global: &Global, dir: &std::path::Path) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn read_revoked(dir: &std::path::Path) -> Result<Vec<RevokedKey>, Failure> {
+    let found = revocations::load(dir).map_err(Failure::new)?;
+    if let Some(torn) = &found.torn {
+        out::note(format_args!("oktsec: warning: {torn}"));
+    }
+    Ok(found.keys)
+}
+
 fn list_revoked(global: &Global, dir: &std::path::Path) -> Outcome {
-    let revoked = revocations::load(dir).map_err(Failure::new)?;
+    let revoked = read_revoked(dir)?;
     if global.json {
         out::json(&json!(revoked))?;
         return Ok(Exit::Done);

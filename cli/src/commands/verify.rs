@@ -26,7 +26,8 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         let found = keys::load_dir(dir);
         keys_found = found.keys.len();
         warnings.extend(found.problems.iter().map(ToString::to_string));
-        revocations::load(dir).map_err(crate::exit::Failure::new)?;
+        let revoked = revocations::load(dir).map_err(crate::exit::Failure::new)?;
+        warnings.extend(revoked.torn.map(|torn| torn.to_string()));
     }
     warnings.extend(found.problems.iter().map(ToString::to_string));
     let secrets = secrets::count(place)?;

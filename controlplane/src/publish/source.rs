@@ -86,11 +86,15 @@ impl Source {
             let found = self.keys.lock().read(dir, Timestamp::now());
             warnings.extend(found.problems.iter().map(ToString::to_string));
             agent_keys = found.keys;
-            revoked = revocations::load(dir).map_err(|error| {
-                format!(
+            revoked = match revocations::load(dir) {
+                Ok(found) => {
+                    warnings.extend(found.torn.map(|torn| torn.to_string()));
+                    Ok(found.keys)
+                }
+                Err(error) => Err(format!(
                     "{error}; until this is mended no new key is trusted, for it may be revoked"
-                )
-            });
+                )),
+            };
         }
 
         warnings.extend(problems.iter().map(ToString::to_string));

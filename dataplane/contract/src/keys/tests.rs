@@ -367,7 +367,7 @@ fn rotation_revokes_the_old_key_and_keeps_every_generation() {
     let manual = revoke(dir, "a", NOW, "manually revoked").unwrap();
     assert_eq!(manual.fingerprint, second.pair.fingerprint());
     assert_eq!(manual.revoked_at, "2026-02-22T10:00:00Z");
-    let revoked = revocations::load(dir).unwrap();
+    let revoked = revocations::load(dir).unwrap().keys;
     assert_eq!(revoked, [second.revoked.unwrap(), manual]);
     for pair in [first.pair, second.pair] {
         let old = dir
@@ -382,19 +382,21 @@ fn rotation_revokes_the_old_key_and_keeps_every_generation() {
 fn revocations_that_cannot_be_read_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    assert_eq!(revocations::load(dir).unwrap(), []);
+    assert_eq!(revocations::load(dir).unwrap().keys, []);
     rotate(dir, "a", NOW).unwrap();
     rotate(dir, "a", NOW).unwrap();
     let path = revocations::path(dir);
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}\n{good}")).unwrap();
     assert_eq!(
-        revocations::load(dir).unwrap().len(),
+        revocations::load(dir).unwrap().keys.len(),
         1,
         "each key once, empty lines are nothing"
     );
     for bad in [
-        good[..good.len() - 3].to_owned(),
+        format!("{}\n{good}", &good[..good.len() - 3]),
+        format!("{}\n", &good[..good.len() - 3]),
+        format!("{}x", good.trim_end()),
         format!("{good}{{}}\n"),
         good.replace("\"fingerprint\":\"", "\"fingerprint\":\"zz"),
     ] {
@@ -410,6 +412,34 @@ fn revocations_that_cannot_be_read_are_an_error() {
     assert!(
         revocations::append(dir, &RevokedKey::new(Fingerprint([0; 32]), "a", NOW, "x")).is_err()
     );
+}
+
+#[test]
+fn half_a_revocation_at_the_end_is_told_and_the_next_one_takes_it_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let key = |byte: u8| RevokedKey::new(Fingerprint([byte; 32]), "a", NOW, "gestohlen \u{e4}");
+    revocations::append(dir, &key(1)).unwrap();
+    let path = revocations::path(dir);
+    let first = std::fs::read(&path).unwrap();
+    revocations::append(dir, &key(2)).unwrap();
+    let both = std::fs::read(&path).unwrap();
+    for end in first.len() + 1..both.len() - 1 {
+        std::fs::write(&path, &both[..end]).unwrap();
+        let found = revocations::load(dir).unwrap();
+        assert_eq!(found.keys, [key(1)], "cut at {end}");
+        assert_eq!(found.torn.unwrap().line, 2, "cut at {end}");
+        revocations::append(dir, &key(3)).unwrap();
+        let found = revocations::load(dir).unwrap();
+        assert_eq!(found.keys, [key(1), key(3)], "cut at {end}");
+        assert_eq!(found.torn, None, "cut at {end}");
+    }
+    // A line that only lacks its end was written whole.
+    std::fs::write(&path, &both[..both.len() - 1]).unwrap();
+    assert_eq!(revocations::load(dir).unwrap().keys, [key(1), key(2)]);
+    revocations::append(dir, &key(3)).unwrap();
+    let found = revocations::load(dir).unwrap();
+    assert_eq!(found.keys, [key(1), key(2), key(3)]);
 }
 
 proptest! {
