@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 pub(crate) use compiled::{Key, RuleEffect};
 pub use compiled::{Policy, PolicyError};
+pub(crate) use grants::Rates;
 
 /// A message that may go to its recipient, if its content allows. Only [`permit`] makes one.
 #[derive(Debug)]
@@ -56,13 +57,17 @@ pub(crate) fn permit(
     match agent {
         None if policy.denies_strangers() => return Err(Reason::SenderUnknown),
         None => {}
-        Some(agent) => agent.grants.check(message.to, now, |at, rate| {
-            place
-                .shared
-                .senders
-                .get(place.sender, now)
-                .take_grant((message.to, at), rate, now)
-        })?,
+        Some(agent) => {
+            let rates = agent.grants.check(message.to, now)?;
+            let shared = place.shared;
+            let charge = || {
+                let mut sender = shared.senders.get(place.sender, now);
+                sender.take_grant(message.to, rates, now)
+            };
+            if !rates.is_empty() && !charge() {
+                return Err(Reason::GrantConstraint);
+            }
+        }
     }
     Ok(Permitted {
         identity,

@@ -68,35 +68,50 @@ impl Grants {
         }
     }
 
-    /// Whether the agent may send to this recipient now. `charge` takes one from the rate that stands in this place among
-    /// the constraints of that pair.
-    pub(crate) fn check(
-        &self,
-        recipient: &str,
-        now: Timestamp,
-        mut charge: impl FnMut(usize, Rate) -> bool,
-    ) -> Result<(), Reason> {
+    /// Whether the agent may send to this recipient now, as far as the rates of the grant allow.
+    pub(crate) fn check(&self, recipient: &str, now: Timestamp) -> Result<Rates<'_>, Reason> {
         let fits = |entry: &&Entry| *entry.target == *recipient || &*entry.target == "*";
         if let Some(entry) = self.entries.iter().find(fits) {
-            let mut constraints = entry.constraints.iter().enumerate();
-            let holds = constraints.all(|(at, constraint)| match constraint {
+            let holds = entry.constraints.iter().all(|constraint| match constraint {
                 Constraint::Rate(None) | Constraint::Unknown => false,
-                Constraint::Rate(Some(rate)) => charge(at, *rate),
+                Constraint::Rate(Some(_)) => true,
                 Constraint::Until(until) => until.is_some_and(|until| now < until),
             });
             return if holds {
-                Ok(())
+                Ok(Rates(&entry.constraints))
             } else {
                 Err(Reason::GrantConstraint)
             };
         }
         match &self.recipients {
-            Recipients::Everyone => Ok(()),
+            Recipients::Everyone => Ok(Rates(&[])),
             Recipients::Listed(names) if names.iter().any(|n| &**n == "*" || **n == *recipient) => {
-                Ok(())
+                Ok(Rates(&[]))
             }
             Recipients::Listed(_) => Err(Reason::GrantMissing),
         }
+    }
+}
+
+/// What a grant allows how often. All of it is to be charged for one message, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates<'a>(&'a [Constraint]);
+
+impl Rates<'_> {
+    /// Each with its place among the grant's constraints.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (usize, Rate)> {
+        self.0
+            .iter()
+            .enumerate()
+            .filter_map(|(at, constraint)| match constraint {
+                Constraint::Rate(rate) => rate.map(|rate| (at, rate)),
+                Constraint::Until(_) | Constraint::Unknown => None,
+            })
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(self) -> bool {
+        self.iter().next().is_none()
     }
 }
 

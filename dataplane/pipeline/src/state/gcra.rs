@@ -32,12 +32,22 @@ impl Bucket {
     /// A bucket that is empty only after more than a window was filled by a clock that has been set back since, or at a
     /// rate that is no longer in force: it counts as full, and not as full until then.
     pub(crate) fn take(&mut self, rate: Rate, now: Timestamp) -> bool {
-        let full = now.0.saturating_add(rate.window_us);
-        let next = self.0.clamp(now.0, full).saturating_add(rate.interval_us);
-        let allowed = next - now.0 <= rate.window_us;
-        // A refusal keeps what was clamped: the window begins to pass.
-        self.0 = if allowed { next } else { self.0.min(full) };
-        allowed
+        let fits = self.fits(rate, now);
+        if fits {
+            self.0 = self.next(rate, now);
+        }
+        fits
+    }
+
+    /// Whether one could be taken. What was clamped stays so: the window begins to pass.
+    pub(crate) fn fits(&mut self, rate: Rate, now: Timestamp) -> bool {
+        self.0 = self.0.min(now.0.saturating_add(rate.window_us));
+        self.next(rate, now) - now.0 <= rate.window_us
+    }
+
+    /// What it is after one is taken.
+    fn next(self, rate: Rate, now: Timestamp) -> u64 {
+        self.0.max(now.0).saturating_add(rate.interval_us)
     }
 
     /// Whether forgetting the bucket would change nothing.

@@ -3,6 +3,7 @@
 //! is proven stays as long as there is one who is not: anybody can claim names without end.
 
 use super::gcra::{Bucket, Rate};
+use crate::policy::Rates;
 use ahash::RandomState;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::limits::{
@@ -106,34 +107,51 @@ impl Sender {
         self.rate.take(rate, now)
     }
 
-    /// Charges one message by the rate in this place of the grant to a recipient; `false` if it is used up.
-    pub(crate) fn take_grant(
-        &mut self,
-        (recipient, at): (&str, usize),
-        rate: Rate,
-        now: Timestamp,
-    ) -> bool {
+    /// Charges one message by all rates of the grant to a recipient; `false`, and nothing charged, if one is used up.
+    pub(crate) fn take_grant(&mut self, recipient: &str, rates: Rates<'_>, now: Timestamp) -> bool {
+        let mut fits = true;
+        for (at, rate) in rates.iter() {
+            // Each is asked: one that is refused begins to pass.
+            fits &= match self.grant_rate(recipient, at, now) {
+                Some(bucket) => bucket.fits(rate, now),
+                None => false,
+            };
+        }
+        if fits {
+            for (at, rate) in rates.iter() {
+                if let Some(bucket) = self.grant_rate(recipient, at, now) {
+                    bucket.take(rate, now);
+                }
+            }
+        }
+        fits
+    }
+
+    /// The bucket in this place of the grant to a recipient; `None` if too many are in use.
+    fn grant_rate(&mut self, recipient: &str, at: usize, now: Timestamp) -> Option<&mut Bucket> {
         let rates = &mut self.grant_rates;
-        let known = rates
-            .iter_mut()
-            .find(|known| known.at == at && *known.recipient == *recipient);
-        if let Some(known) = known {
-            return known.bucket.take(rate, now);
-        }
-        if rates.len() >= GRANT_RATES_MAX {
-            rates.retain(|known| !known.bucket.is_idle(now));
-        }
-        if rates.len() >= GRANT_RATES_MAX {
-            return false;
-        }
-        let mut bucket = Bucket::default();
-        let allowed = bucket.take(rate, now);
-        rates.push(GrantRate {
-            recipient: recipient.into(),
-            at,
-            bucket,
-        });
-        allowed
+        let is_it = |known: &GrantRate| known.at == at && *known.recipient == *recipient;
+        let known = match rates.iter().position(is_it) {
+            Some(known) => known,
+            None => {
+                if rates.len() >= GRANT_RATES_MAX {
+                    // Those of this very recipient may have just been made for this message.
+                    rates.retain(|known| {
+                        *known.recipient == *recipient || !known.bucket.is_idle(now)
+                    });
+                }
+                if rates.len() >= GRANT_RATES_MAX {
+                    return None;
+                }
+                rates.push(GrantRate {
+                    recipient: recipient.into(),
+                    at,
+                    bucket: Bucket::default(),
+                });
+                rates.len() - 1
+            }
+        };
+        Some(&mut rates[known].bucket)
     }
 
     /// The automatic session: kept while the sender is not idle, else a new one from `random`.
