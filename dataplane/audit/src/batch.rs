@@ -6,6 +6,7 @@ use crate::limits::SPARE_BYTES_MAX;
 use crate::lookup::{id_prefix, signature_prefix};
 use crate::postings::Postings;
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::held_room::HeldPlace;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::limits::{FINDINGS_MAX, RECORD_BYTES_MAX};
 use oktsec_contract::reason::Reason;
@@ -24,12 +25,13 @@ pub struct Batch {
 }
 
 /// A message's content, kept until an operator releases or discards it.
-#[derive(Clone, Copy)]
 pub struct Held<'a> {
     /// The content as it was sent; its SHA-256 is the record's `content_hash`.
     pub content: &'a [u8],
     /// When it no longer can be released.
     pub expires_at: Timestamp,
+    /// The room taken for it; without one it is counted when it is written.
+    pub place: Option<HeldPlace>,
 }
 
 impl std::fmt::Debug for Held<'_> {
@@ -53,12 +55,13 @@ pub(crate) struct Entry {
     pub(crate) status: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct HeldEntry {
     pub(crate) record: usize,
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) expires_at: Timestamp,
+    pub(crate) place: Option<HeldPlace>,
 }
 
 /// A record that no log takes.
@@ -128,6 +131,7 @@ impl Batch {
                 start,
                 end,
                 expires_at: held.expires_at,
+                place: held.place,
             });
         }
         Ok(())

@@ -8,8 +8,8 @@
 //! checkpoints  sequence                            -> Checkpoint
 //! held         'm' id                              -> HeldMeta
 //!              'c' id                              -> content
-//!              'e' expires, id                     -> ()       pending ones only
-//!              'r' reviewed, id                     -> ()       not pending any more, content still there
+//!              'e' expires, id                     -> u64, bytes of the content; pending ones only
+//!              'r' reviewed, id                    -> the same; not pending any more, content still there
 //!              's' status, seq                     -> id
 //! default      "node", "head", "checkpoint"
 //! ```

@@ -50,8 +50,8 @@ pub use batch::{Batch, Held, PushError};
 pub use chain::Checkpoint;
 pub use layout::HeldStatus;
 pub use log::{
-    AppendError, Appended, Health, Log, Resolved, Review, ReviewError, ReviewTicket, Ticket,
-    WriterOptions,
+    AppendError, Appended, ContentsHealth, Health, Log, Resolved, Review, ReviewError,
+    ReviewTicket, Ticket, WriterOptions,
 };
 pub use reader::{Filter, HeldItem, HeldStats, Reader, remove_abandoned};
 pub use store::{OpenError, ReadError, Recent};

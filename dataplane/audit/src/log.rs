@@ -11,6 +11,7 @@ use crate::store::{ReadError, Recent, Store};
 use crate::{HeldItem, StoredRecord};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
+use oktsec_contract::held_room::HeldRoom;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::keys::KeyPair;
 use parking_lot::{Mutex, RwLock};
@@ -132,11 +133,26 @@ pub struct Health {
     pub signed_sequence: u64,
     /// Held messages that wait for an operator.
     pub held_pending: u64,
+    /// Bytes that contents of held messages take.
+    pub contents: ContentsHealth,
     /// What went wrong, while it does, or that the writer has ended.
     pub last_error: Option<Arc<str>>,
     /// What of the log cannot be read any more, if anything is known not to be. It is appended to all the
     /// same, but no longer merged: move it away and begin a new one when that suits.
     pub damage: Option<Arc<str>>,
+}
+
+/// What contents of held messages take, [`oktsec_contract::held_room::HELD_ENTRY_BYTES`] of each included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentsHealth {
+    /// Bytes of those that wait for an operator.
+    pub pending_bytes: u64,
+    /// Bytes of those that were reviewed or expired, and are kept.
+    pub reviewed_bytes: u64,
+    /// Bytes all of them may take.
+    pub bytes_max: u64,
+    /// Contents removed since the start.
+    pub removed_total: u64,
 }
 
 /// Work for the writer.
@@ -171,6 +187,11 @@ pub(crate) struct Shared {
     pub(crate) sequence: AtomicU64,
     pub(crate) signed: AtomicU64,
     pub(crate) held_pending: AtomicU64,
+    /// The room of contents that wait for an operator, and of those that are on their way.
+    pub(crate) held_room: Arc<HeldRoom>,
+    pub(crate) contents_pending_bytes: AtomicU64,
+    pub(crate) contents_reviewed_bytes: AtomicU64,
+    pub(crate) contents_removed: AtomicU64,
     /// How long contents of held messages are kept after their review; 0 is for ever.
     pub(crate) contents_kept_secs: AtomicU64,
     pub(crate) closed: AtomicBool,
@@ -276,6 +297,13 @@ impl Log {
         Ok(ticket)
     }
 
+    /// The room of contents: take some before a message is held. It has no bound until one is set; above it the contents
+    /// reviewed first are removed, whatever [`Self::keep_contents`] says.
+    #[must_use]
+    pub fn held_room(&self) -> Arc<HeldRoom> {
+        Arc::clone(&self.shared.held_room)
+    }
+
     /// Keeps the contents of held messages so many seconds after their review or expiry; 0, as at the start, is for
     /// ever. Records and reviews are always kept.
     pub fn keep_contents(&self, seconds: u64) {
@@ -340,6 +368,12 @@ impl Log {
             sequence: shared.sequence.load(Ordering::Relaxed),
             signed_sequence: shared.signed.load(Ordering::Relaxed),
             held_pending: shared.held_pending.load(Ordering::Relaxed),
+            contents: ContentsHealth {
+                pending_bytes: shared.contents_pending_bytes.load(Ordering::Relaxed),
+                reviewed_bytes: shared.contents_reviewed_bytes.load(Ordering::Relaxed),
+                bytes_max: shared.held_room.bytes_max(),
+                removed_total: shared.contents_removed.load(Ordering::Relaxed),
+            },
             last_error,
             damage: shared.damage.lock().clone(),
         }

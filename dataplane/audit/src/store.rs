@@ -155,6 +155,17 @@ impl Store {
         Ok(self.db.get_cf(self.cf(HELD), held_key(b'c', id))?)
     }
 
+    /// Bytes of a held content, as `value` says, which stands behind its expiry or review. A log of before that was
+    /// written there is asked for the content itself.
+    pub(crate) fn content_bytes(&self, id: MessageId, value: &[u8]) -> Result<u64, ReadError> {
+        if let Ok(bytes) = value.try_into() {
+            return Ok(u64::from_be_bytes(bytes));
+        }
+        let key = held_key(b'c', id);
+        let content = self.db.get_pinned_cf(self.cf(HELD), key)?;
+        Ok(content.map_or(0, |content| content.len() as u64))
+    }
+
     /// The lowest sequence that a record received at or after `since` can have.
     pub(crate) fn first_since(&self, since: Timestamp) -> Result<u64, ReadError> {
         let Some(before) = since.0.checked_sub(1) else {

@@ -12,6 +12,7 @@
 //! from what is really there.
 
 mod anchor;
+mod contents;
 mod held;
 mod index;
 mod recovery;
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) use anchor::Anchor;
+use contents::Contents;
 use sync::Syncer;
 use turn::Turn;
 
@@ -101,6 +103,8 @@ struct Writer {
     turn: Turn,
     syncer: Option<Syncer>,
     state: State,
+    /// Bytes of pending contents that the room counts for us while the log is not open.
+    counted: u64,
     expire_at: Instant,
 }
 
@@ -120,6 +124,7 @@ struct Opened {
     store: Arc<Store>,
     chain: Chain,
     head: Head,
+    contents: Contents,
     anchor: Arc<Anchor>,
     signed: u64,
     /// Sequence of the last checkpoint that is kept for good.
@@ -145,6 +150,7 @@ impl Writer {
                 wait: REOPEN_WAIT,
                 old,
             },
+            counted: 0,
             expire_at: now + EXPIRE_EVERY,
         }
     }
@@ -216,6 +222,8 @@ impl Writer {
                 self.publish_head();
                 self.turn.answer(&self.shared);
                 self.note_unsynced();
+                // What could not be removed now is due again in a minute.
+                let _ = self.make_room();
             }
             Err(error) => {
                 self.fail(error);
@@ -251,6 +259,13 @@ impl Writer {
         shared
             .held_pending
             .store(opened.head.held[0], Ordering::Relaxed);
+        let Contents { pending, reviewed } = opened.contents;
+        shared
+            .contents_pending_bytes
+            .store(pending, Ordering::Relaxed);
+        shared
+            .contents_reviewed_bytes
+            .store(reviewed, Ordering::Relaxed);
     }
 
     fn refuse_turn(&mut self) {
@@ -283,16 +298,11 @@ impl Writer {
         }
     }
 
-    /// Expires held messages and forgets the contents of old ones; answers how many expired.
+    /// Expires held messages and removes contents that need not be kept; answers how many expired.
     fn tidy(&mut self, now: Timestamp) -> Result<u64, AppendError> {
         let expired = self.expire(now)?;
-        let forgotten = self.forget(now)?;
-        if forgotten > 0 {
-            tracing::info!(
-                messages = forgotten,
-                "contents of held messages were removed"
-            );
-        }
+        self.forget(now)?;
+        self.make_room()?;
         Ok(expired)
     }
 

@@ -48,6 +48,7 @@ fn appends_until_it_is_killed() {
             let held = Held {
                 content: &content,
                 expires_at: T0.plus_secs(1 << 30),
+                place: None,
             };
             let hold = number.is_multiple_of(HELD_EVERY);
             let content_hash = Sha256::digest(content).into();

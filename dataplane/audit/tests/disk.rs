@@ -22,6 +22,7 @@ fn append_large(log: &Log, number: u64) -> Result<u64, AppendError> {
     let held = Held {
         content: &content,
         expires_at: T0.plus_secs(1 << 30),
+        place: None,
     };
     batch
         .push(&RecordRef { ..record(number) }, Some(held))

@@ -4,11 +4,13 @@
 
 mod support;
 
-use oktsec_audit::{Filter, Held, HeldStatus, Review, ReviewError};
+use oktsec_audit::{Filter, Held, HeldStatus, Log, Review, ReviewError};
+use oktsec_contract::held_room::HELD_ENTRY_BYTES;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use oktsec_contract::verdict::Status;
-use support::{T0, append, hold, id, reader, record, start, verify};
+use sha2::{Digest, Sha256};
+use support::{Numbers, T0, append, hold, id, reader, record, start, verify, wait_until};
 
 #[test]
 fn a_held_message_is_reviewed_once() {
@@ -128,6 +130,116 @@ fn contents_are_removed_some_time_after_the_review_and_everything_else_stays() {
     writer.shutdown();
 }
 
+/// What one content of [`hold_large`] takes.
+const LARGE_BYTES: u64 = (64 << 10) + HELD_ENTRY_BYTES;
+
+/// Holds a message of 64 KiB that no compression makes smaller, if there is room.
+fn hold_large(log: &Log, number: u64) -> bool {
+    let mut numbers = Numbers(number + 1);
+    let content: Vec<u8> = (0..64 << 7)
+        .flat_map(|_| numbers.next().to_be_bytes())
+        .collect();
+    let Some(place) = log.held_room().take(content.len()) else {
+        return false;
+    };
+    let held = RecordRef {
+        status: Status::Quarantined,
+        reason: Reason::ContentQuarantined,
+        content_hash: Sha256::digest(&content).into(),
+        ..record(number)
+    };
+    let mut batch = log.batch();
+    let content = Held {
+        content: &content,
+        expires_at: T0.plus_secs(3600),
+        place: Some(place),
+    };
+    batch.push(&held, Some(content)).unwrap();
+    log.append(batch).unwrap().wait().unwrap();
+    true
+}
+
+#[test]
+fn contents_take_no_more_than_their_room_and_the_reviewed_first_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    log.held_room().set_bytes_max(8 * LARGE_BYTES);
+    let discard = |number| {
+        let now = T0.plus_secs(number);
+        let answer = log.resolve(id(number), Review::Discard, "olga", now);
+        answer.unwrap().wait().unwrap();
+    };
+    let contents = || {
+        let reader = reader(dir.path());
+        let has = |&number: &u64| {
+            let item = reader.held(id(number)).unwrap();
+            item.is_some_and(|item| item.content.is_some())
+        };
+        (0..10).filter(has).collect::<Vec<_>>()
+    };
+    assert!((0..8).all(|number| hold_large(&log, number)));
+    assert!(!hold_large(&log, 8), "all of it waits for an operator");
+    discard(3);
+    discard(1);
+    assert_eq!(
+        contents().len(),
+        8,
+        "there is room for those that were reviewed"
+    );
+    let health = log.health().contents;
+    assert_eq!(health.pending_bytes, 6 * LARGE_BYTES);
+    assert_eq!(health.reviewed_bytes, 2 * LARGE_BYTES);
+    for number in 8..10 {
+        assert!(hold_large(&log, number));
+    }
+    assert!(!hold_large(&log, 10));
+    // Tidying up comes after the answer to the message that made it necessary.
+    wait_until("removing", || log.health().contents.removed_total == 2);
+    assert_eq!(contents(), [0, 2, 4, 5, 6, 7, 8, 9]);
+    let removals = Filter {
+        decision: Some(String::from("contents_removed")),
+        limit: 9,
+        ..Filter::default()
+    };
+    assert!(!reader(dir.path()).query(&removals).unwrap().is_empty());
+    let before = log.health().contents;
+    assert_eq!(before.pending_bytes, log.held_room().taken());
+    writer.shutdown();
+
+    let (log, writer) = start(dir.path());
+    log.held_room().set_bytes_max(8 * LARGE_BYTES);
+    let after = log.health().contents;
+    assert_eq!(after.pending_bytes, before.pending_bytes);
+    assert_eq!(after.reviewed_bytes, before.reviewed_bytes);
+    assert!(!hold_large(&log, 10));
+    writer.shutdown();
+    assert!(verify(dir.path()).valid);
+}
+
+#[test]
+fn what_is_removed_is_given_back_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    let bytes_max = 256 * LARGE_BYTES;
+    log.held_room().set_bytes_max(bytes_max);
+    for number in 0..2_560 {
+        assert!(hold_large(&log, number), "{number}");
+        let answer = log.resolve(id(number), Review::Discard, "olga", T0);
+        answer.unwrap().wait().unwrap();
+    }
+    writer.shutdown();
+    // Ten times as much was written.
+    let bytes = folder_bytes(&dir.path().join("audit"));
+    assert!(bytes < 2 * bytes_max, "{bytes} of {bytes_max}");
+}
+
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().map_or(0, |found| found.len()))
+        .sum()
+}
+
 #[test]
 fn held_messages_expire_and_cannot_be_released_after_that() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,6 +302,7 @@ fn content_that_is_not_what_the_chain_vouches_for_is_not_released() {
     let other = Held {
         content: b"something else",
         expires_at: T0.plus_secs(100),
+        place: None,
     };
     batch.push(&held, Some(other)).unwrap();
     log.append(batch).unwrap().wait().unwrap();

@@ -120,6 +120,9 @@ reasons! {
     /// Nothing against it.
     Allowed = 45, "allow", "allow", Delivered, 200;
 
+    /// Findings or rules would hold it, and what is held already takes all the room there is.
+    QuarantineFull = 46, "quarantine_full", "quarantine_full", Rejected, 503;
+
     /// The record could not be written, so the message is refused.
     AuditUnavailable = 50, "audit_unavailable", "audit_unavailable", Error, 503;
     /// Too many records wait to be written.
@@ -142,6 +145,8 @@ reasons! {
     QuarantineExpired = 64, "quarantine_expired", "quarantine_expired", System, 200;
     /// The chain could not be continued; a new segment starts here.
     ChainBroken = 65, "chain_broken", "chain_broken", System, 200;
+    /// Contents of reviewed messages were removed to make room for others.
+    ContentsRemoved = 66, "contents_removed", "contents_removed", System, 200;
 
     // Outbound requests. A request that cannot wait for an operator is never quarantined.
     /// What should be reached is no host and port, or is written so that two readers would disagree.
@@ -253,6 +258,7 @@ impl Reason {
             | Self::ReplayCacheFull
             | Self::AgentRateLimited
             | Self::ScanFailed
+            | Self::QuarantineFull
             | Self::AuditUnavailable
             | Self::AuditOverloaded
             | Self::SnapshotMissing
@@ -307,6 +313,7 @@ impl Reason {
             | Self::QuarantineRejected
             | Self::QuarantineExpired
             | Self::ChainBroken
+            | Self::ContentsRemoved
             | Self::EgressTargetInvalid
             | Self::EgressNameMismatch
             | Self::EgressAuthRequired

@@ -21,6 +21,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::held_room::HeldPlace;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::limits::FINDINGS_MAX;
 use oktsec_contract::reason::Reason;
@@ -28,6 +29,7 @@ use oktsec_contract::record::{FindingRef, SignatureState};
 use oktsec_contract::verdict::{Mode, Status, Verdict};
 use oktsec_scanner::{EngineError, Scanner};
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -222,6 +224,7 @@ impl Pipeline {
                     verdict: None,
                     identity,
                     session: Session(None),
+                    held: None,
                 };
             }
         };
@@ -239,6 +242,7 @@ impl Pipeline {
             verdict: None,
             identity,
             session: place.session,
+            held: None,
         };
         if let Some(reason) = delegation(&opened.parsed, &identity, &self.policy) {
             return refused(reason, &place);
@@ -264,6 +268,7 @@ impl Pipeline {
         let (reason, verdict) =
             verdict::decide(message, &scanned, &self.policy, &place, &mut self.lowered);
         let mode = self.policy.mode(received.surface);
+        let (reason, held) = self.hold(message, reason, mode);
         if outcome(reason, mode).status == Status::Delivered {
             scan::remember(message, &self.policy, &self.shared, &self.scan.found, now);
         }
@@ -272,6 +277,24 @@ impl Pipeline {
             verdict: Some(verdict),
             identity,
             session: place.session,
+            held,
+        }
+    }
+
+    /// Takes room for a message that is to be held. Without room it is refused: it must neither pass nor wait for an
+    /// operator who would not find it.
+    fn hold(
+        &self,
+        message: Message<'_>,
+        reason: Reason,
+        mode: Mode,
+    ) -> (Reason, Option<HeldPlace>) {
+        if outcome(reason, mode).status != Status::Quarantined {
+            return (reason, None);
+        }
+        match self.shared.held_room().take(message.content.len()) {
+            Some(place) => (reason, Some(place)),
+            None => (Reason::QuarantineFull, None),
         }
     }
 
@@ -337,6 +360,7 @@ impl Pipeline {
             redacted_content: offer.as_deref(),
             held_until: (outcome.status == Status::Quarantined)
                 .then(|| self.policy.held_until(now)),
+            place: RefCell::new(ruling.held),
             received_at: moment.now,
             latency_us: u32::try_from(now.micros_since(moment.now)).unwrap_or(u32::MAX),
             peer: received.peer,
@@ -383,6 +407,8 @@ struct Ruling {
     verdict: Option<Verdict>,
     identity: Identity,
     session: Session,
+    /// The room of a message that is held.
+    held: Option<HeldPlace>,
 }
 
 /// Delegation chains are not verified yet, so they are never believed: what needs one is refused.

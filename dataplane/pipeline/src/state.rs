@@ -12,6 +12,7 @@ pub(crate) mod seen;
 pub(crate) mod senders;
 
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::held_room::HeldRoom;
 use oktsec_contract::record::{RecordRef, SignatureState};
 use oktsec_contract::verdict::Verdict;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub struct Shared {
     pub(crate) replay: replay::ReplayCache,
     pub(crate) senders: senders::Senders,
     pub(crate) peers: peers::Peers,
+    held_room: Arc<HeldRoom>,
     egress: Arc<egress::EgressUsage>,
     seen: seen::SeenSecrets,
 }
@@ -33,9 +35,22 @@ impl Shared {
             replay: replay::ReplayCache::new(replay_signatures_max),
             senders: senders::Senders::new(),
             peers: peers::Peers::new(),
+            held_room: Arc::default(),
             egress: Arc::new(egress::EgressUsage::new()),
             seen: seen::SeenSecrets::new(),
         }
+    }
+
+    /// The same, with the room that held messages have.
+    #[must_use]
+    pub fn with_held_room(mut self, held_room: Arc<HeldRoom>) -> Self {
+        self.held_room = held_room;
+        self
+    }
+
+    /// The room that held messages have.
+    pub const fn held_room(&self) -> &Arc<HeldRoom> {
+        &self.held_room
     }
 
     /// What outbound requests have used.

@@ -6,6 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{Plane, START, Said, agent_key};
 use oktsec_contract::Surface;
+use oktsec_contract::held_room::HELD_ENTRY_BYTES;
 use oktsec_contract::keys::RevokedKey;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
@@ -286,6 +287,9 @@ agents:
         ("paced", "x", Reason::Allowed),
         ("paced", "x", Reason::Allowed),
         ("paced", "x", Reason::GrantConstraint),
+        // The rate an hour is not charged for what the rate a minute refuses.
+        ("paced", "x", Reason::GrantConstraint),
+        ("paced", "x", Reason::GrantConstraint),
     ];
     for (from, to, reason) in grants {
         assert_eq!(
@@ -294,7 +298,10 @@ agents:
             "{from} -> {to}"
         );
     }
-    plane.now = plane.now.plus_secs(10);
+    plane.now = plane.now.plus_secs(20);
+    for reason in [Reason::Allowed, Reason::GrantConstraint] {
+        assert_eq!(plane.unsigned("paced", "x", "hello").reason, reason);
+    }
     let late = plane.unsigned("until", "b", "hello").reason;
     assert_eq!(
         late,
@@ -562,6 +569,49 @@ fn history_escalates_proven_senders() {
     assert_eq!(
         plane.signed("a", "b", "attack-medium later").reason,
         Reason::ContentFlagged
+    );
+}
+
+#[test]
+fn what_would_be_held_is_refused_while_the_quarantine_is_full_and_may_come_again() {
+    let mut plane = Plane::new(SIGNED);
+    let room = std::sync::Arc::clone(plane.shared.held_room());
+    room.set_bytes_max(2 * HELD_ENTRY_BYTES + 40);
+    let content = "attack-high";
+    // The test keeps no content, so each gives its room back; two others wait for an operator.
+    let said = plane.signed("a", "b", content);
+    assert_eq!(
+        (said.reason, said.status),
+        (Reason::ContentQuarantined, Status::Quarantined)
+    );
+    assert_eq!(room.taken(), 0);
+    let waiting = room.take(20).unwrap();
+    room.take(20).unwrap().keep();
+    plane.now = plane.now.plus_secs(1);
+    let body = plane.signed_body("a", "b", content, None);
+    let said = plane.send_body(&body, Headers::default()).unwrap();
+    assert_eq!(
+        (said.reason, said.status, said.http),
+        (Reason::QuarantineFull, Status::Rejected, 503)
+    );
+    assert_eq!(
+        said.verdict,
+        Verdict::Quarantine,
+        "recorded as it was judged"
+    );
+    assert_eq!(said.rules, ["T-HIGH"]);
+    assert_eq!(plane.signed("a", "b", "hello").reason, Reason::Allowed);
+    drop(waiting);
+    let again = plane.send_body(&body, Headers::default()).unwrap();
+    assert_eq!(again.reason, Reason::ContentQuarantined);
+
+    let mut watching = Plane::new("mode: observe\nidentity: {require_signature: false}\n");
+    watching.shared.held_room().set_bytes_max(0);
+    let said = watching.unsigned("a", "b", content);
+    assert_eq!(
+        (said.reason, said.status),
+        (Reason::ContentQuarantined, Status::Delivered),
+        "nothing is held while observing"
     );
 }
 

@@ -9,7 +9,7 @@ use oktsec_contract::config::Config;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::link::{LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane};
 use oktsec_proxy::{Dataplane, DataplaneOptions, RunError};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -182,6 +182,50 @@ fn held_messages_are_resolved_over_the_link() {
         LinkResponse::NotPending { .. }
     ));
     assert!(site.metric("oktsec_quarantine_pending") < 0.5);
+}
+
+#[test]
+fn a_full_quarantine_refuses_and_records_and_a_review_makes_room() {
+    let site = Site::with(&format!(
+        "quarantine: {{contents_bytes_max: 1000}}\n{PLAIN}"
+    ));
+    let listener = ControlPlane::listen(&site);
+    let (mut line, _) = ControlPlane::accept(&listener);
+    let hold = |what: &str| site.post(&signed("alice", "bob", &format!("{what} strange-word")));
+    let held = hold("one");
+    assert_eq!(held.status, 202, "{}", held.text());
+    let taken = site.metric("oktsec_quarantine_pending_bytes");
+    assert!(taken > 500.0 && taken < 1000.0, "{taken}");
+    let refused = hold("another");
+    assert_eq!(refused.status, 503);
+    let body = refused.json();
+    assert_eq!(body["status"], "rejected");
+    assert_eq!(body["policy_decision"], "quarantine_full");
+    assert_eq!(body["rules_triggered"][0]["rule_id"], "T-HOLD");
+    assert_eq!(body["quarantine_id"], Value::Null);
+    assert!(!body["suggestion"].as_str().unwrap().is_empty());
+    let record = site.message_records().pop().unwrap();
+    assert_eq!(record["policy_decision"], "quarantine_full", "{record}");
+    assert_eq!(record["rules_triggered"][0]["rule_id"], "T-HOLD");
+    let counted = site.metric("oktsec_refusals_total{reason=\"quarantine_full\"}");
+    assert!((counted - 1.0).abs() < 0.5);
+    let clean = site.post(&signed("alice", "bob", "hello"));
+    assert_eq!(clean.status, 200, "nothing else is refused");
+
+    let message = MessageId::parse(held.json()["quarantine_id"].as_str().unwrap()).unwrap();
+    line.send(&ToDataplane::Request {
+        id: 1,
+        body: LinkRequest::Resolve {
+            message,
+            action: Resolution::Discard,
+            reviewer: String::from("ops"),
+        },
+    });
+    let ToControl::Response { body, .. } = line.receive() else {
+        panic!("no answer")
+    };
+    assert!(matches!(body, LinkResponse::Resolved(_)), "{body:?}");
+    assert_eq!(hold("a third").status, 202);
 }
 
 #[test]

@@ -73,6 +73,15 @@ pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -
             )
             .at(["identity", "replay_signatures_max"]),
         ],
+        Reason::QuarantineFull => {
+            let full = Cause::new(
+                "It would have been held, and held messages took all the room their contents have.",
+                "review what waits (`oktsec quarantine list`), or a larger number",
+            );
+            let mut causes = vec![full.at(["quarantine", "contents_bytes_max"])];
+            causes.extend(findings(record, config, rules));
+            causes
+        }
         Reason::DelegationRequired => vec![
             Cause::new(
                 "It brought no delegation chain, and one is required.",
@@ -173,7 +182,8 @@ pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -
         | Reason::QuarantineApproved
         | Reason::QuarantineRejected
         | Reason::QuarantineExpired
-        | Reason::ChainBroken => vec![Cause::new(
+        | Reason::ChainBroken
+        | Reason::ContentsRemoved => vec![Cause::new(
             "This record is about the system itself, not about a message.",
             "",
         )],

@@ -1,9 +1,8 @@
-//! Reviews of held messages and their expiry: the status and the record about it are one write. Some time after that
-//! their contents are removed, if the operator wants so: what is kept then is who held what, when, and why.
+//! Reviews of held messages and their expiry: the status and the record about it are one write.
 
 use super::{State, Writer, random_id};
 use crate::HeldItem;
-use crate::layout::{HELD, HeldMeta, HeldStatus, held_key, sequence_of};
+use crate::layout::{HELD, HeldMeta, HeldStatus, sequence_of};
 use crate::limits::EXPIRE_TURN_MAX;
 use crate::log::{AppendError, Resolved, Review, ReviewError, ReviewJob};
 use crate::store::{ReadError, Store};
@@ -11,8 +10,6 @@ use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use rocksdb::WriteBatch;
-use std::sync::atomic::Ordering;
 
 impl Writer {
     pub(super) fn resolve(&mut self, job: ReviewJob) {
@@ -46,10 +43,12 @@ impl Writer {
                 status: meta.status,
             });
         }
-        let mut item = HeldItem::load(&opened.store, id, meta.clone(), true).map_err(unreadable)?;
+        let store = &opened.store;
+        let mut item = HeldItem::load(store, id, meta.clone(), true).map_err(unreadable)?;
+        let bytes = item.content.as_ref().map_or(0, Vec::len) as u64;
         if meta.expires_at <= now {
             // Its minute had not come yet, but nobody may release it any more.
-            self.stage(&item, meta, HeldStatus::Expired, "", now);
+            self.stage(&item, meta, HeldStatus::Expired, "", now, bytes);
             self.commit_review()?;
             return Err(ReviewError::NotPending {
                 status: HeldStatus::Expired,
@@ -62,7 +61,7 @@ impl Writer {
             Review::Release => HeldStatus::Approved,
             Review::Discard => HeldStatus::Rejected,
         };
-        self.stage(&item, meta, status, reviewer, now);
+        self.stage(&item, meta, status, reviewer, now, bytes);
         let sequence = self.commit_review()?;
         item.status = status;
         item.reviewed_by = String::from(reviewer);
@@ -77,9 +76,9 @@ impl Writer {
             let State::Open(opened) = &self.state else {
                 return Err(self.unavailable());
             };
-            let due = timed(&opened.store, b'e', now).map_err(|e| unreadable_append(&e))?;
+            let due = due(&opened.store, b'e', now).map_err(|e| unreadable_append(&e))?;
             let mut staged = 0;
-            for (_, id) in due {
+            for Due { id, bytes, .. } in due {
                 let State::Open(opened) = &self.state else {
                     return Err(self.unavailable());
                 };
@@ -92,7 +91,7 @@ impl Writer {
                 }
                 let item = HeldItem::load(store, id, meta.clone(), false)
                     .map_err(|e| unreadable_append(&e))?;
-                self.stage(&item, meta, HeldStatus::Expired, "", now);
+                self.stage(&item, meta, HeldStatus::Expired, "", now, bytes);
                 staged += 1;
             }
             if staged == 0 {
@@ -100,37 +99,6 @@ impl Writer {
             }
             self.commit_turn()?;
             expired += staged;
-        }
-    }
-
-    /// Removes the contents of messages that were reviewed, or expired, longer ago than contents are kept; answers how
-    /// many. Records, statuses and reviews stay.
-    pub(super) fn forget(&mut self, now: Timestamp) -> Result<u64, AppendError> {
-        let kept_secs = self.shared.contents_kept_secs.load(Ordering::Relaxed);
-        if kept_secs == 0 {
-            return Ok(0);
-        }
-        let until = now.minus_secs(kept_secs);
-        let mut forgotten = 0;
-        loop {
-            let State::Open(opened) = &self.state else {
-                return Err(self.unavailable());
-            };
-            let store = &opened.store;
-            let reviewed = timed(store, b'r', until).map_err(|error| unreadable_append(&error))?;
-            if reviewed.is_empty() {
-                return Ok(forgotten);
-            }
-            let mut write = WriteBatch::default();
-            for (key, id) in &reviewed {
-                write.delete_cf(store.cf(HELD), held_key(b'c', *id));
-                write.delete_cf(store.cf(HELD), key);
-            }
-            if let Err(error) = store.db.write(write) {
-                self.fail(error.into_string());
-                return Err(self.unavailable());
-            }
-            forgotten += reviewed.len() as u64;
         }
     }
 
@@ -142,6 +110,7 @@ impl Writer {
         status: HeldStatus,
         reviewer: &str,
         now: Timestamp,
+        content_bytes: u64,
     ) {
         let reason = match status {
             HeldStatus::Approved => Reason::QuarantineApproved,
@@ -171,7 +140,7 @@ impl Writer {
             reviewed_by: String::from(cut(reviewer)),
             ..before
         };
-        self.turn.review(item.id, before, after);
+        self.turn.review(item.id, before, after, content_bytes);
     }
 
     fn commit_review(&mut self) -> Result<u64, ReviewError> {
@@ -179,7 +148,7 @@ impl Writer {
     }
 
     /// Writes the turn that was staged; answers the number of its last record.
-    fn commit_turn(&mut self) -> Result<u64, AppendError> {
+    pub(super) fn commit_turn(&mut self) -> Result<u64, AppendError> {
         let State::Open(opened) = &mut self.state else {
             return Err(self.unavailable());
         };
@@ -210,16 +179,20 @@ fn cut(reviewer: &str) -> &str {
     &reviewer[..end]
 }
 
+/// A held message that is due.
+pub(super) struct Due {
+    pub(super) key: [u8; 25],
+    pub(super) id: MessageId,
+    /// Bytes of its content.
+    pub(super) bytes: u64,
+}
+
 /// The messages with a key of this tag and a time up to `until`, oldest first, as many as one turn takes.
-fn timed(
-    store: &Store,
-    tag: u8,
-    until: Timestamp,
-) -> Result<Vec<([u8; 25], MessageId)>, ReadError> {
+pub(super) fn due(store: &Store, tag: u8, until: Timestamp) -> Result<Vec<Due>, ReadError> {
     let mut found = Vec::new();
     let mut keys = store.db.raw_iterator_cf(store.cf(HELD));
     keys.seek([tag]);
-    while let Some(key) = keys.key().filter(|key| key.starts_with(&[tag])) {
+    while let Some((key, value)) = keys.item().filter(|(key, _)| key.starts_with(&[tag])) {
         let Ok(key) = <[u8; 25]>::try_from(key) else {
             break;
         };
@@ -229,8 +202,10 @@ fn timed(
         }
         let id = key[9..]
             .try_into()
+            .map(MessageId)
             .map_err(|_| ReadError::Damaged("held key"))?;
-        found.push((key, MessageId(id)));
+        let bytes = store.content_bytes(id, value)?;
+        found.push(Due { key, id, bytes });
         keys.next();
     }
     keys.status()?;
@@ -241,6 +216,6 @@ fn unreadable(error: ReadError) -> ReviewError {
     ReviewError::Damaged(error.to_string())
 }
 
-fn unreadable_append(error: &ReadError) -> AppendError {
+pub(super) fn unreadable_append(error: &ReadError) -> AppendError {
     AppendError::Unavailable(error.to_string().into())
 }

@@ -1,5 +1,6 @@
 //! Opening the log, letting go of it when the disk fails, and opening it again.
 
+use super::contents::Contents;
 use super::index::Index;
 use super::{Anchor, Opened, State, Syncer, Writer, random_id};
 use crate::chain::Chain;
@@ -42,11 +43,17 @@ impl Writer {
         *self.shared.tail.lock() = tail;
         let index = Index::load(&store, &head).map_err(|error| error.to_string())?;
         self.turn.set_index(index);
+        let contents = Contents::count(&store).map_err(|error| error.to_string())?;
+        self.shared
+            .held_room
+            .recount(self.counted, contents.pending);
+        self.counted = contents.pending;
         let signed = checkpoint.map_or(0, |c| c.sequence);
         let mut opened = Opened {
             chain: Chain::new(&store.node),
             store,
             head,
+            contents,
             anchor: Arc::new(anchor),
             signed,
             kept: signed,
@@ -102,7 +109,10 @@ impl Writer {
         *self.shared.store.write() = None;
         self.syncer = None;
         let old = match &self.state {
-            State::Open(opened) => Arc::downgrade(&opened.store),
+            State::Open(opened) => {
+                self.counted = opened.contents.pending;
+                Arc::downgrade(&opened.store)
+            }
             State::Failed { old, .. } => Weak::clone(old),
         };
         let retry_at = Instant::now() + REOPEN_WAIT;

@@ -15,6 +15,7 @@ use crate::log::{AppendError, Appended, Shared, WriterOptions};
 use crate::store::Store;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Durability;
+use oktsec_contract::held_room::held_bytes;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::record::RecordRef;
 use rocksdb::{WriteBatch, WriteOptions};
@@ -50,6 +51,7 @@ struct Reviewed {
     id: MessageId,
     before: HeldMeta,
     after: HeldMeta,
+    content_bytes: u64,
 }
 
 impl Turn {
@@ -98,8 +100,19 @@ impl Turn {
     }
 
     /// Changes what is known about a held message.
-    pub(super) fn review(&mut self, id: MessageId, before: HeldMeta, after: HeldMeta) {
-        self.reviews.push(Reviewed { id, before, after });
+    pub(super) fn review(
+        &mut self,
+        id: MessageId,
+        before: HeldMeta,
+        after: HeldMeta,
+        content_bytes: u64,
+    ) {
+        self.reviews.push(Reviewed {
+            id,
+            before,
+            after,
+            content_bytes,
+        });
     }
 
     /// Numbers, chains, indexes and writes everything. On success the log ends at the new head; on an error
@@ -140,6 +153,7 @@ impl Turn {
             .write_opt(std::mem::take(&mut self.write), &durability)
             .map_err(rocksdb::Error::into_string)?;
         self.note_written(shared, opened.head.sequence, seal);
+        self.note_contents(shared, opened);
         opened.head = head;
         if let Some(checkpoint) = &checkpoint {
             opened.note_signed(checkpoint, true);
@@ -245,8 +259,9 @@ impl Turn {
                 };
                 let content = &batch.contents[item.start..item.end];
                 self.write.put_cf(held, held_key(b'c', entry.id), content);
-                self.write
-                    .put_cf(held, held_expiry_key(meta.expires_at, entry.id), []);
+                let key = held_expiry_key(meta.expires_at, entry.id);
+                let bytes = content.len() as u64;
+                self.write.put_cf(held, key, bytes.to_be_bytes());
                 put_held(&mut self.write, held, entry.id, &meta);
                 head.held[meta.status as usize] += 1;
             }
@@ -283,17 +298,47 @@ impl Turn {
         }
     }
 
+    /// Counts the contents that this turn wrote, and those nobody can release any more.
+    fn note_contents(&mut self, shared: &Shared, opened: &mut Opened) {
+        let before = opened.contents;
+        let mut placed = 0;
+        for item in self
+            .jobs
+            .iter_mut()
+            .flat_map(|append| &mut append.batch.held)
+        {
+            let bytes = held_bytes((item.end - item.start) as u64);
+            opened.contents.pending += bytes;
+            if let Some(place) = item.place.take() {
+                placed += bytes;
+                place.keep();
+            }
+        }
+        for reviewed in &self.reviews {
+            opened.contents.review(held_bytes(reviewed.content_bytes));
+        }
+        shared
+            .held_room
+            .recount(before.pending + placed, opened.contents.pending);
+    }
+
     fn stage_reviews(&mut self, store: &Store, head: &mut Head) {
         let held = store.cf(HELD);
-        for Reviewed { id, before, after } in &self.reviews {
+        for Reviewed {
+            id,
+            before,
+            after,
+            content_bytes,
+        } in &self.reviews
+        {
             self.write
                 .delete_cf(held, held_status_key(before.status, before.sequence));
             self.write
                 .delete_cf(held, held_expiry_key(before.expires_at, *id));
             put_held(&mut self.write, held, *id, after);
             if let Some(reviewed_at) = after.reviewed_at {
-                self.write
-                    .put_cf(held, held_review_key(reviewed_at, *id), []);
+                let key = held_review_key(reviewed_at, *id);
+                self.write.put_cf(held, key, content_bytes.to_be_bytes());
             }
             let pending = &mut head.held[before.status as usize];
             *pending = pending.saturating_sub(1);

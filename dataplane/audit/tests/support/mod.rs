@@ -148,6 +148,7 @@ pub fn hold(log: &Log, number: u64, expires_at: Timestamp) -> String {
             Some(Held {
                 content: content.as_bytes(),
                 expires_at,
+                place: None,
             }),
         )
         .unwrap();

@@ -194,6 +194,8 @@ section! {
         expiry_hours: u32 = 24, via read::expiry_hours;
         /// Days until an expired one is removed; 0 keeps it.
         retention_days: u32 = 0;
+        /// Bytes of contents kept; above it messages that would be held are refused.
+        contents_bytes_max: u64 = 1 << 30;
         /// Where removed ones are archived.
         archive_dir: Option<PathBuf> = None;
     }

@@ -4,10 +4,12 @@ use crate::identity::Identity;
 use crate::parse::Message;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
+use oktsec_contract::held_room::HeldPlace;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::{FindingRef, RecordRef, SignatureState};
 use oktsec_contract::verdict::{Mode, Status, Verdict};
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 /// What was decided about one message, and why.
@@ -41,6 +43,8 @@ pub struct Decision<'a> {
     pub redacted_content: Option<&'a str>,
     /// Until when it is held, if it is.
     pub held_until: Option<Timestamp>,
+    /// The room of its content, until somebody asks for it.
+    pub(crate) place: RefCell<Option<HeldPlace>>,
     /// When it was received.
     pub received_at: Timestamp,
     /// Microseconds from receiving to deciding.
@@ -88,9 +92,10 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The content to hold, and until when.
-    pub fn held(&self) -> Option<(&'a str, Timestamp)> {
-        self.held_until.map(|until| (self.message.content, until))
+    /// The content to hold, until when, and the room taken for it, which is given only once.
+    pub fn held(&self) -> Option<(&'a str, Timestamp, Option<HeldPlace>)> {
+        self.held_until
+            .map(|until| (self.message.content, until, self.place.take()))
     }
 
     /// The record of this decision.

@@ -63,6 +63,9 @@ pub const fn suggestion(reason: Reason) -> &'static str {
         Reason::ContentQuarantined => {
             "An operator reviews this message: poll its quarantine id, or send it without what the findings name."
         }
+        Reason::QuarantineFull => {
+            "It would be held, but the quarantine is full: send it without what the findings name, or later."
+        }
         Reason::AuditUnavailable | Reason::AuditOverloaded => {
             "The decision could not be recorded: send again later."
         }
@@ -133,6 +136,7 @@ pub const fn suggestion(reason: Reason) -> &'static str {
         | Reason::QuarantineApproved
         | Reason::QuarantineRejected
         | Reason::QuarantineExpired
-        | Reason::ChainBroken => "",
+        | Reason::ChainBroken
+        | Reason::ContentsRemoved => "",
     }
 }

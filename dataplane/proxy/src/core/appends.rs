@@ -57,9 +57,10 @@ impl Appends {
 
     /// Adds the record of a decision to this turn's batch.
     pub(super) fn push(&mut self, decision: &Decision<'_>, counters: &Counters) -> Recording {
-        let held = decision.held().map(|(content, expires_at)| Held {
+        let held = decision.held().map(|(content, expires_at, place)| Held {
             content: content.as_bytes(),
             expires_at,
+            place,
         });
         self.push_record(&decision.record(), held, counters)
     }
