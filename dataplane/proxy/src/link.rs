@@ -1,22 +1,20 @@
 //! The line to the control plane: snapshots come down it, and small requests; answers go up. A thread of its own,
 //! away from traffic: compiling a snapshot takes as long as it takes.
 
+mod reviews;
+
 use crate::bootstrap::note;
 use crate::plane::{Live, Plane};
 use crate::tidy;
-use oktsec_audit::{Review, ReviewError};
-use oktsec_contract::clock::Timestamp;
-use oktsec_contract::link::{
-    FrameReader, LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl, ToDataplane,
-};
+use oktsec_contract::link::{FrameReader, LinkRequest, LinkResponse, ToControl, ToDataplane};
 use oktsec_contract::paths::StatePaths;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::snapshot::Snapshot;
-use oktsec_contract::verdict::Status;
 use oktsec_pipeline::Policy;
 use oktsec_scanner::secrets::{SecretIndex, SecretKey};
 use oktsec_scanner::{CacheOutcome, Database};
 use parking_lot::{Condvar, Mutex};
+use reviews::{Asked, Reviews};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -61,6 +59,7 @@ impl Link {
     ) -> io::Result<Self> {
         let ending: Arc<Ending> = Arc::default();
         let keeper = Keeper {
+            reviews: Reviews::of(plane.log.clone())?,
             plane,
             paths: paths.clone(),
             ending: Arc::clone(&ending),
@@ -100,6 +99,7 @@ struct Keeper {
     plane: Arc<Plane>,
     paths: StatePaths,
     ending: Arc<Ending>,
+    reviews: Reviews,
     /// The snapshot in force, as long as it could not be written to disk.
     unkept: Mutex<Option<Vec<u8>>>,
 }
@@ -158,8 +158,9 @@ impl Keeper {
             line.open = Some(stream.try_clone()?);
         }
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+        let up: Up = Arc::new(Mutex::new(stream.try_clone()?));
         send(
-            &mut stream,
+            &up,
             &ToControl::Hello {
                 node: self.plane.node.clone(),
                 pid: std::process::id(),
@@ -177,14 +178,14 @@ impl Keeper {
             reader.push(&buffer[..n]);
             while let Some(frame) = reader.next().map_err(io::Error::other)? {
                 let message = ToDataplane::decode(frame).map_err(io::Error::other)?;
-                self.handle(&mut stream, message)?;
+                self.handle(&up, message)?;
             }
         }
     }
 
-    fn handle(&self, stream: &mut UnixStream, message: ToDataplane) -> io::Result<()> {
+    fn handle(&self, up: &Up, message: ToDataplane) -> io::Result<()> {
         match message {
-            ToDataplane::Snapshot(bytes) => send(stream, &tidy::aside(|| self.take(&bytes))),
+            ToDataplane::Snapshot(bytes) => send(up, &tidy::aside(|| self.take(&bytes))),
             ToDataplane::Standing(standing) => {
                 *self.plane.standing.lock() = Some(standing);
                 Ok(())
@@ -195,10 +196,22 @@ impl Keeper {
                         message,
                         action,
                         reviewer,
-                    } => self.resolve(message, action, &reviewer),
+                    } => {
+                        let up = Arc::clone(up);
+                        let asked = Asked {
+                            id,
+                            message,
+                            action,
+                            reviewer,
+                        };
+                        match self.reviews.ask(asked, up) {
+                            Ok(()) => return Ok(()),
+                            Err(refused) => refused,
+                        }
+                    }
                     LinkRequest::Status => LinkResponse::Status(self.plane.status()),
                 };
-                send(stream, &ToControl::Response { id, body })
+                send(up, &ToControl::Response { id, body })
             }
         }
     }
@@ -297,56 +310,6 @@ impl Keeper {
             }
         }
     }
-
-    fn resolve(
-        &self,
-        message: oktsec_contract::id::MessageId,
-        action: Resolution,
-        reviewer: &str,
-    ) -> LinkResponse {
-        let now = Timestamp::now();
-        let review = match action {
-            Resolution::Release => Review::Release,
-            Resolution::Discard => Review::Discard,
-        };
-        let resolved = self
-            .plane
-            .log
-            .resolve(message, review, reviewer, now)
-            .map_err(ReviewError::from)
-            .and_then(oktsec_audit::ReviewTicket::wait);
-        match resolved {
-            Ok(resolved) => {
-                let mut findings = Vec::new();
-                let record = resolved
-                    .item
-                    .record
-                    .as_ref()
-                    .and_then(|r| r.record(&mut findings).ok());
-                LinkResponse::Resolved(ResolvedItem {
-                    message,
-                    action,
-                    reviewer: reviewer.to_owned(),
-                    resolved_at: now.to_rfc3339(),
-                    from: record.as_ref().map_or("", |r| r.from).to_owned(),
-                    to: record.as_ref().map_or("", |r| r.to).to_owned(),
-                    status: match action {
-                        Resolution::Release => Status::Delivered,
-                        Resolution::Discard => Status::Rejected,
-                    },
-                })
-            }
-            Err(ReviewError::NotFound) => LinkResponse::NotFound,
-            Err(ReviewError::NotPending { status }) => LinkResponse::NotPending {
-                status: status.as_str().to_owned(),
-            },
-            Err(error @ (ReviewError::Damaged(_) | ReviewError::Append(_))) => {
-                LinkResponse::Failed {
-                    reason: error.to_string(),
-                }
-            }
-        }
-    }
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -356,8 +319,12 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-fn send(stream: &mut UnixStream, message: &ToControl) -> io::Result<()> {
-    stream.write_all(&message.encode().map_err(io::Error::other)?)
+/// The way up; frames of two threads must not mix.
+type Up = Arc<Mutex<UnixStream>>;
+
+fn send(up: &Up, message: &ToControl) -> io::Result<()> {
+    let frame = message.encode().map_err(io::Error::other)?;
+    up.lock().write_all(&frame)
 }
 
 /// When the snapshot of the last run cannot be put in force.
@@ -404,6 +371,8 @@ pub(crate) fn enforce(
     let revision = snapshot.revision;
     let days = u64::from(snapshot.config.quarantine.retention_days);
     plane.log.keep_contents(days * 86_400);
+    let contents_bytes_max = snapshot.config.quarantine.contents_bytes_max;
+    plane.log.held_room().set_bytes_max(contents_bytes_max);
     plane.publish(Arc::new(policy));
     note(&plane.log, Reason::SnapshotApplied, revision, &detail);
     tidy::later();
@@ -460,9 +429,65 @@ fn warn_about_restart(plane: &Plane, before: Option<&Live>, now: &Snapshot) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ending, Link};
+    use super::reviews::Reviews;
+    use super::{Ending, Keeper, Link, Up};
+    use crate::DataplaneOptions;
+    use crate::bootstrap::Bootstrap;
+    use oktsec_contract::config::Config;
+    use oktsec_contract::id::MessageId;
+    use oktsec_contract::link::{
+        FrameReader, LinkRequest, LinkResponse, Resolution, ToControl, ToDataplane,
+    };
+    use oktsec_contract::paths::StatePaths;
+    use parking_lot::Mutex;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
+
+    #[test]
+    fn who_asks_something_else_does_not_wait_for_a_review_that_stalls() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = StatePaths::beside(&folder.path().join("db"), folder.path());
+        let options = DataplaneOptions::from_config(&Config::default(), paths.clone());
+        let bootstrap = Bootstrap::load(&options, 1).unwrap();
+        let (go_on, stalled) = mpsc::channel::<()>();
+        let keeper = Keeper {
+            plane: Arc::clone(&bootstrap.plane),
+            paths,
+            ending: Arc::default(),
+            reviews: Reviews::by(move |_| {
+                let _ = stalled.recv();
+                LinkResponse::NotFound
+            })
+            .unwrap(),
+            unkept: Mutex::default(),
+        };
+        let (up, mut control) = UnixStream::pair().unwrap();
+        let up: Up = Arc::new(Mutex::new(up));
+        let review = LinkRequest::Resolve {
+            message: MessageId::from_random([1; 16]),
+            action: Resolution::Discard,
+            reviewer: String::from("ops"),
+        };
+        for (id, body) in [(1, review), (2, LinkRequest::Status)] {
+            keeper
+                .handle(&up, ToDataplane::Request { id, body })
+                .unwrap();
+        }
+        let mut reader = FrameReader::new();
+        let mut answer = || loop {
+            if let Some(frame) = reader.next().unwrap() {
+                return ToControl::decode(&frame).unwrap();
+            }
+            let mut piece = [0; 4096];
+            let n = control.read(&mut piece).unwrap();
+            reader.push(&piece[..n]);
+        };
+        assert!(matches!(answer(), ToControl::Response { id: 2, .. }));
+        drop(go_on);
+        assert!(matches!(answer(), ToControl::Response { id: 1, .. }));
+    }
 
     #[test]
     fn an_end_does_not_wait_for_rules_that_are_being_compiled() {

@@ -3,6 +3,7 @@
 //! A counter has one writer, its core, so adding is a load and a store and no bus is locked.
 
 pub(crate) mod egress;
+mod pace;
 mod process;
 mod scrape;
 
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+pub(crate) use pace::Pace;
 pub(crate) use scrape::{Facts, scrape};
 
 /// A number that only grows, written by one core.

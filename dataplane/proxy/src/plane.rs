@@ -2,7 +2,7 @@
 
 use crate::connection::Patience;
 use crate::door::Door;
-use crate::metrics::{Counters, Facts};
+use crate::metrics::{Counters, Facts, Pace};
 use crate::startup::Startup;
 use arc_swap::ArcSwapOption;
 use oktsec_audit::Log;
@@ -48,6 +48,8 @@ pub(crate) struct Plane {
     pub(crate) standing: Mutex<Option<Standing>>,
     /// Draining: load balancers should look elsewhere.
     pub(crate) stopping: AtomicBool,
+    /// What `/metrics` said last.
+    pub(crate) scrapes: Pace,
     live: ArcSwapOption<Live>,
     /// Number of swaps. Cores compare it before every message: one load.
     generation: AtomicU64,
@@ -72,6 +74,7 @@ pub(crate) struct PlaneParts {
 
 impl Plane {
     pub(crate) fn new(parts: PlaneParts) -> Self {
+        let shared = Shared::new(parts.replay_signatures_max).with_held_room(parts.log.held_room());
         Self {
             node: parts.node,
             started: Instant::now(),
@@ -79,7 +82,7 @@ impl Plane {
             api_socket: parts.api_socket,
             log: parts.log,
             audit_queue_max: parts.audit_queue_max,
-            shared: Arc::new(Shared::new(parts.replay_signatures_max)),
+            shared: Arc::new(shared),
             cores: (0..parts.cores).map(|_| Arc::default()).collect(),
             first_door: parts.first_door,
             startup: parts.startup,
@@ -87,6 +90,7 @@ impl Plane {
             snapshots_refused: AtomicU64::new(0),
             standing: Mutex::default(),
             stopping: AtomicBool::new(false),
+            scrapes: Pace::default(),
             live: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             revision: AtomicU64::new(0),
@@ -170,6 +174,7 @@ impl Plane {
             revision: self.revision(),
             ready: self.obstacles().is_empty(),
             held_pending: Some(health.held_pending),
+            contents: health.contents,
             audit_queue_records: health.queue_records as u64,
             audit_queue_bytes: health.queue_bytes as u64,
             audit_appended: health.appended_total,

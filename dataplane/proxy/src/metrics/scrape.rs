@@ -11,6 +11,7 @@ use super::{
     SIGNATURE_WORDS, STATUSES,
 };
 use families::{Families, Value, merge};
+use oktsec_audit::ContentsHealth;
 use oktsec_contract::Severity;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
@@ -23,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) revision: u64,
     pub(crate) ready: bool,
     pub(crate) held_pending: Option<u64>,
+    pub(crate) contents: ContentsHealth,
     pub(crate) audit_queue_records: u64,
     pub(crate) audit_queue_bytes: u64,
     pub(crate) audit_appended: u64,
@@ -282,6 +284,31 @@ fn audit(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
             pending,
         );
     }
+    let contents = &facts.contents;
+    for (name, help, value) in [
+        (
+            "oktsec_quarantine_pending_bytes",
+            "Bytes of their contents.",
+            contents.pending_bytes,
+        ),
+        (
+            "oktsec_quarantine_reviewed_bytes",
+            "Bytes of contents kept after their review or expiry.",
+            contents.reviewed_bytes,
+        ),
+        (
+            "oktsec_quarantine_bytes_max",
+            "Bytes all contents may have.",
+            contents.bytes_max,
+        ),
+    ] {
+        families.gauge(name, help, value);
+    }
+    families.counter(
+        "oktsec_quarantine_contents_removed_total",
+        "Contents of reviewed messages removed.",
+        contents.removed_total,
+    );
 }
 
 fn connections(families: &mut Families, cores: &[Arc<Counters>]) {

@@ -5,6 +5,7 @@ use crate::metrics;
 use crate::plane::Plane;
 use crate::respond::{Answer, Kind};
 use bytes::Bytes;
+use oktsec_contract::clock::Timestamp;
 
 /// Alive: the process answers.
 pub(crate) fn health() -> Answer {
@@ -51,9 +52,11 @@ pub(crate) fn ready(plane: &Plane) -> Answer {
 
 /// What was counted.
 pub(crate) fn metrics(plane: &Plane) -> Answer {
-    let text = metrics::scrape(&plane.cores, &plane.facts());
+    let text = plane.scrapes.text(Timestamp::now(), || {
+        metrics::scrape(&plane.cores, &plane.facts())
+    });
     Answer {
         kind: Kind::Metrics,
-        ..Answer::json(200, Bytes::from(text))
+        ..Answer::json(200, text)
     }
 }
