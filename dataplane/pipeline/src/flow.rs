@@ -268,7 +268,7 @@ impl Pipeline {
         let (reason, verdict) =
             verdict::decide(message, &scanned, &self.policy, &place, &mut self.lowered);
         let mode = self.policy.mode(received.surface);
-        let (reason, held) = self.hold(message, reason, mode);
+        let (reason, held) = self.hold(message.content.len(), reason, mode);
         if outcome(reason, mode).status == Status::Delivered {
             scan::remember(message, &self.policy, &self.shared, &self.scan.found, now);
         }
@@ -285,14 +285,14 @@ impl Pipeline {
     /// operator who would not find it.
     fn hold(
         &self,
-        message: Message<'_>,
+        content_bytes: usize,
         reason: Reason,
         mode: Mode,
     ) -> (Reason, Option<HeldPlace>) {
         if outcome(reason, mode).status != Status::Quarantined {
             return (reason, None);
         }
-        match self.shared.held_room().take(message.content.len()) {
+        match self.shared.held_room().take(content_bytes) {
             Some(place) => (reason, Some(place)),
             None => (Reason::QuarantineFull, None),
         }
