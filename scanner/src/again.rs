@@ -1,10 +1,10 @@
-//! Contents that come again byte for byte: those in which nothing was found are not looked at twice. Agents ask the same
-//! thing again and again with the same headers, and a fleet of them is given the same pages, indexes and packages.
+//! Contents that come again byte for byte: those in which nothing was found are not scanned a third time. Agents ask the
+//! same thing again and again with the same headers, and a fleet is given the same pages, indexes and packages.
 //!
 //! ```text
-//! first time     looked at; marked by a quick hash that proves nothing
-//! second time    looked at; if nothing was found its digest is kept
-//! from then on   the digest is the same: nothing to look for
+//! first time     scanned; marked by a quick hash that proves nothing
+//! second time    scanned; if nothing was found its digest is kept
+//! from then on   the digest is the same: not scanned
 //! ```
 //! So what never comes again costs the quick hash, and no content is kept. A digest is 128 bits of SHA-256 behind
 //! a key that nobody outside of this process knows: whoever makes contents cannot make one that passes for another.
@@ -41,7 +41,7 @@ struct Place {
 
 type Digest = [u8; 16];
 
-/// What is known of a content before it is looked at.
+/// What is known of a content before it is scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// Nothing is found in it.

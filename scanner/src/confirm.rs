@@ -242,7 +242,7 @@ impl Caches {
 
 /// What may still be spent.
 pub(crate) struct Budget<'a> {
-    /// Matches looked at.
+    /// Suspects confirmed.
     pub(crate) attempts: &'a mut u32,
     /// Bytes searched.
     pub(crate) work: &'a mut u64,

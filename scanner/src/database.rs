@@ -38,7 +38,7 @@ impl RuleInfo {
         self.surfaces & (1 << surface as u8) != 0
     }
 
-    /// Whether it says something about texts read in this way.
+    /// Whether its findings in this view mean anything.
     pub(crate) fn reads(&self, view: View) -> bool {
         !(self.values && view == View::Leet)
     }

@@ -25,7 +25,7 @@ pub struct Finding {
 pub struct Scanned<'a> {
     /// Worst first, then in order of the content; one for each rule and distinct place.
     pub findings: &'a [Finding],
-    /// Bounds that kept something from being looked at.
+    /// Bounds that kept something from being scanned.
     pub limits: LimitsReached,
     pub(crate) known: Option<&'a KnownValues>,
     /// A rule that matches much may have begun; answered only if it was asked for.

@@ -1,4 +1,4 @@
-//! The text scanned last: what was put together from it need not be looked through from the beginning.
+//! The text scanned last: one that contains it need not be searched from the beginning.
 //!
 //! ```text
 //! scan(message)                        message ─────────────
@@ -46,7 +46,7 @@ impl Last {
         self.keep(text, 0);
     }
 
-    /// Something else is looked at.
+    /// Something else is scanned.
     pub(crate) fn forget(&mut self) {
         self.text.clear();
     }

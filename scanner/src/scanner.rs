@@ -192,19 +192,19 @@ impl Scanner {
         })
     }
 
-    /// Looks at every view of `content` with every rule of this surface. Any bytes are welcome.
+    /// Scans every view of `content` with every rule of this surface. Any bytes are welcome.
     ///
     /// # Errors
-    /// [`ScanError`] means that the content was *not* looked at.
+    /// [`ScanError`] means that the content was *not* scanned.
     pub fn scan(&mut self, content: &[u8], surface: Surface) -> Result<Scanned<'_>, ScanError> {
         self.run(content, None, Known::New, surface)
     }
 
-    /// The same for a content that may come again: one in which nothing was found is not looked at a third time.
-    /// While known values are looked for, which differ from sender to sender, every content is.
+    /// The same for a content that may come again: one in which nothing was found twice is not scanned a third time.
+    /// While there are known values, which differ from sender to sender, every content is scanned.
     ///
     /// # Errors
-    /// [`ScanError`] means that the content was *not* looked at.
+    /// [`ScanError`] means that the content was *not* scanned.
     pub fn scan_recurring(
         &mut self,
         content: &[u8],
@@ -235,12 +235,12 @@ impl Scanner {
         }
     }
 
-    /// As [`Self::scan`] for a content put together from two that were looked at before: what does not span the `border`
-    /// between them may be left out. It costs less when the second of the two, or how it begins, was the last content
+    /// As [`Self::scan`] for a content made of two that were scanned before: findings that do not span the `border`
+    /// between them may be left out. It costs less when the second of the two, or its beginning, was the last content
     /// scanned, and still less when the two were scanned joined without a border.
     ///
     /// # Errors
-    /// [`ScanError`] means that the content was *not* looked at.
+    /// [`ScanError`] means that the content was *not* scanned.
     pub fn scan_across(
         &mut self,
         content: &[u8],

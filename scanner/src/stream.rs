@@ -66,7 +66,7 @@ pub use guarantee::{Guarantee, guarantee};
 pub(crate) use islands::Islands;
 pub(crate) use near::wide_patterns;
 
-/// New bytes of one window: what is gathered before it is looked at.
+/// New bytes of one window: gathered before they are scanned.
 pub const WINDOW_BYTES: usize = 64 << 10;
 
 /// Bytes that a window shares with the one before.
@@ -191,7 +191,7 @@ impl StreamState {
         self.base + self.buffer.len() as u64
     }
 
-    /// Bytes that were looked at.
+    /// Bytes that were scanned.
     pub fn scanned(&self) -> u64 {
         self.scanned
     }
@@ -262,7 +262,7 @@ impl StreamState {
     }
 
     /// What lies before this place of a text that begins at `from` of the buffer was decided by a pause before. Nothing
-    /// was if that is where the buffer begins: all of it counts as looked at then.
+    /// was if that is where the buffer begins: all of it is new then.
     fn new_from(&self, from: usize) -> usize {
         let seen = self.unsettled.unwrap_or(self.scanned).min(self.scanned);
         match from {
@@ -306,10 +306,10 @@ impl StreamState {
 }
 
 impl Scanner {
-    /// Takes the next bytes of a body. They are gathered; full windows are looked at.
+    /// Takes the next bytes of a body. They are gathered; full windows are scanned.
     ///
     /// # Errors
-    /// [`ScanError`] means that bytes were *not* looked at: the body must not pass.
+    /// [`ScanError`] means that bytes were *not* scanned: the body must not pass.
     pub fn feed<'s>(
         &mut self,
         state: &'s mut StreamState,
@@ -331,7 +331,7 @@ impl Scanner {
         Ok(state.answer())
     }
 
-    /// Looks at everything that was fed, because no more is there at the moment. The last
+    /// Scans everything that was fed, because no more is there at the moment. The last
     /// [`HOLD_BYTES`] stay kept back: a match may go on behind them.
     ///
     /// # Errors
@@ -368,8 +368,8 @@ impl Scanner {
         Ok(state.answer())
     }
 
-    /// Looks with the whole overlap at what pauses have looked at with less, if that is due. Call it when
-    /// what was clear has left; where nobody does, a later pause does it.
+    /// Scans with the whole overlap what pauses have scanned with less, if that is due. Call it when what was clear has
+    /// left; if nobody does, a later pause does it.
     ///
     /// # Errors
     /// As [`Scanner::feed`].

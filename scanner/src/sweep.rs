@@ -27,15 +27,14 @@ const SUSPECTS_KEPT_MAX: usize = 16 << 10;
 /// Findings kept of one content.
 const FINDINGS_MAX: usize = 512;
 
-/// Matches looked at in one view whatever its length.
+/// Suspects confirmed in one view, whatever its length.
 const ATTEMPTS_MIN: u32 = 1024;
 
-/// One more match is looked at for each so many bytes.
+/// One more suspect is confirmed for each so many bytes of the view.
 const BYTES_PER_ATTEMPT: usize = 16;
 
-/// Bytes that may be searched for one content, all its views together: so many in any case, and
-/// so many more for each of its bytes. Of 6,281 texts of all kinds the one that takes the most takes a third of it:
-/// 149,133 for 10 KB, 371,379 for 32 KB.
+/// Bytes that may be searched for one content, all its views together: a fixed part, and a part for each of its bytes.
+/// Of 6,281 texts of all kinds the most expensive one used a third of it: 149,133 for 10 KB, 371,379 for 32 KB.
 const WORK_MIN: u64 = 256 << 10;
 const WORK_PER_BYTE: u64 = 24;
 
@@ -46,16 +45,16 @@ pub(crate) struct Suspect {
     pub(crate) start: Start,
 }
 
-/// Says which patterns may occur in a text, and where: more is allowed, fewer is not.
+/// Says which patterns may occur in a text, and where. It may name too many, never too few.
 pub(crate) trait Prefilter {
-    /// A content is looked at next of which only some is new, and what it has in common with the one looked at before.
+    /// The next content is only partly new; `_common` says what it shares with the one scanned before.
     fn begin(&mut self, _database: &Database, _text: &[u8], _common: Option<&Origin>) {}
 
-    /// A view is looked at next, part by part.
+    /// A view comes next, part by part.
     fn begin_view(&mut self, _database: &Database, _text: &[u8], _view: usize, _origin: &Origin) {}
 
-    /// Appends to `suspects` those in this part of the text, and perhaps others; where only some is
-    /// `new`, those it has to do with. Takes what it looks at from `work`, and may stop when that is spent.
+    /// Appends the suspects of this part of the text, and perhaps others; where only some of it is `new`, those that
+    /// involve what is new. Bytes it reads are taken from `work`, and it may stop when that is spent.
     fn suspects(
         &mut self,
         database: &Database,
@@ -82,7 +81,7 @@ pub(crate) trait Prefilter {
 pub(crate) struct Joined<'a> {
     /// What lies between them.
     pub(crate) border: &'a Origin,
-    /// What it has in common with the content looked at before.
+    /// What it has in common with the content scanned before.
     pub(crate) common: Option<Common<'a>>,
 }
 
@@ -96,11 +95,11 @@ pub(crate) struct Sweep {
     /// Bytes that may still be searched.
     work: u64,
     findings: Vec<Finding>,
-    /// Where the rule that is looked at was found already.
+    /// Where the rule at hand was found already.
     known: Vec<Range<u32>>,
     limits: LimitsReached,
-    /// Whether the content is asked for beginnings of rules that match much. Invariant: only while it is looked at as it
-    /// is, not while its views are.
+    /// Whether the beginnings of rules with long matches are asked for as well. Invariant: only while the raw content is
+    /// scanned, not while its views are.
     asks_wide: bool,
     /// What that came to.
     opens_wide: bool,

@@ -28,7 +28,7 @@ pub(crate) async fn wait(plan: &Plan) {
     }
 }
 
-/// Whether the port says so itself.
+/// Whether the port itself says that it is ready.
 async fn answers(plan: &Plan) -> bool {
     let (server, call) = (&plan.config.server, Call::get("/readyz"));
     let host = place::reachable_host(&server.bind);

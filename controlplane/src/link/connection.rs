@@ -83,7 +83,7 @@ pub(super) async fn serve(
     }
 }
 
-/// What a data plane is told without asking.
+/// What a data plane is sent without asking.
 struct News {
     published: watch::Receiver<Arc<Published>>,
     state: watch::Receiver<DiskState>,

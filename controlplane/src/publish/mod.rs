@@ -52,7 +52,7 @@ pub(crate) struct DiskState {
 }
 
 impl DiskState {
-    /// What data planes are told of it.
+    /// What data planes are sent.
     pub(crate) fn standing(&self) -> Standing {
         Standing {
             config: self.config,

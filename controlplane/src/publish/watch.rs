@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 /// Files of one look at most; a folder with more is seen through its own change time and the kernel.
 const LOOK_FILES_MAX: usize = 4_096;
-/// Folders below a folder that are looked into.
+/// Folders below a folder that are watched.
 const LOOK_DEPTH_MAX: usize = 4;
 
 /// What [`Watch::follow`] came to.

@@ -227,7 +227,7 @@ impl Reader {
     }
 
     /// Reads the whole log, in constant memory, and checks every hash and every checkpoint. Catches up with
-    /// the writer first. `progress` is told the number of records so far, now and then.
+    /// the writer first. `progress` is called now and then with the number of records so far.
     ///
     /// # Errors
     /// [`ReadError`] if the log cannot be read. What was tampered with is no error but a report.

@@ -40,7 +40,7 @@ pub struct Name(Box<str>);
 pub const NAME_BYTES_MAX: usize = 253;
 /// Bytes of a label.
 pub const LABEL_BYTES_MAX: usize = 63;
-/// Bytes that are looked at before IDNA makes them shorter.
+/// Bytes accepted of a name before IDNA makes it shorter.
 const WRITTEN_BYTES_MAX: usize = 1_024;
 
 /// Why a text is no host.

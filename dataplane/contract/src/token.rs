@@ -58,7 +58,7 @@ impl TokenKind {
     }
 }
 
-/// A new token: what its owner is told once, and what is kept.
+/// A new token: what its owner is shown once, and the hash that is kept.
 ///
 /// # Errors
 /// When the system has no random numbers.

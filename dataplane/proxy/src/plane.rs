@@ -124,7 +124,7 @@ impl Plane {
         }
     }
 
-    /// Tells when what is under way must be looked at again.
+    /// Signals that what is under way must be evaluated again.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

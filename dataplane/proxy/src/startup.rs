@@ -12,7 +12,7 @@ impl Startup {
         Self(options)
     }
 
-    /// Keys by which `config` says something else than we were started with: they take effect at the next start.
+    /// Keys in which `config` differs from what we were started with: they take effect at the next start.
     pub(crate) fn outdated(&self, config: &Config) -> Vec<&'static str> {
         let old = &self.0;
         let new = DataplaneOptions::from_config(config, old.paths.clone());

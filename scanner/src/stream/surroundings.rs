@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-/// Bytes on either side of a match that are looked at.
+/// Bytes on either side of a match that are examined.
 const AROUND_BYTES: usize = 64;
 
 /// A match of this length that is text is no chance.

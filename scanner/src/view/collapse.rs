@@ -95,7 +95,7 @@ fn write(text: &[u8], start: usize, run: &Apart, out: &mut MappedText) {
 /// Longest word read as leet.
 const LEET_BYTES_MAX: usize = 18;
 
-/// Words in leet before the text is looked at that way.
+/// Words in leet that a text needs before it gets the view.
 const LEET_WORDS_MIN: usize = 2;
 
 /// Fills `out` with digits read as letters; `false` unless some words ask for it.

@@ -28,7 +28,7 @@ const CODE_BORDERS_MIN: u32 = 8;
 const CODE_GAPS_MIN: u32 = 7;
 const CODE_BLOCKS: usize = 3;
 
-/// Letters beside digits or signs before a text is looked at that way.
+/// Letters beside digits or signs that a text needs before it gets the leet view.
 const LEET_PAIRS_MIN: u32 = 2;
 
 /// Characters of an encoding's alphabet in a row.

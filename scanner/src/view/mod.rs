@@ -1,4 +1,4 @@
-//! The forms in which one content is looked at.
+//! The forms in which one content is scanned.
 //!
 //! ```text
 //! text ─► unescaped ─► folded ─┬─► stripped ─┬─► collapsed
@@ -7,7 +7,7 @@
 //! ```
 //! A view keeps a map back to the text it was made from, so that every finding has its place in
 //! the original bytes. Views, their bytes and their nesting are bounded; a bound that keeps
-//! something from being looked at is reported.
+//! something from being scanned is reported.
 
 mod bytes;
 mod collapse;
@@ -43,8 +43,8 @@ const VIEW_BYTES_PER_BYTE: usize = 6;
 /// Bytes of views whatever the content.
 const VIEW_BYTES_MAX: usize = 96 << 20;
 
-/// Bytes of views in which letters are turned, whatever the content's length, and more for each of its bytes. A text is
-/// turned in one way or two; one that shows signs of all thirty would be looked at thirty times.
+/// Bytes of views in which letters are turned, whatever the content's length, and more for each of its bytes. An honest
+/// text is turned in one way or two; one that shows signs of all thirty would be scanned thirty times.
 const TURNED_BYTES_MIN: usize = 32 << 10;
 const TURNED_BYTES_PER_BYTE: usize = 4;
 
@@ -114,7 +114,7 @@ impl View {
     }
 }
 
-/// A text that is looked at: a view, and the content it was made from.
+/// The text being scanned: a view, and the content it was made from.
 #[derive(Clone, Copy)]
 pub(crate) struct Viewed<'a> {
     pub(crate) content: &'a [u8],

@@ -1,10 +1,10 @@
-//! What is new in a view: the rest was looked at in the text it was made from.
+//! What is new in a view: the rest was scanned in the text it was made from.
 
 use std::ops::Range;
 
 use super::map::{MappedText, Stretch};
 
-/// Bytes around a change that are looked at again: longer than what rules match.
+/// Bytes around a change that are scanned again: longer than what rules match.
 const NEAR_BYTES: usize = 640;
 
 /// Bytes around a change that may say together with it what a text asks for: longer than the runs

@@ -220,7 +220,7 @@ fn spelt(hosts: &[String]) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Refused values that are told one by one.
+/// Refused values that are reported one by one.
 const REFUSALS_SHOWN_MAX: usize = 10;
 
 fn plant(global: &Global, place: &Place, args: &Plant) -> Outcome {

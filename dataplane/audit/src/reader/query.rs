@@ -1,5 +1,5 @@
 //! Queries: candidates from the postings, then the record itself has the last word. The newest records are in no
-//! posting list yet; they are looked at one by one.
+//! posting list yet; they are read one by one.
 
 use super::Filter;
 use super::stream::{Direction, Union, intersect};

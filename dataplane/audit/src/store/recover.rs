@@ -35,7 +35,7 @@ impl Recovered {
     /// and the anchor beside the store. What lies before is for `verify_chain`.
     ///
     /// `damage` is what is already known not to be readable. If there is none and some is met, everything is
-    /// opened and looked at again in the knowledge of it.
+    /// opened and checked again in the knowledge of it.
     pub(crate) fn open(
         dir: &Path,
         node: &str,
@@ -357,7 +357,7 @@ impl TailCheck {
         self.broken(format!("record {} {what}", self.expected));
     }
 
-    /// The first break is the one that is told.
+    /// The first break is the one that is reported.
     fn broken(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }

@@ -28,7 +28,7 @@ pub(super) fn recover(
 }
 
 impl Writer {
-    /// Goes to work on an opened log; first says so in it if the chain had to be broken.
+    /// Begins to append to an opened log; if the chain had to be broken, the first record says so.
     pub(super) fn install(&mut self, recovered: Recovered) -> Result<(), String> {
         let Recovered {
             store,

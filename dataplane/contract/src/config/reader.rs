@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Values one file may have, aliases counted every time they are used.
 const VALUES_MAX: usize = 500_000;
-/// Errors, and warnings, that one file is told about; more than anybody reads.
+/// Errors, and warnings, reported of one file; more than anybody reads.
 const PROBLEMS_MAX: usize = 500;
 
 /// A step from the top of the file to a value.

@@ -117,7 +117,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads what is there of a header; `None` if more is needed. What is wrong is told as early as possible.
+    /// Reads what is there of a header; `None` if more is needed. What is wrong is reported as early as possible.
     fn decode(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let seen = bytes.len().min(MAGIC.len());
         if bytes[..seen] != MAGIC[..seen] {

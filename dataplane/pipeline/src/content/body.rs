@@ -83,7 +83,7 @@ pub enum ScanStop {
     /// It is not what it claims to be.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// It was not looked at.
+    /// It was not scanned.
     #[error(transparent)]
     Scan(#[from] ScanError),
 }

@@ -137,7 +137,7 @@ impl EgressPolicy {
         }
     }
 
-    /// Revision of the snapshot: a tunnel that was permitted under another one is looked at again.
+    /// Revision of the snapshot: a tunnel that was permitted under another one is evaluated again.
     pub const fn revision(&self) -> u64 {
         self.revision
     }

@@ -31,22 +31,22 @@ pub struct Explanation {
     pub line: Option<Line>,
     /// In a few words, what the reason does not say.
     pub detail: String,
-    /// What was looked at, in order.
+    /// What was evaluated, in order.
     pub steps: Vec<Step>,
     /// What to write where, so that it would be decided otherwise; empty if nothing would help or nothing is wrong.
     pub change: Vec<String>,
-    /// What was not looked at, because it takes the request itself.
+    /// What was not evaluated, because it takes the request itself.
     pub not_evaluated: Vec<&'static str>,
 }
 
-/// One thing that was looked at.
+/// One thing that was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What.
     pub what: &'static str,
     /// What came out.
     pub outcome: String,
-    /// The key that says so.
+    /// The configuration key that decided it.
     pub line: Option<Line>,
 }
 

@@ -88,7 +88,7 @@ impl Level {
         }
     }
 
-    /// Whether this level lets a request go, and the key that says so (`None`: nothing is said).
+    /// Whether this level lets a request go, and the key that decides (`None`: it has none for this).
     pub(crate) fn decide(
         &self,
         agent: Option<&str>,

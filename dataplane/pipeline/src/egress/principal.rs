@@ -134,7 +134,7 @@ impl fmt::Debug for TokenCache {
 #[derive(Debug)]
 pub(crate) struct Proofs {
     required: bool,
-    /// Whether tokens are looked at: accepted, and there are any.
+    /// Whether tokens are checked: accepted, and there are any.
     tokens_count: bool,
     certificates_count: bool,
     header_counts: bool,

@@ -1,6 +1,6 @@
 //! Whether the addresses of a host are on the public internet, or where the operator said they may be.
 //!
-//! Every address is looked at, and one bad one spoils the answer: a name that resolves to a public and a private
+//! Every address is checked, and one bad one spoils the answer: a name that resolves to a public and a private
 //! address is an attack or a mistake. What gets connected to is exactly what was vetted.
 
 use super::compiled::EgressPolicy;

@@ -181,7 +181,7 @@ impl ParsedMessage {
     }
 }
 
-/// What the object holds, before the fields are looked at together.
+/// What the object holds, before the fields are checked against each other.
 #[derive(Default)]
 struct Fields {
     from: Text,

@@ -228,7 +228,7 @@ impl Policy {
             .unwrap_or(RuleEffect::Raise(Verdict::Block))
     }
 
-    /// What findings of a rule come to, as metrics call it: the rule's lane after the operator's override, or
+    /// What becomes of a rule's findings, as metrics call it: the rule's lane after the operator's override, or
     /// `ignored`; `None` if it is off.
     pub fn lane_word(&self, rule: u32) -> Option<&'static str> {
         self.effect(rule).as_str()

@@ -169,7 +169,7 @@ impl Sender {
         }
     }
 
-    /// Counts a message that was held or blocked. The newest are kept, also when an older one is told late.
+    /// Counts a message that was held or blocked. The newest are kept, also when an older one is reported late.
     pub(crate) fn refused(&mut self, at: Timestamp) {
         let place = self.refusals.partition_point(|&other| other <= at);
         self.refusals.insert(place, at);

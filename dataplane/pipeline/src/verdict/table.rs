@@ -1,4 +1,4 @@
-//! What a reason and a verdict come to on a surface, in one place: status and HTTP answer, enforcing or observing.
+//! What a reason and a verdict lead to on a surface, in one place: status and HTTP answer, enforcing or observing.
 //!
 //! Fail closed: whatever we are configured to check and cannot check is refused, on every surface. Observe mode
 //! lets everything through that we understood and could record; what is no message at all, and what could not

@@ -46,7 +46,7 @@ pub(crate) enum Finish {
     Cut,
 }
 
-/// Why an exchange does not come to its end.
+/// Why an exchange broke off.
 enum Stop {
     /// We do not let it.
     Refused(Refusal),
@@ -203,7 +203,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Ends what did not come to its end; others may go on over the same connection.
+    /// Ends an exchange that broke off; others may go on over the same connection.
     async fn give_up(&self, mut upstream: Upstream) {
         upstream.shutdown().await;
         let shared = upstream.is_shared();

@@ -203,7 +203,7 @@ where
     }
 }
 
-/// Bytes one direction moves before the others of this core, the leash and the byte budget are looked at again.
+/// Bytes one direction moves before the others of this core get their turn, and leash and byte budget are checked.
 const TURN_BYTES_MAX: u64 = 512 << 10;
 
 /// One direction.

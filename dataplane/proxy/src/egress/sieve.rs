@@ -89,7 +89,7 @@ pub(crate) struct Sieve {
 }
 
 impl Sieve {
-    /// Bytes that are not looked at.
+    /// Bytes that are not scanned.
     pub(crate) fn open(way: Way, live: Arc<Live>) -> Self {
         Self {
             way,
@@ -325,7 +325,7 @@ impl Sieve {
         self.unscannable(Reason::EgressUndecodable, error.as_str().to_owned(), trail)
     }
 
-    /// What cannot be looked at goes no further; while observing it does, and is counted.
+    /// What cannot be scanned goes no further; while observing it does, and is counted.
     fn unscannable(
         &mut self,
         reason: Reason,

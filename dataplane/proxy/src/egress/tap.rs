@@ -179,7 +179,7 @@ pub(crate) struct Tap {
     id: UniqueIDType,
 }
 
-/// Streams without a descriptor get numbers of their own: connections that lie idle are told apart by them.
+/// Streams without a descriptor get numbers of their own: idle connections are told apart by them.
 static NEXT_ID: AtomicI32 = AtomicI32::new(-2);
 
 impl Tap {

@@ -51,7 +51,7 @@ impl Upstream {
         }
     }
 
-    /// Whether other exchanges can go on over its connection even if this one did not come to its end.
+    /// Whether other exchanges can go on over its connection even if this one broke off.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.session, ClientSession::H2(_))
     }
@@ -269,7 +269,7 @@ fn unreachable(error: &Error) -> Refusal {
     }
 }
 
-/// Why a response does not come to its end.
+/// Why a response broke off.
 pub(crate) fn broken(error: &Error) -> Refusal {
     match error.etype() {
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => {

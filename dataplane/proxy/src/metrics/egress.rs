@@ -6,7 +6,7 @@ use oktsec_contract::verdict::Status;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-/// Why bytes passed without being looked at. A closed list: it is a label.
+/// Why bytes passed without being scanned. A closed list: it is a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unscanned {
     /// A tunnel we do not look into.

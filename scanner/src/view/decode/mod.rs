@@ -1,7 +1,7 @@
 //! Encodings opened: base64 in its spellings, base32, base85, hex, lists of character codes, and
 //! what is compressed inside them.
 //!
-//! Images, keys and hashes are encoded too: what comes out is looked at only if it reads as text.
+//! Images, keys and hashes are encoded too: what comes out is scanned only if it reads as text.
 
 mod ascii85;
 mod codes;

@@ -1,4 +1,4 @@
-//! The way up: the request is taken, looked at and sent to the host.
+//! The way up: the request is read, scanned and sent to the host.
 
 use super::flow::{Event, Flow, not_taken, unreadable};
 use super::{Failure, Stop, length_of};
@@ -82,7 +82,7 @@ impl Flow<'_> {
         Ok(())
     }
 
-    /// The request is whole: what stands behind its body is looked at, too.
+    /// The request is whole: its trailers are scanned, too.
     fn request_ends(
         &mut self,
         session: &mut ServerSession,

@@ -1,4 +1,4 @@
-//! The way down: the answer is taken, looked at and sent to the agent; the record stands before its last byte.
+//! The way down: the answer is read, scanned and sent to the agent; the record stands before its last byte.
 
 use super::flow::Flow;
 use super::{Failure, Stop, length_of};

@@ -26,7 +26,7 @@ pub(crate) enum Broken {
     /// There is no certificate for the host.
     #[error("between the client and us: {0}")]
     Mint(#[from] MintError),
-    /// It did not come to its end in time.
+    /// It did not finish in time.
     #[error("between the client and us: the handshake takes too long")]
     TooSlow,
     /// The client gave up: it does not trust our authority, or shares no protocol with us.
