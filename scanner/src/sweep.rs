@@ -9,7 +9,7 @@ use oktsec_rules::Surface;
 
 use crate::anchor::Start;
 use crate::confirm::{Accept, Budget, Caches, Confirm, Next};
-use crate::database::Database;
+use crate::database::{Database, PatternInfo};
 use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::last::Common;
@@ -85,6 +85,24 @@ pub(crate) struct Joined<'a> {
     pub(crate) common: Option<Common<'a>>,
 }
 
+/// A text that is scanned, and with what.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    database: &'a Database,
+    surface: Surface,
+    bytes: &'a [u8],
+    /// The view it is; `None` is the content itself.
+    view: Option<Viewed<'a>>,
+    /// What is new in it; `None` is all of it.
+    new: Option<New<'a>>,
+}
+
+impl Text<'_> {
+    fn kind(&self) -> View {
+        self.view.map_or(View::Raw, Viewed::kind)
+    }
+}
+
 /// The buffers of one scanner.
 #[derive(Default)]
 pub(crate) struct Sweep {
@@ -118,7 +136,7 @@ impl Sweep {
         self.asks_wide = true;
     }
 
-    /// Looks at a content; at what has to do with the border only, if it was joined.
+    /// Scans a content; only what involves the border, if it was joined.
     pub(crate) fn run(
         &mut self,
         database: &Database,
@@ -144,8 +162,15 @@ impl Sweep {
             prefilter.begin(database, content, common);
         }
         let border = joined.map(|joined| joined.border);
+        let raw = Text {
+            database,
+            surface,
+            bytes: content,
+            view: None,
+            new: border.map(|origin| New { view: None, origin }),
+        };
         self.caches.next_content();
-        let signs = self.text(database, prefilter, content, None, border, surface);
+        let signs = self.text(prefilter, &raw);
         self.asks_wide = false;
         let signs = signs?;
         let mut views = std::mem::take(&mut self.views);
@@ -155,12 +180,21 @@ impl Sweep {
         }
         let mut result = Ok(());
         while let Some(at) = views.next(content, &mut self.limits) {
-            let view = Some(Viewed {
+            let view = Viewed {
                 content,
                 views: &views,
                 at,
-            });
-            match self.text(database, prefilter, content, view, border, surface) {
+            };
+            let text = Text {
+                bytes: view.bytes(),
+                view: Some(view),
+                new: Some(New {
+                    view: Some(at),
+                    origin: view.origin(),
+                }),
+                ..raw
+            };
+            match self.text(prefilter, &text) {
                 Ok(signs) if views.kind(at).may_be_turned() => {
                     for turn in signs.turns() {
                         views.turn(content, Some(at), turn, &mut self.limits);
@@ -209,7 +243,14 @@ impl Sweep {
         self.findings.clear();
         self.limits = LimitsReached::default();
         known.begin();
-        self.known(database, known, content, 0..content.len(), None, surface);
+        let text = Text {
+            database,
+            surface,
+            bytes: content,
+            view: None,
+            new: None,
+        };
+        self.known(known, &text, 0..content.len());
         Scanned {
             findings: &self.findings,
             limits: self.limits,
@@ -218,48 +259,23 @@ impl Sweep {
         }
     }
 
-    /// Looks at one text: the content itself, or what is new in a view of it.
-    fn text(
-        &mut self,
-        database: &Database,
-        prefilter: &mut impl Prefilter,
-        content: &[u8],
-        view: Option<Viewed<'_>>,
-        border: Option<&Origin>,
-        surface: Surface,
-    ) -> Result<Seen, ScanError> {
-        let text = view.map_or(content, Viewed::bytes);
+    /// Scans one text: the content itself, or what is new in a view of it.
+    fn text(&mut self, prefilter: &mut impl Prefilter, text: &Text<'_>) -> Result<Seen, ScanError> {
+        let len = text.bytes.len();
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
-        match view {
-            None => parts.push(0..text.len()),
+        match text.view {
+            None => parts.push(0..len),
             Some(view) => {
-                view.origin().parts(text.len(), &mut parts);
-                prefilter.begin_view(database, text, view.at, view.origin());
+                view.origin().parts(len, &mut parts);
+                prefilter.begin_view(text.database, text.bytes, view.at, view.origin());
             }
         }
-        let mut attempts = ATTEMPTS_MIN.saturating_add((text.len() / BYTES_PER_ATTEMPT) as u32);
+        let mut attempts = ATTEMPTS_MIN.saturating_add((len / BYTES_PER_ATTEMPT) as u32);
         let mut signs = Seen::default();
         let mut result = Ok(());
-        let new = match view {
-            None => border.map(|origin| New { view: None, origin }),
-            Some(view) => Some(New {
-                view: Some(view.at),
-                origin: view.origin(),
-            }),
-        };
         for part in parts.drain(..) {
-            let seen = self.part(
-                database,
-                prefilter,
-                text,
-                part,
-                view,
-                new,
-                surface,
-                &mut attempts,
-            );
-            match seen {
+            match self.part(prefilter, text, part, &mut attempts) {
                 Ok(seen) => signs.add(seen),
                 Err(error) => {
                     result = Err(error);
@@ -271,30 +287,24 @@ impl Sweep {
         result.map(|()| signs)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the state of one walk over one text"
-    )]
+    /// Scans a part of a text: known values, then what patterns are suspected of in it.
     fn part(
         &mut self,
-        database: &Database,
         prefilter: &mut impl Prefilter,
-        text: &[u8],
+        text: &Text<'_>,
         part: Range<usize>,
-        view: Option<Viewed<'_>>,
-        new: Option<New<'_>>,
-        surface: Surface,
         attempts: &mut u32,
     ) -> Result<Seen, ScanError> {
+        let database = text.database;
         if let Some(known) = prefilter.known() {
-            self.known(database, known, text, part.clone(), view, surface);
+            self.known(known, text, part.clone());
         }
         self.suspects.clear();
         prefilter.suspects(
             database,
-            text,
+            text.bytes,
             part.clone(),
-            new,
+            text.new,
             &mut self.work,
             &mut self.suspects,
         )?;
@@ -312,23 +322,13 @@ impl Sweep {
             u64::from(suspect.pattern) << 32 | suspect.start.at as u64
         });
         let suspects = std::mem::take(&mut self.suspects);
-        let kind = view.map_or(View::Raw, Viewed::kind);
+        let kind = text.kind();
         let rule_of = |suspect: &Suspect| database.patterns()[suspect.pattern as usize].rule;
         for group in suspects.chunk_by(|a, b| rule_of(a) == rule_of(b)) {
             let rule = rule_of(&group[0]);
             let info = &database.infos()[rule as usize];
-            if info.applies_to(surface) && info.reads(kind) {
-                let all = new.is_none();
-                self.rule(
-                    database,
-                    text,
-                    part.clone(),
-                    view,
-                    all,
-                    rule,
-                    group,
-                    attempts,
-                );
+            if info.applies_to(text.surface) && info.reads(kind) {
+                self.rule(text, part.clone(), rule, group, attempts);
             }
         }
         if self.asks_wide {
@@ -345,24 +345,16 @@ impl Sweep {
     }
 
     /// Looks for known values in a part of one text.
-    fn known(
-        &mut self,
-        database: &Database,
-        known: &mut KnownValues,
-        text: &[u8],
-        part: Range<usize>,
-        view: Option<Viewed<'_>>,
-        surface: Surface,
-    ) {
+    fn known(&mut self, known: &mut KnownValues, text: &Text<'_>, part: Range<usize>) {
         let original = |span| {
-            view.map_or_else(
+            text.view.map_or_else(
                 || Range::clone(&span),
                 |view| view.original(Range::clone(&span)),
             )
         };
-        let kind = view.map_or(View::Raw, Viewed::kind);
+        let (database, surface) = (text.database, text.surface);
         let findings = &mut self.findings;
-        let all = known.look(text, part, kind, original, |place| {
+        let all = known.look(text.bytes, part, text.kind(), original, |place| {
             let rules = database.known(place.known);
             let rules = rules.filter(|rule| database.infos()[*rule as usize].applies_to(surface));
             findings.extend(rules.map(|rule| Finding {
@@ -376,23 +368,16 @@ impl Sweep {
         }
     }
 
-    /// Confirms what one rule is suspected of in a part of one text. `all`: what is not among the
-    /// suspects does not occur in the part.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the state of one walk over one text"
-    )]
+    /// Confirms what one rule is suspected of in a part of one text.
     fn rule(
         &mut self,
-        database: &Database,
-        text: &[u8],
+        text: &Text<'_>,
         part: Range<usize>,
-        view: Option<Viewed<'_>>,
-        all: bool,
         rule: u32,
         group: &[Suspect],
         attempts: &mut u32,
     ) {
+        let database = text.database;
         let info = &database.infos()[rule as usize];
         let Self {
             caches,
@@ -407,7 +392,7 @@ impl Sweep {
         known.extend(before.map(|finding| finding.span.clone()));
         let mut taken = Taken {
             rule,
-            view,
+            view: text.view,
             known,
             findings,
             limits,
@@ -418,38 +403,18 @@ impl Sweep {
         let mut confirm = Confirm {
             database,
             caches,
-            text,
-            view,
+            text: text.bytes,
+            view: text.view,
             part,
             budget: Budget { attempts, work },
         };
-        fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
-            of.iter().map(|suspect| suspect.start)
-        }
-        let pattern = |of: &[Suspect]| &database.patterns()[of[0].pattern as usize];
         let mut places = group;
         let everywhere: Vec<Suspect>;
         if info.all {
-            // One is new here; then every pattern must hold somewhere, and the first says where.
-            let mut holds = |confirm: &mut Confirm<'_>, of: &[Suspect]| {
-                let mut found = false;
-                let accept = |_| {
-                    found = true;
-                    Next::Enough
-                };
-                if !confirm.matches(pattern(of), starts(of), accept) {
-                    taken.limits.insert(Limit::Confirms);
-                }
-                found
-            };
-            let mut patterns = group.chunk_by(|a, b| a.pattern == b.pattern);
-            if all
-                && confirm.part == (0..text.len())
-                && patterns.clone().count() < info.patterns.len()
-            {
-                return;
-            }
-            if !patterns.any(|of| holds(&mut confirm, of)) {
+            // What is not among the suspects of a whole new text does not occur in it.
+            let is_whole = text.new.is_none() && confirm.part == (0..text.bytes.len());
+            let patterns = group.chunk_by(|a, b| a.pattern == b.pattern);
+            if is_whole && patterns.count() < info.patterns.len() {
                 return;
             }
             everywhere = info
@@ -460,18 +425,53 @@ impl Sweep {
                     start: Start::from(0),
                 })
                 .collect();
-            confirm.part = 0..text.len();
-            if !everywhere[1..].chunks(1).all(|of| holds(&mut confirm, of)) {
+            if !holds_whole(&mut confirm, group, &everywhere, taken.limits) {
                 return;
             }
             places = &everywhere[..1];
         }
         for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
-            if !confirm.matches(pattern(of), starts(of), &mut taken) {
+            if !confirm.matches(pattern_of(database, of), starts(of), &mut taken) {
                 taken.limits.insert(Limit::Confirms);
             }
         }
     }
+}
+
+/// Whether a rule that asks for all its patterns holds: one of them where it is suspected in the part, which is new;
+/// then each of them somewhere in the text. Afterwards the part is the whole text, where the first pattern says the place.
+fn holds_whole(
+    confirm: &mut Confirm<'_>,
+    suspected: &[Suspect],
+    everywhere: &[Suspect],
+    limits: &mut LimitsReached,
+) -> bool {
+    let mut holds = |confirm: &mut Confirm<'_>, of: &[Suspect]| {
+        let mut found = false;
+        let accept = |_| {
+            found = true;
+            Next::Enough
+        };
+        if !confirm.matches(pattern_of(confirm.database, of), starts(of), accept) {
+            limits.insert(Limit::Confirms);
+        }
+        found
+    };
+    let mut patterns = suspected.chunk_by(|a, b| a.pattern == b.pattern);
+    if !patterns.any(|of| holds(confirm, of)) {
+        return false;
+    }
+    confirm.part = 0..confirm.text.len();
+    everywhere[1..].chunks(1).all(|of| holds(confirm, of))
+}
+
+/// The pattern that these suspects share.
+fn pattern_of<'a>(database: &'a Database, of: &[Suspect]) -> &'a PatternInfo {
+    &database.patterns()[of[0].pattern as usize]
+}
+
+fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
+    of.iter().map(|suspect| suspect.start)
 }
 
 /// Keeps the findings of one rule in one text.
