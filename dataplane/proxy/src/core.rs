@@ -14,25 +14,25 @@
 //! Requests only wait in [`slots::Slots`]; one that goes away takes nothing with it, its record is written.
 
 mod appends;
+pub(crate) mod aside;
+mod decider;
 mod scanners;
 mod signatures;
 mod slots;
 mod vital;
 
 use crate::chance;
-use crate::metrics::{Counters, DECISION_BOUNDS};
+use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
-use crate::throttle::throttled;
 use bytes::Bytes;
+use decider::Decider;
 use oktsec_audit::Log;
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_pipeline::{
-    Decision, Headers, Moment, Opened, Pipeline, Policy, Proof, Received, Shared,
-};
+use oktsec_pipeline::{Decision, Headers, Moment, Opened, Policy, Proof, Received, Shared};
 use oktsec_scanner::{EngineError, Scanner};
 use scanners::name_host;
 pub(crate) use scanners::site_of;
@@ -48,10 +48,7 @@ use vital::Vital;
 pub(crate) struct Core {
     plane: Arc<Plane>,
     pub(crate) counters: Arc<Counters>,
-    /// Number of the swap that `live` and `pipeline` come from.
-    generation: u64,
-    live: Option<Arc<Live>>,
-    pipeline: Option<Pipeline>,
+    decider: Decider,
     signatures: signatures::Signatures,
     appends: appends::Appends,
     scanners: scanners::Scanners,
@@ -67,12 +64,10 @@ pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>, lost: fn()) {
     let core = Core {
         appends: appends::Appends::new(plane.log.clone(), plane.audit_queue_max),
         signatures: signatures::Signatures::default(),
+        decider: Decider::new(Arc::clone(&plane), Arc::clone(&counters)),
         plane,
         counters,
         scanners: scanners::Scanners::default(),
-        generation: 0,
-        live: None,
-        pipeline: None,
     };
     CORE.set(Some(core));
     for pump in [signatures::pump, appends::pump] {
@@ -103,33 +98,12 @@ pub(crate) fn is_idle() -> bool {
 impl Core {
     /// What is in force, after taking over what was published since the last message.
     pub(crate) fn live(&mut self) -> Option<&Arc<Live>> {
-        let generation = self.plane.generation();
-        if generation != self.generation {
-            self.take_over(generation);
+        if self.decider.refresh()
+            && let Some(live) = self.decider.live()
+        {
+            self.scanners.tidy(live.policy.database());
         }
-        self.live.as_ref()
-    }
-
-    /// Runs between two messages: nobody is in the middle of a decision.
-    fn take_over(&mut self, generation: u64) {
-        let Some(live) = self.plane.live() else {
-            return;
-        };
-        let policy = Arc::clone(&live.policy);
-        let taken = match &mut self.pipeline {
-            Some(pipeline) => pipeline.set_policy(policy),
-            None => Pipeline::new(policy, Arc::clone(&self.plane.shared))
-                .map(|pipeline| self.pipeline = Some(pipeline)),
-        };
-        match taken {
-            Ok(()) => {
-                self.scanners.tidy(live.policy.database());
-                self.generation = generation;
-                self.live = Some(live);
-            }
-            // The old policy stays in force on this core; the next message tries again.
-            Err(error) => throttled!(error, %error, "a core could not take over a snapshot"),
-        }
+        self.decider.live()
     }
 
     /// Charges the peer.
@@ -139,7 +113,7 @@ impl Core {
         now: Timestamp,
     ) -> Result<Received, Reason> {
         self.live();
-        let pipeline = self.pipeline.as_mut().ok_or(Reason::SnapshotMissing)?;
+        let pipeline = self.decider.pipeline().ok_or(Reason::SnapshotMissing)?;
         pipeline
             .admit(Surface::Message, peer, now)
             .map_err(|refused| refused.reason)
@@ -153,7 +127,7 @@ impl Core {
         headers: Headers<'_>,
         now: Timestamp,
     ) -> Result<Opening, Reason> {
-        let pipeline = self.pipeline.as_mut().ok_or(Reason::SnapshotMissing)?;
+        let pipeline = self.decider.pipeline().ok_or(Reason::SnapshotMissing)?;
         let moment = Moment {
             now,
             random: chance::bytes(),
@@ -173,52 +147,18 @@ impl Core {
         self.plane.log.clone()
     }
 
-    /// Decides, records, and lets `render` see the decision. The answer must wait for [`Decided::record`].
-    pub(crate) fn decide<R>(
+    /// Decides, records, and lets `render` see the decision.
+    fn decide<R>(
         &mut self,
         opened: Opened,
         proof: Proof,
-        render: impl FnOnce(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
+        render: fn(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
     ) -> Decided<R> {
-        let Self {
-            pipeline,
-            appends,
-            counters,
-            live,
-            ..
-        } = self;
-        let (Some(pipeline), Some(live)) = (pipeline.as_mut(), live.as_ref()) else {
-            unreachable!("a message is opened by a pipeline, and a core never loses its own")
-        };
-        pipeline.decide(opened, proof, Timestamp::now(), |decision| {
-            counters
-                .decision
-                .observe(&DECISION_BOUNDS, u64::from(decision.latency_us) * 1_000);
-            counters.identified(decision.signature());
-            for finding in decision.findings {
-                counters.found(finding.rule_id, finding.severity);
-            }
-            let policy = &live.policy;
-            for &hit in decision.hits {
-                let rule = usize::try_from(hit).ok();
-                let rule = rule.and_then(|at| policy.database().rules().get(at));
-                if let Some(lane) = policy.lane_word(hit) {
-                    counters.counted(rule.map_or("other", |rule| &rule.id), lane);
-                }
-            }
-            let rendered = render(decision, live);
-            let record = match rendered.record {
-                true => appends.push(decision, counters),
-                false => Recording::Nothing,
-            };
-            let signature = decision.signature_bytes().copied();
-            Decided {
-                reason: decision.reason,
-                value: rendered.value,
-                record,
-                signature,
-            }
-        })
+        let appends = &mut self.appends;
+        let record =
+            |decision: &Decision<'_>, counters: &Counters| appends.push(decision, counters);
+        let decided = self.decider.decide(opened, proof, render, record);
+        decided.expect("a message is opened by a pipeline, and a core never loses its own")
     }
 
     /// What cores share besides the policy.
@@ -281,6 +221,24 @@ impl Core {
             self.plane.shared.forget(signature);
         }
     }
+}
+
+/// Decides, records, and lets `render` see the decision: on this core, or aside if the content is large. The answer must
+/// wait for [`Decided::record`].
+///
+/// # Errors
+/// [`Reason::Overloaded`]: too many large ones wait, and nothing was decided.
+pub(crate) async fn decide<R: Send + 'static>(
+    opened: Opened,
+    proof: Proof,
+    render: fn(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
+) -> Result<Decided<R>, Reason> {
+    if opened.content_bytes() < aside::ASIDE_BYTES_MIN {
+        return Ok(with(|core| core.decide(opened, proof, render)));
+    }
+    let plane = with(|core| Arc::clone(&core.plane));
+    // Boxed: hardly any message is large.
+    Box::pin(aside::decide(&plane, opened, proof, render)).await
 }
 
 /// A message whose signature, if it has one, is being verified.

@@ -126,6 +126,8 @@ pub(crate) struct Counters {
     pub(crate) append_waits: Counter,
     pub(crate) append_failures: Counter,
     pub(crate) records_refused: Counter,
+    /// Large messages, decided beside the cores.
+    pub(crate) decided_aside: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) failures: Failures,
@@ -157,6 +159,7 @@ impl Default for Counters {
             append_waits: Counter::default(),
             append_failures: Counter::default(),
             records_refused: Counter::default(),
+            decided_aside: Counter::default(),
             connections: Counter::default(),
             connections_refused: Counter::default(),
             failures: Failures::default(),

@@ -1,6 +1,7 @@
 //! What all cores and the link share: the snapshot in force, the log, the facts about this process.
 
 use crate::connection::Patience;
+use crate::core::aside::Aside;
 use crate::door::Door;
 use crate::metrics::{Counters, Facts, Pace};
 use crate::startup::Startup;
@@ -38,6 +39,8 @@ pub(crate) struct Plane {
     pub(crate) audit_queue_max: (usize, usize),
     pub(crate) shared: Arc<Shared>,
     pub(crate) cores: Vec<Arc<Counters>>,
+    /// Where large messages are decided.
+    pub(crate) aside: Aside,
     /// In force before the first snapshot: what the configuration we were started with says.
     pub(crate) first_door: Door,
     /// What we were started with.
@@ -84,6 +87,7 @@ impl Plane {
             audit_queue_max: parts.audit_queue_max,
             shared: Arc::new(shared),
             cores: (0..parts.cores).map(|_| Arc::default()).collect(),
+            aside: Aside::new(parts.cores),
             first_door: parts.first_door,
             startup: parts.startup,
             link_connected: AtomicBool::new(false),
@@ -164,6 +168,15 @@ impl Plane {
         obstacles
     }
 
+    /// Everything that is counted, by cores and beside them.
+    pub(crate) fn counters(&self) -> Vec<Arc<Counters>> {
+        self.cores
+            .iter()
+            .chain(self.aside.counters())
+            .cloned()
+            .collect()
+    }
+
     /// Numbers for `/metrics` that no core counts.
     pub(crate) fn facts(&self) -> Facts {
         let health = self.log.health();
@@ -182,6 +195,8 @@ impl Plane {
             rules: rules as u64,
             link_connected: self.link_connected.load(Ordering::Relaxed),
             snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
+            cores: self.cores.len() as u64,
+            waiting_aside: self.aside.waiting() as u64,
             config_problems: self.standing().map(|standing| u64::from(standing.problems)),
         }
     }

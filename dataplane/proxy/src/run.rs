@@ -285,6 +285,7 @@ impl Dataplane {
                 tracing::error!("a core panicked");
             }
         }
+        self.plane.aside.end();
         self.link.stop();
         self.writer.shutdown();
     }

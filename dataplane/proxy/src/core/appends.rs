@@ -57,12 +57,7 @@ impl Appends {
 
     /// Adds the record of a decision to this turn's batch.
     pub(super) fn push(&mut self, decision: &Decision<'_>, counters: &Counters) -> Recording {
-        let held = decision.held().map(|(content, expires_at, place)| Held {
-            content: content.as_bytes(),
-            expires_at,
-            place,
-        });
-        self.push_record(&decision.record(), held, counters)
+        self.push_record(&decision.record(), held_of(decision), counters)
     }
 
     /// Adds a record to this turn's batch.
@@ -150,14 +145,7 @@ impl Appends {
         outcome: Result<(), AppendError>,
         counters: &Counters,
     ) {
-        let outcome = outcome.map_err(|error| {
-            counters.append_failures.add(1);
-            throttled!(error, %error, "records were not written; their messages are refused");
-            match error {
-                AppendError::Full => Reason::AuditOverloaded,
-                AppendError::Closed | AppendError::Unavailable(_) => Reason::AuditUnavailable,
-            }
-        });
+        let outcome = outcome.map_err(|error| not_written(&error, counters));
         for at in waiting.drain(..) {
             self.slots.fill(at, outcome);
         }
@@ -166,15 +154,11 @@ impl Appends {
 
     /// Whether the writer would take the batch. Another core may be faster: then the append itself refuses.
     fn has_room(&self) -> bool {
-        let health = self.log.health();
-        health.queue_records == 0
-            || (health.queue_records + self.pending.len() <= self.queue_max.0
-                && health.queue_bytes + self.pending.bytes() <= self.queue_max.1)
+        has_room(&self.log, self.queue_max, &self.pending)
     }
 
     /// `true` while it makes sense to wait for the writer; records gather meanwhile.
     fn waits_for_room(&mut self, counters: &Counters, cx: &mut Context<'_>) -> bool {
-        const STEP: Duration = Duration::from_millis(1);
         let now = Instant::now();
         let (since, clock) = self.full.get_or_insert_with(|| {
             counters.append_waits.add(1);
@@ -188,6 +172,57 @@ impl Appends {
         }
         true
     }
+}
+
+/// How often a full queue is looked at again.
+const STEP: Duration = Duration::from_millis(1);
+
+fn has_room(log: &Log, (records_max, bytes_max): (usize, usize), batch: &Batch) -> bool {
+    let health = log.health();
+    health.queue_records == 0
+        || (health.queue_records + batch.len() <= records_max
+            && health.queue_bytes + batch.bytes() <= bytes_max)
+}
+
+fn not_written(error: &AppendError, counters: &Counters) -> Reason {
+    counters.append_failures.add(1);
+    throttled!(error, %error, "records were not written; their messages are refused");
+    match error {
+        AppendError::Full => Reason::AuditOverloaded,
+        AppendError::Closed | AppendError::Unavailable(_) => Reason::AuditUnavailable,
+    }
+}
+
+/// The content that a decision holds, with the room taken for it.
+pub(super) fn held_of<'a>(decision: &Decision<'a>) -> Option<Held<'a>> {
+    decision.held().map(|(content, expires_at, place)| Held {
+        content: content.as_bytes(),
+        expires_at,
+        place,
+    })
+}
+
+/// Appends records and waits until they are written, on a thread that may wait.
+pub(super) fn append_now(
+    log: &Log,
+    queue_max: (usize, usize),
+    batch: Batch,
+    counters: &Counters,
+) -> Result<(), Reason> {
+    let begun = Instant::now();
+    let patience = Duration::from_millis(APPEND_PATIENCE_MS);
+    while !has_room(log, queue_max, &batch) && begun.elapsed() < patience {
+        std::thread::sleep(STEP);
+    }
+    counters
+        .append_batch
+        .observe(&BATCH_BOUNDS, batch.len() as u64);
+    let written = log.append(batch).and_then(Ticket::wait);
+    let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    counters.append.observe(&APPEND_BOUNDS, nanos);
+    written
+        .map(|_| ())
+        .map_err(|error| not_written(&error, counters))
 }
 
 pub(super) fn pump(core: &mut Core, cx: &mut Context<'_>) {

@@ -33,6 +33,9 @@ pub(crate) struct Facts {
     pub(crate) link_connected: bool,
     pub(crate) snapshots_refused: u64,
     pub(crate) config_problems: Option<u64>,
+    pub(crate) cores: u64,
+    /// Large messages waiting to be decided.
+    pub(crate) waiting_aside: u64,
 }
 
 /// The text of `/metrics`.
@@ -43,7 +46,7 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     signatures(&mut families, cores);
     audit(&mut families, cores, facts);
     connections(&mut families, cores);
-    state(&mut families, cores, facts);
+    state(&mut families, facts);
     egress::egress(&mut families, cores);
     process(&mut families);
     families.into_text()
@@ -324,6 +327,11 @@ fn connections(families: &mut Families, cores: &[Arc<Counters>]) {
             |core| &core.connections_refused,
         ),
         (
+            "oktsec_decided_aside_total",
+            "Large messages decided beside the cores.",
+            |core| &core.decided_aside,
+        ),
+        (
             "oktsec_http_requests_total",
             "HTTP requests read.",
             |core| &core.requests,
@@ -377,7 +385,7 @@ fn connections(families: &mut Families, cores: &[Arc<Counters>]) {
 }
 
 /// What it decides by, and whether it does.
-fn state(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
+fn state(families: &mut Families, facts: &Facts) {
     families.counter(
         "oktsec_snapshots_refused_total",
         "Snapshots that were not taken.",
@@ -407,7 +415,12 @@ fn state(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
             "1 if the control plane is connected.",
             u64::from(facts.link_connected),
         ),
-        ("oktsec_cores", "Cores at work.", cores.len() as u64),
+        ("oktsec_cores", "Cores at work.", facts.cores),
+        (
+            "oktsec_aside_waiting",
+            "Large messages waiting to be decided.",
+            facts.waiting_aside,
+        ),
     ] {
         families.gauge(name, help, value);
     }

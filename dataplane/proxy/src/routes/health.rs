@@ -53,7 +53,7 @@ pub(crate) fn ready(plane: &Plane) -> Answer {
 /// What was counted.
 pub(crate) fn metrics(plane: &Plane) -> Answer {
     let text = plane.scrapes.text(Timestamp::now(), || {
-        metrics::scrape(&plane.cores, &plane.facts())
+        metrics::scrape(&plane.counters(), &plane.facts())
     });
     Answer {
         kind: Kind::Metrics,

@@ -75,8 +75,13 @@ pub(crate) async fn decide(opening: Result<core::Opening, Reason>, begun: Instan
         }
     };
     let proof = proving.await;
-    let decided = core::with(|core| core.decide(opened, proof, render));
-    conclude(decided, begun).await
+    match core::decide(opened, proof, render).await {
+        Ok(decided) => conclude(decided, begun).await,
+        Err(reason) => {
+            count(reason, begun);
+            answer::refusal(reason)
+        }
+    }
 }
 
 /// Waits for the record, then gives the answer.

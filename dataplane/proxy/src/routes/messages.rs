@@ -136,8 +136,13 @@ async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>)
             Stage::Opened(opening, begun) => {
                 let Opening { opened, proving } = *opening;
                 let proof = proving.await;
-                let decision = core::with(|core| core.decide(opened, proof, message::render));
-                Stage::Decided(decision, begun)
+                match core::decide(opened, proof, message::render).await {
+                    Ok(decided) => Stage::Decided(decided, begun),
+                    Err(reason) => {
+                        message::count(reason, begun);
+                        Stage::Refused(answer::refusal(reason))
+                    }
+                }
             }
             refused => refused,
         });
