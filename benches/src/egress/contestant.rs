@@ -195,6 +195,11 @@ fn configuration(
 ) -> Outcome<String> {
     // A JSON string is a YAML string, whatever the path holds.
     let quoted = |path: PathBuf| serde_json::Value::from(path.display().to_string());
+    // A gateway that neither scans nor refuses anything is a mistake, it says.
+    let refused = match scans {
+        true => "",
+        false => "  blocked_domains: [nobody.invalid]\n",
+    };
     let mut listed = String::new();
     for port in ports.all() {
         write!(listed, "{port}, ")?;
@@ -211,7 +216,7 @@ forward_proxy:
   port: {egress}
   scan_requests: {scans}
   scan_responses: {scans}
-  ports: [{listed}80, 443]
+{refused}  ports: [{listed}80, 443]
   private_targets:
     - {{host: \"*\", network: 127.0.0.0/8}}
     - {{host: \"*\", network: \"::1/128\"}}

@@ -9,7 +9,7 @@ use crate::core::{self, site_of};
 use crate::metrics::egress::Unscanned;
 use crate::plane::Live;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Redact;
@@ -22,6 +22,8 @@ use oktsec_pipeline::egress::Refusal;
 use oktsec_scanner::Limit;
 use std::ops::Range;
 use std::sync::Arc;
+
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +80,8 @@ pub(crate) struct Sieve {
     body: Option<Box<BodyScan>>,
     /// Why bytes pass unseen, where they do.
     unseen: Unscanned,
-    /// The body says that it is no text. Whether it begins like one is asked, too: a label alone switches nothing off.
-    binary: bool,
+    /// What the body says that it is. A label of bytes alone switches nothing off: whether it begins like text is asked, too.
+    media: Option<HeaderValue>,
     /// Its units may wait for answers before the next one comes.
     converses: bool,
     /// Secrets are replaced by placeholders instead of refusing what holds them.
@@ -96,7 +98,7 @@ impl Sieve {
             live,
             body: None,
             unseen: Unscanned::NotConfigured,
-            binary: false,
+            media: None,
             converses: false,
             redacts: false,
             redacted: false,
@@ -110,7 +112,7 @@ impl Sieve {
         headers: &HeaderMap,
         trail: &mut Trail,
     ) -> Result<Self, Refusal> {
-        let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+        let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
         let codings = headers.get_all(header::CONTENT_ENCODING);
         let kind = if codings.iter().nth(1).is_some() {
             Err(ContentError::CodingsTooMany)
@@ -118,14 +120,14 @@ impl Sieve {
             Kind::of_body(
                 text(header::CONTENT_TYPE),
                 text(header::CONTENT_ENCODING),
-                headers.get("grpc-encoding").and_then(|v| v.to_str().ok()),
+                text(GRPC_ENCODING),
                 DecodeLimits::default(),
             )
         };
         match kind {
             Ok(kind) => Ok(Self {
                 redacts: kind.is_plain() && way.is_redacted(&live),
-                binary: text(header::CONTENT_TYPE).is_some_and(is_binary),
+                media: headers.get(header::CONTENT_TYPE).cloned(),
                 ..Self::of_kind(way, live, kind)
             }),
             Err(error) => {
@@ -144,7 +146,7 @@ impl Sieve {
             converses: kind.is_conversation(),
             body: Some(Box::new(BodyScan::new(Surface::Egress, kind))),
             unseen: Unscanned::NotConfigured,
-            binary: false,
+            media: None,
             redacts: false,
             redacted: false,
         }
@@ -235,7 +237,9 @@ impl Sieve {
             let limited = limits.hides_content() || (redacts && limits.contains(Limit::Findings));
             // It was seen with this step.
             let findings = seen.findings.to_vec();
-            let binary = self.binary && !body.begins_like_text();
+            let media = self.media.as_ref().filter(|_| !findings.is_empty());
+            let media = media.and_then(|media| media.to_str().ok());
+            let binary = media.is_some_and(is_binary) && !body.begins_like_text();
             let mut verdict = Verdict::Allow;
             let mut secrets = Vec::new();
             for finding in &findings {
