@@ -308,7 +308,14 @@ impl Confirm<'_> {
         self.caches.behind_reads.start(self.text.len());
         starts.for_each(|start| self.narrow(pattern.matcher, start, &mut places));
         places.sort_by_key(|start| start.at);
-        places.dedup_by(|one, other| one.exact && other.exact && one.at == other.at);
+        places.dedup_by(|one, other| {
+            let same = one.exact && other.exact && one.at == other.at;
+            if same {
+                // Found by two windows, of which one lets it go farther.
+                other.end = other.end.max(one.end);
+            }
+            same
+        });
         let all = self.matches_at(pattern, &places, accept);
         self.caches.starts = places;
         all

@@ -116,6 +116,16 @@ mod tests {
         Arc::new(Database::compile(&RuleSet::new(rules)).unwrap())
     });
 
+    #[test]
+    fn a_match_that_two_windows_find_goes_as_far_as_the_last_lets_it() {
+        let text = format!("x{}{}", "send the ".repeat(5), "secret ".repeat(5));
+        let mut fast = Scanner::new(Arc::clone(&DATABASE)).unwrap();
+        let mut naive = NaiveScanner::new(Arc::clone(&DATABASE));
+        let found = fast.scan(text.as_bytes(), Surface::Message).unwrap();
+        let expected = naive.scan(text.as_bytes(), Surface::Message).unwrap();
+        assert_eq!(found.findings, expected.findings);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
 

@@ -9,10 +9,52 @@ use super::automaton::{Automaton, BYTES_MAX};
 use super::minimal::Minimal;
 use crate::engine::{Block, Packer, Unpacker};
 
+/// Classes of bytes, if there is one for each.
+pub(super) const CLASSES: usize = 256;
+
+/// Bytes of a line of the processor's cache.
+const LINE_BYTES: usize = 64;
+
+/// Bytes of ASCII.
+const ASCII: usize = 128;
+
+/// Whether the bytes outside of ASCII are told apart. Most expressions take all of them or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub(super) enum Outside {
+    #[default]
+    Apart,
+    /// Each stands for the zero byte.
+    Alike,
+}
+
+impl Outside {
+    /// Classes that are there.
+    pub(super) const fn classes(self) -> usize {
+        match self {
+            Self::Apart => CLASSES,
+            Self::Alike => ASCII,
+        }
+    }
+
+    /// The bytes whose classes are there, for eight of a text.
+    #[inline]
+    pub(super) const fn folded(self, bytes: u64) -> u64 {
+        const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+        let outside = bytes & HIGHEST;
+        match self {
+            // PERF: seldom.
+            Self::Alike if outside != 0 => bytes & !((outside >> 7).wrapping_mul(0xFF)),
+            Self::Alike | Self::Apart => bytes,
+        }
+    }
+}
+
 /// Where the parts of an automaton lie: in a table, or as positions if it has too many states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Packed {
-    /// 256 bytes of the block of bytes.
+    /// In the block of bytes, the class of each byte, or of ASCII alone where all `outside` have the one of the zero byte.
+    /// Letters lie on one line of the cache.
     pub(super) class_of: u32,
     /// Of the block of bytes: rows of `classes` bytes, one for each state. Of the block of words,
     /// if there are no states: where it begins, where it ends, what each class reaches, and what
@@ -22,6 +64,7 @@ pub(super) struct Packed {
     pub(super) classes: u16,
     pub(super) positions: u16,
     pub(super) start: u8,
+    pub(super) outside: Outside,
     /// The last accepting state; the first one follows the dead one.
     pub(super) accept_max: u8,
     /// Bytes it reads at most.
@@ -45,6 +88,7 @@ impl Packed {
             classes: 0,
             positions: 0,
             start: 0,
+            outside: Outside::Apart,
             accept_max: 0,
             bytes_max: bytes_max.unwrap_or(BYTES_MAX as u8),
             endless: bytes_max.is_none(),
@@ -130,11 +174,12 @@ impl Arena {
         table: &Minimal,
         added: &mut [u32],
     ) {
-        let class_of = self.bytes(&table.class_of);
+        let (class_of, outside) = self.classes(&table.class_of);
         let rows = self.bytes(&table.table);
         for (at, start) in places.iter().zip(&table.starts) {
             added[*at] = self.push(Packed {
                 class_of,
+                outside,
                 table: rows,
                 states: table.states as u16,
                 classes: table.classes as u16,
@@ -155,8 +200,10 @@ impl Arena {
             ..
         } = automaton;
         let words = [first, accept].into_iter().chain(reach).chain(follow);
+        let (class_of, outside) = self.classes(&automaton.class_of);
         let packed = Packed {
-            class_of: self.bytes(&automaton.class_of),
+            class_of,
+            outside,
             table: self.words(words.copied().collect()),
             classes: reach.len() as u16,
             positions: follow.len() as u16,
@@ -173,6 +220,20 @@ impl Arena {
             automata.push(packed);
             (automata.len() - 1) as u32
         })
+    }
+
+    /// Where the classes of all 256 bytes lie.
+    fn classes(&mut self, class_of: &[u8]) -> (u32, Outside) {
+        let (ascii, others) = class_of.split_at(ASCII);
+        let (row, outside) = match others.iter().all(|class| *class == ascii[0]) {
+            true => (ascii, Outside::Alike),
+            false => (class_of, Outside::Apart),
+        };
+        if !self.known.bytes.contains_key(row) {
+            let last = self.bytes.all().len() % LINE_BYTES;
+            self.bytes.append(&[0; LINE_BYTES][last..]);
+        }
+        (self.bytes(row), outside)
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> u32 {
@@ -192,6 +253,7 @@ impl Arena {
 
     /// Gives back what only [`Self::add`] needs.
     pub(super) fn finish(&mut self) {
+        self.bytes.append(&[0; CLASSES]);
         self.known = Known::default();
     }
 
@@ -234,6 +296,7 @@ impl Arena {
         self.automata.iter().all(|one| {
             let is_known = !known.insert((
                 one.class_of,
+                one.outside,
                 one.table,
                 one.states,
                 one.classes,
@@ -248,7 +311,10 @@ impl Arena {
 
     /// Whether what it shares with others, its table or its positions, is there and leads nowhere else.
     fn fits(&self, one: &Packed) -> Option<()> {
-        let class_of = self.bytes.get(one.class_of, 256)?;
+        let class_of = self
+            .bytes
+            .get(one.class_of, CLASSES)?
+            .get(..one.outside.classes())?;
         let classes = usize::from(one.classes);
         // Of all of them, so that many are compared at once.
         let below = |bytes: &[u8], bound: u16| {

@@ -482,6 +482,7 @@ mod tests {
             let (mut work, text) = (u64::MAX, text.as_bytes());
             let mut arena = Arena::default();
             let one = arena.add(&[&Automaton::forward(items)])[0];
+            arena.finish();
             let known = Known {
                 bytes: 0,
                 state: arena.start(one),

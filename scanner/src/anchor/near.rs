@@ -121,24 +121,18 @@ fn walk(automaton: &Automaton, read: impl Iterator<Item = u8>) -> Option<[u8; NE
     Some(near)
 }
 
-/// The kinds of the byte before a window and of the byte behind it that go together: a bit for each pair of kinds.
+/// What may be beside a window together: a row of bits for each kind of the byte behind it, a bit in it for each group of
+/// kinds of the byte before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Beside(u64);
+pub(super) struct Beside(u32);
 
 impl Beside {
     /// Of what may surround a window.
     pub(super) fn of(near: Near) -> Self {
-        Self::pairs((near.before >> 56) as u8, near.after as u8)
-    }
-
-    /// Each of the kinds before with each of those behind.
-    fn pairs(before: u8, after: u8) -> Self {
-        let row = |kind: u32| u64::from(before) << (8 * kind);
-        Self(
-            (0..8)
-                .filter(|kind| after >> kind & 1 == 1)
-                .fold(0, |all, kind| all | row(kind)),
-        )
+        let (before, after) = ((near.before >> 56) as u8, near.after as u8);
+        let row = u32::from(GROUPS[usize::from(before)]);
+        let rows = (0..8).filter(|kind| after >> kind & 1 == 1);
+        Self(rows.fold(0, |all, kind| all | row << (4 * kind)))
     }
 
     pub(super) fn or(self, other: Self) -> Self {
@@ -150,6 +144,21 @@ impl Beside {
         self.0 & text.0 != 0
     }
 }
+
+/// The groups that kinds are of: no word, digits, and two of letters.
+const GROUPS: [u8; 256] = {
+    let mut groups = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let kinds = at as u8;
+        groups[at] = (kinds & !WORD_KINDS != 0) as u8
+            | ((kinds & 1 << 3 != 0) as u8) << 1
+            | ((kinds & 0b0011_0000 != 0) as u8) << 2
+            | ((kinds & 0b1100_0000 != 0) as u8) << 3;
+        at += 1;
+    }
+    groups
+};
 
 /// A piece of text as kinds, with room around it.
 #[derive(Default)]
@@ -182,9 +191,9 @@ impl Kinds {
         let place = at - self.start + NEAR_BYTES;
         let (before, after) = (kind(place - 1), kind(place + width));
         if after == ANY {
-            return Beside(u64::MAX);
+            return Beside(u32::MAX);
         }
-        Beside(u64::from(before) << (8 * after.trailing_zeros()))
+        Beside(u32::from(GROUPS[usize::from(before)]) << (4 * after.trailing_zeros()))
     }
 
     /// What surrounds the window of so many bytes at `at`, which lies in the piece.

@@ -3,7 +3,7 @@
 //! Where a walk goes next depends on what it reads, so one alone waits for memory at every byte.
 //! A dozen that take turns wait together.
 
-use super::arena::{Arena, Packed};
+use super::arena::{Arena, CLASSES, Outside, Packed};
 use super::automaton::DEAD;
 use crate::engine::prefetch;
 
@@ -35,6 +35,7 @@ pub(super) struct Walk {
     /// Bytes it may still read. Invariant: the text has as many.
     left: u8,
     state: u8,
+    outside: Outside,
     accept_max: u8,
     reads_back: bool,
     /// The answer if those bytes give none.
@@ -147,7 +148,8 @@ impl Arena {
                 walk.at
             };
             let byte = text.get(byte as usize).copied().unwrap_or_default();
-            prefetch(self.bytes.all(), walk.class_of as usize + usize::from(byte));
+            let byte = walk.outside.folded(byte.into());
+            prefetch(self.bytes.all(), walk.class_of as usize + byte as usize);
             prefetch(
                 self.bytes.all(),
                 walk.table as usize + usize::from(walk.state) * usize::from(walk.classes),
@@ -214,12 +216,13 @@ impl Arena {
     /// Reads so many bytes, the lowest first: whether a match ended with one of them.
     #[inline(always)]
     fn steps(&self, walk: &mut Walk, mut bytes: u64, len: usize) -> bool {
-        let class_of = self.bytes.row(walk.class_of, 256);
+        bytes = walk.outside.folded(bytes);
+        let class_of = self.bytes.row(walk.class_of, CLASSES);
         let rows = self.bytes.rest(walk.table);
         let classes = usize::from(walk.classes);
         let (mut state, mut accepted) = (walk.state, false);
         for _ in 0..len {
-            let class = class_of[(bytes & 0xFF) as usize];
+            let class = class_of[usize::from(bytes as u8)];
             bytes >>= 8;
             state = rows[usize::from(state) * classes + usize::from(class)];
             accepted |= state.wrapping_sub(1) < walk.accept_max;
@@ -342,6 +345,7 @@ impl Walk {
             classes: one.classes,
             left: 0,
             state: one.start,
+            outside: one.outside,
             accept_max: one.accept_max,
             reads_back: false,
             otherwise: false,
@@ -361,9 +365,31 @@ fn bytes_at(text: &[u8], at: usize, len: usize) -> u64 {
     }
 }
 
+/// The classes of bytes of one automaton.
+#[derive(Clone, Copy)]
+struct Classes<'a> {
+    row: &'a [u8],
+    outside: Outside,
+}
+
+impl<'a> Classes<'a> {
+    fn of(arena: &'a Arena, one: &Packed) -> Self {
+        let row = arena.bytes.row(one.class_of, one.outside.classes());
+        Self {
+            row,
+            outside: one.outside,
+        }
+    }
+
+    #[inline]
+    fn of_byte(self, byte: u8) -> u8 {
+        self.row[self.outside.folded(byte.into()) as usize]
+    }
+}
+
 /// One automaton as a table.
 pub(super) struct Table<'a> {
-    class_of: &'a [u8],
+    class_of: Classes<'a>,
     rows: &'a [u8],
     classes: usize,
     pub(super) accept_max: u8,
@@ -373,7 +399,7 @@ impl<'a> Table<'a> {
     pub(super) fn of(arena: &'a Arena, one: &Packed) -> Self {
         let classes = usize::from(one.classes);
         Self {
-            class_of: arena.bytes.row(one.class_of, 256),
+            class_of: Classes::of(arena, one),
             rows: arena
                 .bytes
                 .row(one.table, usize::from(one.states) * classes),
@@ -389,7 +415,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn class(&self, byte: u8) -> u8 {
-        self.class_of[usize::from(byte)]
+        self.class_of.of_byte(byte)
     }
 
     fn next(&self, state: u8, byte: u8) -> u8 {
@@ -399,7 +425,7 @@ impl<'a> Table<'a> {
 
 /// The positions of one automaton.
 pub(super) struct Masks<'a> {
-    class_of: &'a [u8],
+    class_of: Classes<'a>,
     pub(super) first: u128,
     pub(super) accept: u128,
     reach: &'a [u128],
@@ -413,7 +439,7 @@ impl<'a> Masks<'a> {
         let (ends, sets) = arena.words.row(one.table, len).split_at(2);
         let (reach, follow) = sets.split_at(classes);
         Self {
-            class_of: arena.bytes.row(one.class_of, 256),
+            class_of: Classes::of(arena, one),
             first: ends[0],
             accept: ends[1],
             reach,
@@ -422,7 +448,7 @@ impl<'a> Masks<'a> {
     }
 
     pub(super) fn reach(&self, byte: u8) -> u128 {
-        self.reach[usize::from(self.class_of[usize::from(byte)])]
+        self.reach[usize::from(self.class_of.of_byte(byte))]
     }
 
     pub(super) fn step(&self, live: u128) -> u128 {
