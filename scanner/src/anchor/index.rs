@@ -209,7 +209,8 @@ impl<const WIDTH: usize> Index<WIDTH> {
         for same in spellings.chunk_by(|a, b| a.bytes == b.bytes) {
             let bytes = same[0].bytes;
             let hash = Self::hash(bytes);
-            table[hash as usize >> 6] |= 1 << (hash & 63);
+            let bit = Self::bit_of(bytes, hash);
+            table[bit as usize >> 6] |= 1 << (bit & 63);
             lists[Self::list_of(hash) + 1] += 1;
             let first = surroundings.len() as u32;
             let beside = same
@@ -312,7 +313,7 @@ impl<const WIDTH: usize> Index<WIDTH> {
             if NOTED {
                 present.insert(hash);
             }
-            count += (self.bit(hash) & 1) as usize;
+            count += (self.bit(Self::bit_of(window, hash)) & 1) as usize;
         };
         let mut at = piece.start;
         while at + STRIDE <= piece.end
@@ -339,12 +340,17 @@ impl<const WIDTH: usize> Index<WIDTH> {
         window.wrapping_mul(0x9E37_79B1) >> (32 - Self::TABLE_BITS)
     }
 
+    /// Which bit of the table stands for a window: of two bytes there is one for each.
+    fn bit_of(window: u32, hash: u32) -> u32 {
+        if WIDTH == WINDOW_BYTES { hash } else { window }
+    }
+
     fn list_of(hash: u32) -> usize {
         (hash >> (Self::TABLE_BITS - Self::LIST_BITS)) as usize
     }
 
-    fn bit(&self, hash: u32) -> u64 {
-        self.table[hash as usize >> 6] >> (hash & 63)
+    fn bit(&self, bit: u32) -> u64 {
+        self.table[bit as usize >> 6] >> (bit & 63)
     }
 
     /// Compares the candidates with the windows in their lists, and what surrounds them.

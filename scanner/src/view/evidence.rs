@@ -1,6 +1,10 @@
 //! One cheap pass that says which views a text asks for.
 
 use super::bytes::{ByteSet, bits_at, join, rows};
+use super::rare::{
+    BREAK, DENSE, DENSE_BYTES_MIN, MORSE, MORSE_BYTES_MIN, UU_LENGTH, UU_SIGN, begins_as_uu,
+    uu_begins,
+};
 use crate::engine::bits;
 
 /// What a text shows. Wrong towards "yes" costs a view, towards "no" a finding.
@@ -20,6 +24,12 @@ pub(super) struct Evidence {
     pub(super) spaced: bool,
     /// Digits or signs beside letters that could be letters too.
     pub(super) leet: bool,
+    /// Marks of Morse in a row.
+    pub(super) morse: bool,
+    /// Characters other than blanks in a row.
+    pub(super) dense: bool,
+    /// A line that begins like one of uuencode.
+    pub(super) uu: bool,
 }
 
 /// The shortest list of character codes has eight: each begins or ends with a digit beside what is neither letter nor
@@ -46,6 +56,9 @@ pub(super) struct Counts {
     codes: CodeCounts,
     leet_pairs: u32,
     base85: bool,
+    morse: bool,
+    dense: bool,
+    uu: bool,
 }
 
 /// What lists of character codes have.
@@ -73,7 +86,7 @@ impl CodeCounts {
 }
 
 /// What bytes are told apart by.
-const SETS: [ByteSet; 11] = [
+const SETS: [ByteSet; 16] = [
     ByteSet::of(LETTERS),
     ByteSet::of(DIGITS),
     ByteSet::of(b"0123456789ABCDEFabcdef"),
@@ -85,6 +98,11 @@ const SETS: [ByteSet; 11] = [
     ByteSet::without(PLAIN),
     ByteSet::of(b"\\&%=+"),
     ByteSet::of(b"<*`~"),
+    MORSE,
+    DENSE,
+    BREAK,
+    UU_LENGTH,
+    UU_SIGN,
 ];
 
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -137,6 +155,7 @@ impl Counts {
         if let Some(here) = last {
             add(&here, &[0; SETS.len()]);
         }
+        counts.uu |= begins_as_uu(text);
         counts.base85 = counts.marks && memchr::memmem::find(text, b"<~").is_some();
         counts
     }
@@ -145,7 +164,8 @@ impl Counts {
     fn add(&mut self, here: &[u64; SETS.len()], next: &[u64; SETS.len()]) -> CodeCounts {
         let both: [u128; SETS.len()] = std::array::from_fn(|set| join(here[set], next[set]));
         let [letter, digit, hex, separator, token, leet, gap, code, ..] = both;
-        let [.., high, escapes, marks] = *here;
+        let [.., morse, dense, breaks, uu_length, uu_sign] = both;
+        let [_, _, _, _, _, _, _, _, high, escapes, marks, ..] = *here;
         let single = letter | digit;
         let pair = single & separator >> 1;
         let spaced = pair & pair >> 2 & pair >> 4 & pair >> 6 & pair >> 8;
@@ -156,6 +176,9 @@ impl Counts {
         self.marks |= marks != 0;
         self.spaced |= spaced as u64 != 0;
         self.tokens |= rows(token, TOKENS_MIN) as u64 != 0;
+        self.morse |= rows(morse, MORSE_BYTES_MIN) as u64 != 0;
+        self.dense |= rows(dense, DENSE_BYTES_MIN) as u64 != 0;
+        self.uu |= uu_begins([breaks, uu_length, uu_sign]) as u64 != 0;
         let count = |bits: u128| (bits as u64).count_ones();
         self.leet_pairs = self.leet_pairs.saturating_add(count(leet_pairs));
         CodeCounts {
@@ -175,6 +198,9 @@ impl Counts {
             codes: self.codes.and(other.codes),
             leet_pairs: self.leet_pairs.saturating_add(other.leet_pairs),
             base85: self.base85 | other.base85,
+            morse: self.morse | other.morse,
+            dense: self.dense | other.dense,
+            uu: self.uu | other.uu,
         }
     }
 
@@ -189,6 +215,9 @@ impl Counts {
             codes,
             spaced: self.spaced,
             leet: self.leet_pairs >= LEET_PAIRS_MIN,
+            morse: self.morse,
+            dense: self.dense,
+            uu: self.uu,
         }
     }
 }

@@ -324,8 +324,7 @@ impl Views {
             Some(base) => Counts::of(self.bytes(base)),
         };
         // What looks like an escape may be a sign of such an encoding: it is opened before as well.
-        let leet = counts.evidence().leet;
-        let asked = rare::Asked::by(self.source(content, base), leet);
+        let asked = rare::Asked::by(self.source(content, base), counts.evidence());
         if asked.any() {
             self.decode(content, base, depth, Evidence::default(), asked, limits);
         }
@@ -363,7 +362,7 @@ impl Views {
         let evidence = counts.evidence();
         let mut asked = rare::Asked::default();
         if last != base {
-            asked = rare::Asked::by(self.source(content, last), evidence.leet);
+            asked = rare::Asked::by(self.source(content, last), evidence);
         }
         if evidence.encoded || asked.any() {
             self.decode(content, last, depth, evidence, asked, limits);

@@ -7,15 +7,16 @@ use std::ops::Range;
 
 use super::bytes::{ByteSet, Places, next_run};
 use super::decode::{Found, open};
+use super::evidence::Evidence;
 
 /// Shortest run of Morse: six letters or so.
-const MORSE_BYTES_MIN: usize = 20;
+pub(super) const MORSE_BYTES_MIN: usize = 20;
 
 /// Different letters in what Morse says: rulers and tables say one.
 const MORSE_LETTERS_MIN: usize = 5;
 
 /// Shortest run read as base85 or base58.
-const DENSE_BYTES_MIN: usize = 24;
+pub(super) const DENSE_BYTES_MIN: usize = 24;
 
 /// Longest run read as base58, which takes the square of its length.
 const BASE58_BYTES_MAX: usize = 384;
@@ -38,12 +39,13 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// What this text may hold. `mixed`: digits or signs stand beside letters.
-    pub(super) fn by(text: &[u8], mixed: bool) -> Self {
+    /// What this text may hold, of which this is known.
+    pub(super) fn by(text: &[u8], evidence: Evidence) -> Self {
         Self {
-            morse: next_run(text, 0, MORSE, MORSE_BYTES_MIN).is_some(),
-            dense: mixed && next_run(text, 0, DENSE, DENSE_BYTES_MIN).is_some(),
-            uu: next_uu(text, 0).is_some(),
+            morse: evidence.morse,
+            // Digits or signs stand beside letters.
+            dense: evidence.leet && evidence.dense,
+            uu: evidence.uu && next_uu(text, 0).is_some(),
         }
     }
 
@@ -99,8 +101,8 @@ impl Search {
     }
 }
 
-const MORSE: ByteSet = ByteSet::of(b".-/| \n");
-const DENSE: ByteSet = ByteSet::without(b" \t\r\n");
+pub(super) const MORSE: ByteSet = ByteSet::of(b".-/| \n");
+pub(super) const DENSE: ByteSet = ByteSet::without(b" \t\r\n");
 
 fn find_morse(text: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<Found> {
     while let Some(run) = next_run(text, at, MORSE, MORSE_BYTES_MIN) {
@@ -381,19 +383,30 @@ fn base58(body: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+pub(super) const BREAK: ByteSet = ByteSet::of(b"\n");
+
+/// What the length of a line of uuencode is spelt with, and what may follow it: few other lines begin so.
+pub(super) const UU_LENGTH: ByteSet = ByteSet::of(b"()*+,-./0123456789:;<=>?@ABCDEFGHIJKLM");
+pub(super) const UU_SIGN: ByteSet =
+    ByteSet::of(b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`");
+
+/// Behind each of these places a line may begin.
+pub(super) fn uu_begins([breaks, lengths, signs]: [u128; 3]) -> u128 {
+    breaks & lengths >> 1 & signs >> 2
+}
+
+/// Whether the first line may be one.
+pub(super) fn begins_as_uu(text: &[u8]) -> bool {
+    matches!(text, [length, sign, ..] if UU_LENGTH.contains(*length) && UU_SIGN.contains(*sign))
+}
+
 /// The next line that has the length its first byte says and no byte outside uuencode; one begins at `at`.
 fn next_uu(text: &[u8], at: usize) -> Option<Range<usize>> {
     let first = uu_line(text, at);
     if first.is_some() {
         return first;
     }
-    // What a length is spelt with, and what may follow it: hardly a line of anything else begins so.
-    const LENGTHS: ByteSet = ByteSet::of(b"()*+,-./0123456789:;<=>?@ABCDEFGHIJKLM");
-    const SIGNS: ByteSet =
-        ByteSet::of(b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`");
-    let sets = [ByteSet::of(b"\n"), LENGTHS, SIGNS];
-    let begins = |[breaks, lengths, signs]: [u128; 3]| breaks & lengths >> 1 & signs >> 2;
-    let mut begins = Places::new(text, sets, begins);
+    let mut begins = Places::new(text, [BREAK, UU_LENGTH, UU_SIGN], uu_begins);
     let mut at = at;
     loop {
         at = begins.next(at)? + 1;
