@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use oktsec_rules::{Check, EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES, is_among_code};
+use oktsec_rules::{Check, EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
 use regex_automata::hybrid::dfa;
 use regex_automata::meta::{self, Regex};
 use regex_automata::{Anchored, Input};
@@ -271,12 +271,12 @@ pub(crate) trait Accept {
         true
     }
 
-    /// Takes a match that holds, and whether it stands among source code where its rule makes a difference of that.
-    fn take(&mut self, found: Range<usize>, in_code: bool) -> Next;
+    /// Takes a match that holds.
+    fn take(&mut self, found: Range<usize>) -> Next;
 }
 
 impl<F: FnMut(Range<usize>) -> Next> Accept for F {
-    fn take(&mut self, found: Range<usize>, _in_code: bool) -> Next {
+    fn take(&mut self, found: Range<usize>) -> Next {
         self(found)
     }
 }
@@ -429,8 +429,7 @@ impl Confirm<'_> {
     ) -> Next {
         *self.budget.attempts = self.budget.attempts.saturating_sub(1);
         if accept.asks(&found) && self.holds(pattern, &found) {
-            let in_code = self.is_in_code(pattern, &found);
-            accept.take(found, in_code)
+            accept.take(found)
         } else {
             Next::More
         }
@@ -513,19 +512,6 @@ impl Confirm<'_> {
         !written.any(|Written { view, text, place }| {
             self.is_excluded(excludes, Of { view, text }, &place)
         })
-    }
-
-    /// Whether the rule says something else of source code, and this is some: as it is read, or as it was written.
-    fn is_in_code(&self, pattern: &PatternInfo, found: &Range<usize>) -> bool {
-        let written = || {
-            let view = self.view.into_iter();
-            view.flat_map(|view| view.written(found.clone()))
-        };
-        self.database.infos()[pattern.rule as usize]
-            .in_code
-            .is_some()
-            && (is_among_code(self.text, found)
-                || written().any(|of| is_among_code(of.text, &of.place)))
     }
 
     fn is_excluded(&mut self, excludes: &[u32], of: Of<'_>, found: &Range<usize>) -> bool {

@@ -2,7 +2,6 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::rule::Defaults;
 use super::{LoadedRules, rule};
 use crate::{ProblemSeverity, RuleProblem};
 
@@ -93,30 +92,12 @@ fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(
         }
     };
     let Some(list) = map.get("rules") else {
-        load_rule(file, chunk, &map, Defaults::default(), loaded);
+        load_rule(file, chunk, &map, None, loaded);
         return Ok(());
     };
-    let text = |key| map.get(key).and_then(Value::as_str);
-    let defaults = Defaults {
-        category: text("category"),
-        in_code: text("in_code").and_then(rule::severity),
-    };
-    if map.contains_key("in_code") && defaults.in_code.is_none() {
-        return Err(error(
-            "`in_code` must be critical, high, medium, low or info",
-        ));
-    }
+    let category = map.get("category").and_then(Value::as_str);
     for key in map.keys().filter_map(Value::as_str) {
-        if ![
-            "rules",
-            "category",
-            "in_code",
-            "name",
-            "description",
-            "version",
-        ]
-        .contains(&key)
-        {
+        if !["rules", "category", "name", "description", "version"].contains(&key) {
             let line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
             let reason = format!("unknown key {key:?} beside `rules` has no effect");
             loaded
@@ -129,7 +110,7 @@ fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(
     };
     for value in rules {
         if let Value::Mapping(map) = value {
-            load_rule(file, chunk, map, defaults, loaded);
+            load_rule(file, chunk, map, category, loaded);
         } else {
             loaded
                 .problems
@@ -143,7 +124,7 @@ fn load_rule(
     file: &str,
     chunk: &Chunk<'_>,
     map: &Mapping,
-    defaults: Defaults<'_>,
+    category: Option<&str>,
     loaded: &mut LoadedRules,
 ) {
     let id = map.get("id").and_then(Value::as_str);
@@ -155,7 +136,7 @@ fn load_rule(
         rule: id.map(str::to_owned),
     };
     let mut problems = Vec::new();
-    let rule = rule::parse(map, defaults, &place, &mut problems);
+    let rule = rule::parse(map, category, &place, &mut problems);
     let refused = problems
         .iter()
         .any(|problem| problem.severity == ProblemSeverity::Error);

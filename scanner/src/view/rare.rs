@@ -477,9 +477,20 @@ mod tests {
 
     fn opened(text: &str) -> Option<(String, Range<usize>)> {
         let mut out = Vec::new();
-        let found =
-            Search::new(Asked::by(text.as_bytes(), true)).next(text.as_bytes(), &mut out)?;
+        let found = Search::new(asked(text.as_bytes())).next(text.as_bytes(), &mut out)?;
         Some((String::from_utf8_lossy(&out).into_owned(), found.range))
+    }
+
+    fn asked(text: &[u8]) -> Asked {
+        let evidence = super::super::evidence::Counts::of(text).evidence();
+        // As if letters and digits were mixed.
+        Asked::by(
+            text,
+            Evidence {
+                leet: true,
+                ..evidence
+            },
+        )
     }
 
     #[test]
@@ -583,7 +594,7 @@ mod tests {
         }
         for len in [0, 1, 19, 20, 23, 24, 100, 4000] {
             let mut out = Vec::new();
-            let mut search = Search::new(Asked::by(&text[..len], true));
+            let mut search = Search::new(asked(&text[..len]));
             while search.next(&text[..len], &mut out).is_some() {}
         }
     }
