@@ -23,6 +23,7 @@
 //! ```
 
 mod check;
+mod code;
 mod context;
 mod expression;
 pub mod fuzz_entry;
@@ -34,6 +35,7 @@ mod severity;
 mod surface;
 
 pub use check::{Check, CheckError, Scheme};
+pub use code::is_among_code;
 pub use expression::{EXPRESSION_BYTES_MAX, Expression, ExpressionError};
 pub use load::{LoadedRules, RULE_FILE_BYTES_MAX, load_dir, load_text};
 pub use problem::{ProblemSeverity, RuleProblem};

@@ -46,6 +46,9 @@ pub struct Rule {
     /// A match is dropped when one of these matches around it.
     #[serde(default)]
     pub exclude: Vec<Expression>,
+    /// How bad a finding among lines of source code is, where that is less than `severity`.
+    #[serde(default)]
+    pub in_code: Option<Severity>,
     /// The match itself is a secret: excerpts show a placeholder only.
     #[serde(default)]
     pub sensitive: bool,

@@ -127,6 +127,8 @@ struct Deciding<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     known: Option<Known>,
     exclude: &'r [Expression],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_code: Option<Severity>,
     sensitive: bool,
 }
 
@@ -147,6 +149,7 @@ impl<'r> Deciding<'r> {
             patterns,
             known,
             exclude,
+            in_code,
             sensitive,
             overrides: _,
             examples: _,
@@ -163,6 +166,7 @@ impl<'r> Deciding<'r> {
             patterns,
             known: *known,
             exclude,
+            in_code: *in_code,
             sensitive: *sensitive,
         }
     }
@@ -195,13 +199,14 @@ mod tests {
 
     #[test]
     fn whatever_decides_changes_the_hash() {
-        let change: [fn(&mut crate::Rule); 6] = [
+        let change: [fn(&mut crate::Rule); 7] = [
             |rule| rule.severity = Severity::High,
             |rule| rule.lane = Lane::Shadow,
             |rule| rule.patterns.clear(),
             |rule| rule.surfaces.clear(),
             |rule| rule.remediation.clear(),
             |rule| rule.sensitive = true,
+            |rule| rule.in_code = Some(Severity::Info),
         ];
         for (at, change) in change.into_iter().enumerate() {
             let mut rules = one_rule();

@@ -195,7 +195,7 @@ fn check_examples(database: &Arc<Database>) -> ExitCode {
         println!("{line}");
         wrong += 1;
     };
-    for (at, rule) in database.rules().iter().enumerate() {
+    for rule in &database.rules()[..database.rule_count()] {
         let surface = rule.surfaces[0];
         if rule.examples.matching.len() < 3 || rule.examples.clean.len() < 3 {
             say(format!("{}: fewer than 3 + 3 examples", rule.id));
@@ -206,7 +206,7 @@ fn check_examples(database: &Arc<Database>) -> ExitCode {
             let found: Vec<_> = scanned
                 .findings
                 .iter()
-                .filter(|finding| finding.rule == at as u32)
+                .filter(|finding| database.rules()[finding.rule as usize].id == rule.id)
                 .collect();
             if found.is_empty() == wanted && rule.lane != Lane::Off {
                 let word = if wanted { "MISSED" } else { "WRONGLY FOUND" };

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use oktsec_rules::{Check, EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES};
+use oktsec_rules::{Check, EXCLUDE_WINDOW_BYTES, Expression, NEAR_WINDOW_BYTES, is_among_code};
 use regex_automata::hybrid::dfa;
 use regex_automata::meta::{self, Regex};
 use regex_automata::{Anchored, Input};
@@ -271,12 +271,12 @@ pub(crate) trait Accept {
         true
     }
 
-    /// Takes a match that holds.
-    fn take(&mut self, found: Range<usize>) -> Next;
+    /// Takes a match that holds, and whether it stands among source code where its rule makes a difference of that.
+    fn take(&mut self, found: Range<usize>, in_code: bool) -> Next;
 }
 
 impl<F: FnMut(Range<usize>) -> Next> Accept for F {
-    fn take(&mut self, found: Range<usize>) -> Next {
+    fn take(&mut self, found: Range<usize>, _in_code: bool) -> Next {
         self(found)
     }
 }
@@ -429,7 +429,8 @@ impl Confirm<'_> {
     ) -> Next {
         *self.budget.attempts = self.budget.attempts.saturating_sub(1);
         if accept.asks(&found) && self.holds(pattern, &found) {
-            accept.take(found)
+            let in_code = self.is_in_code(pattern, &found);
+            accept.take(found, in_code)
         } else {
             Next::More
         }
@@ -512,6 +513,19 @@ impl Confirm<'_> {
         !written.any(|Written { view, text, place }| {
             self.is_excluded(excludes, Of { view, text }, &place)
         })
+    }
+
+    /// Whether the rule says something else of source code, and this is some: as it is read, or as it was written.
+    fn is_in_code(&self, pattern: &PatternInfo, found: &Range<usize>) -> bool {
+        let written = || {
+            let view = self.view.into_iter();
+            view.flat_map(|view| view.written(found.clone()))
+        };
+        self.database.infos()[pattern.rule as usize]
+            .in_code
+            .is_some()
+            && (is_among_code(self.text, found)
+                || written().any(|of| is_among_code(of.text, &of.place)))
     }
 
     fn is_excluded(&mut self, excludes: &[u32], of: Of<'_>, found: &Range<usize>) -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oktsec_rules::{Check, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
+use oktsec_rules::{Check, Examples, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
 use rustc_hash::FxHashMap;
 
 use crate::anchor::Anchors;
@@ -28,6 +28,8 @@ pub(crate) struct RuleInfo {
     /// Matchers, shared by rules that exclude the same.
     pub(crate) excludes: Box<[u32]>,
     pub(crate) all: bool,
+    /// The rule that stands for this one among source code.
+    pub(crate) in_code: Option<u32>,
     /// Whether it looks for values: with other letters in it a value is another one.
     values: bool,
     surfaces: u8,
@@ -47,7 +49,9 @@ impl RuleInfo {
 /// The compiled rules. Memory: the engine's database, and a matcher for each pattern that ever
 /// matched.
 pub struct Database {
+    /// Those compiled, and behind them what stands for some of them among source code.
     rules: Vec<Rule>,
+    rule_count: usize,
     hash: [u8; 32],
     infos: Vec<RuleInfo>,
     patterns: Vec<PatternInfo>,
@@ -128,9 +132,15 @@ impl Database {
         Arc::clone(&self.wide_patterns)
     }
 
-    /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them.
+    /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them. Behind them, without patterns, those that
+    /// say `in_code` once more with that severity: what a finding among source code is one of.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// How many rules were compiled.
+    pub fn rule_count(&self) -> usize {
+        self.rule_count
     }
 
     /// [`RuleSet::hash`] of the rules compiled.
@@ -225,6 +235,7 @@ impl Database {
                 patterns: first..patterns.len() as u32,
                 excludes: rule.exclude.iter().map(&mut add).collect(),
                 all: rule.match_mode == MatchMode::All,
+                in_code: None,
                 values: rule.sensitive,
                 surfaces: rule
                     .surfaces
@@ -232,12 +243,33 @@ impl Database {
                     .fold(0, |mask, surface| mask | 1 << *surface as u8),
             });
         }
+        let mut all_rules = rules.rules.clone();
+        for (at, rule) in rules.rules.iter().enumerate() {
+            if let Some(severity) = rule.in_code {
+                infos[at].in_code = Some(infos.len() as u32);
+                infos.push(RuleInfo {
+                    patterns: 0..0,
+                    excludes: Box::default(),
+                    in_code: None,
+                    ..infos[at]
+                });
+                all_rules.push(Rule {
+                    severity,
+                    patterns: Vec::new(),
+                    exclude: Vec::new(),
+                    in_code: None,
+                    examples: Examples::default(),
+                    ..rule.clone()
+                });
+            }
+        }
         let unindexed = (0..patterns.len() as u32)
             .filter(|at| patterns[*at as usize].lookup == Lookup::Unindexed)
             .collect();
         Self {
             hash,
-            rules: rules.rules.clone(),
+            rule_count: rules.rules.len(),
+            rules: all_rules,
             infos,
             patterns,
             unindexed,
@@ -270,7 +302,7 @@ fn read_whole(
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database")
-            .field("rules", &self.rules.len())
+            .field("rules", &self.rule_count)
             .field("patterns", &self.patterns.len())
             .field("bytes", &self.size_bytes())
             .finish_non_exhaustive()

@@ -24,7 +24,7 @@ const FINDINGS_PER_RULE_MAX: usize = 8;
 /// Suspects whose memory is kept for the next content.
 const SUSPECTS_KEPT_MAX: usize = 16 << 10;
 
-/// Findings kept of one content.
+/// Findings kept of one content, and one more of each rule that has none.
 const FINDINGS_MAX: usize = 512;
 
 /// Suspects confirmed in one view, whatever its length.
@@ -388,10 +388,21 @@ impl Sweep {
             ..
         } = self;
         known.clear();
-        let before = findings.iter().filter(|finding| finding.rule == rule);
-        known.extend(before.map(|finding| finding.span.clone()));
+        let (mut kept, mut kept_in_code) = (0, 0);
+        for finding in &*findings {
+            let this = finding.rule == rule;
+            let lower = info.in_code == Some(finding.rule);
+            if this || lower {
+                known.push(finding.span.clone());
+            }
+            kept += usize::from(this);
+            kept_in_code += usize::from(lower);
+        }
         let mut taken = Taken {
             rule,
+            in_code: info.in_code,
+            kept,
+            kept_in_code,
             view: text.view,
             known,
             findings,
@@ -477,6 +488,11 @@ fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
 /// Keeps the findings of one rule in one text.
 struct Taken<'a> {
     rule: u32,
+    /// The rule that stands for it among source code.
+    in_code: Option<u32>,
+    /// Findings of each.
+    kept: usize,
+    kept_in_code: usize,
     view: Option<Viewed<'a>>,
     /// Where the rule was found already.
     known: &'a mut Vec<Range<u32>>,
@@ -485,9 +501,13 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    /// No more is kept of the rule, or of any.
+    /// No more is kept of the rule. One is kept of each, so that the worst decides however many there are.
     fn has_enough(&self) -> bool {
-        self.known.len() >= FINDINGS_PER_RULE_MAX || self.findings.len() >= FINDINGS_MAX
+        self.is_enough(self.kept)
+    }
+
+    fn is_enough(&self, kept: usize) -> bool {
+        kept >= FINDINGS_PER_RULE_MAX || (kept > 0 && self.findings.len() >= FINDINGS_MAX)
     }
 
     /// The same, and that was said: whatever else matches changes nothing.
@@ -513,15 +533,25 @@ impl Accept for &mut Taken<'_> {
         !self.known.iter().any(overlaps)
     }
 
-    fn take(&mut self, found: Range<usize>) -> Next {
-        if self.has_enough() {
+    fn take(&mut self, found: Range<usize>, in_code: bool) -> Next {
+        let lower = self.in_code.filter(|_| in_code);
+        if lower.is_some() && self.is_enough(self.kept_in_code) {
+            // A worse one may follow.
+            self.limits.insert(Limit::Findings);
+            return Next::More;
+        }
+        if lower.is_none() && self.has_enough() {
             self.limits.insert(Limit::Findings);
             return Next::Enough;
+        }
+        match lower {
+            Some(_) => self.kept_in_code += 1,
+            None => self.kept += 1,
         }
         let span = self.span(&found);
         self.known.push(span.clone());
         self.findings.push(Finding {
-            rule: self.rule,
+            rule: lower.unwrap_or(self.rule),
             span,
             view: self.view.map_or(View::Raw, Viewed::kind),
         });

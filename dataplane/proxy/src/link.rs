@@ -366,7 +366,7 @@ pub(crate) fn enforce(
         snapshot.config.agents.len(),
         snapshot.keys.len(),
         snapshot.revoked.len(),
-        policy.database().rules().len(),
+        policy.database().rule_count(),
     );
     let revision = snapshot.revision;
     let days = u64::from(snapshot.config.quarantine.retention_days);

@@ -182,7 +182,7 @@ impl Plane {
         let health = self.log.health();
         let rules = self
             .live()
-            .map_or(0, |live| live.policy.database().rules().len());
+            .map_or(0, |live| live.policy.database().rule_count());
         Facts {
             revision: self.revision(),
             ready: self.obstacles().is_empty(),

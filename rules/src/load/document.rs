@@ -2,6 +2,7 @@
 
 use serde_yaml::{Mapping, Value};
 
+use super::rule::Defaults;
 use super::{LoadedRules, rule};
 use crate::{ProblemSeverity, RuleProblem};
 
@@ -92,12 +93,30 @@ fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(
         }
     };
     let Some(list) = map.get("rules") else {
-        load_rule(file, chunk, &map, None, loaded);
+        load_rule(file, chunk, &map, Defaults::default(), loaded);
         return Ok(());
     };
-    let category = map.get("category").and_then(Value::as_str);
+    let text = |key| map.get(key).and_then(Value::as_str);
+    let defaults = Defaults {
+        category: text("category"),
+        in_code: text("in_code").and_then(rule::severity),
+    };
+    if map.contains_key("in_code") && defaults.in_code.is_none() {
+        return Err(error(
+            "`in_code` must be critical, high, medium, low or info",
+        ));
+    }
     for key in map.keys().filter_map(Value::as_str) {
-        if !["rules", "category", "name", "description", "version"].contains(&key) {
+        if ![
+            "rules",
+            "category",
+            "in_code",
+            "name",
+            "description",
+            "version",
+        ]
+        .contains(&key)
+        {
             let line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
             let reason = format!("unknown key {key:?} beside `rules` has no effect");
             loaded
@@ -110,7 +129,7 @@ fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(
     };
     for value in rules {
         if let Value::Mapping(map) = value {
-            load_rule(file, chunk, map, category, loaded);
+            load_rule(file, chunk, map, defaults, loaded);
         } else {
             loaded
                 .problems
@@ -124,7 +143,7 @@ fn load_rule(
     file: &str,
     chunk: &Chunk<'_>,
     map: &Mapping,
-    category: Option<&str>,
+    defaults: Defaults<'_>,
     loaded: &mut LoadedRules,
 ) {
     let id = map.get("id").and_then(Value::as_str);
@@ -136,7 +155,7 @@ fn load_rule(
         rule: id.map(str::to_owned),
     };
     let mut problems = Vec::new();
-    let rule = rule::parse(map, category, &place, &mut problems);
+    let rule = rule::parse(map, defaults, &place, &mut problems);
     let refused = problems
         .iter()
         .any(|problem| problem.severity == ProblemSeverity::Error);

@@ -24,6 +24,7 @@ const KEYS: &[&str] = &[
     "patterns",
     "known",
     "exclude",
+    "in_code",
     "sensitive",
     "override",
     "examples",
@@ -54,16 +55,36 @@ const PATTERNS_MAX: usize = 512;
 const ID_BYTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 8192;
 
+/// A severity by its word, in any case.
+pub(super) fn severity(word: &str) -> Option<Severity> {
+    Some(match word.trim().to_ascii_lowercase().as_str() {
+        "critical" => Severity::Critical,
+        "high" => Severity::High,
+        "medium" => Severity::Medium,
+        "low" => Severity::Low,
+        "info" => Severity::Info,
+        _ => return None,
+    })
+}
+
 struct Reader<'a> {
     map: &'a Mapping,
     place: &'a Place<'a>,
     problems: &'a mut Vec<RuleProblem>,
 }
 
+/// What the rules of a document share, unless they say otherwise.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Defaults<'a> {
+    pub(super) category: Option<&'a str>,
+    /// Of those whose severity is high: what is critical says so itself.
+    pub(super) in_code: Option<Severity>,
+}
+
 /// `None` or an error among `problems`: the rule is refused.
 pub(super) fn parse(
     map: &Mapping,
-    category: Option<&str>,
+    defaults: Defaults<'_>,
     place: &Place<'_>,
     problems: &mut Vec<RuleProblem>,
 ) -> Option<Rule> {
@@ -75,6 +96,7 @@ pub(super) fn parse(
     reader.warn_unknown_keys();
     let id = reader.id()?;
     let severity = reader.severity()?;
+    let in_code = reader.in_code(severity, defaults.in_code)?;
     let (surfaces, lane) = (reader.surfaces(), reader.lane());
     let known = reader.known()?;
     let name = reader.text("name").unwrap_or_else(|| id.clone());
@@ -82,7 +104,7 @@ pub(super) fn parse(
         name,
         category: reader
             .text("category")
-            .or(category.map(str::to_owned))
+            .or(defaults.category.map(str::to_owned))
             .unwrap_or_else(|| {
                 reader.warn("no category; `custom` is used");
                 "custom".to_owned()
@@ -100,6 +122,7 @@ pub(super) fn parse(
         },
         known,
         exclude: reader.excludes(),
+        in_code,
         sensitive: reader.flag("sensitive"),
         overrides: reader.flag("override"),
         examples: reader.examples(),
@@ -148,19 +171,30 @@ impl Reader<'_> {
 
     fn severity(&mut self) -> Option<Severity> {
         let word = self.text("severity").unwrap_or_default();
-        Some(match word.trim().to_ascii_lowercase().as_str() {
-            "critical" => Severity::Critical,
-            "high" => Severity::High,
-            "medium" => Severity::Medium,
-            "low" => Severity::Low,
-            "info" => Severity::Info,
-            _ => {
-                self.refuse(format!(
-                    "`severity` is {word:?}; it must be critical, high, medium, low or info"
-                ));
-                return None;
-            }
-        })
+        self.severity_of("severity", &word)
+    }
+
+    /// `None` if the rule is refused.
+    fn in_code(
+        &mut self,
+        severity: Severity,
+        default: Option<Severity>,
+    ) -> Option<Option<Severity>> {
+        let lower = match self.text("in_code") {
+            Some(word) => Some(self.severity_of("in_code", &word)?),
+            None => default.filter(|_| severity == Severity::High),
+        };
+        Some(lower.filter(|lower| *lower < severity))
+    }
+
+    fn severity_of(&mut self, key: &str, word: &str) -> Option<Severity> {
+        let severity = severity(word);
+        if severity.is_none() {
+            self.refuse(format!(
+                "`{key}` is {word:?}; it must be critical, high, medium, low or info"
+            ));
+        }
+        severity
     }
 
     fn surfaces(&mut self) -> Vec<Surface> {
@@ -239,6 +273,7 @@ impl Reader<'_> {
             "patterns",
             "exclude",
             "exclude_patterns",
+            "in_code",
             "match",
             "match_mode",
         ] {

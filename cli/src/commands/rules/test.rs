@@ -65,26 +65,32 @@ pub(super) fn execute(global: &Global, args: &Args) -> Outcome {
 /// How many examples there are, and what is wrong with them.
 fn run(chosen: &Chosen) -> Result<(usize, Vec<String>), Failure> {
     // All rules together, as they are served: a rule that only works alone does not work.
-    let mut scanner = Scanner::new(chosen.compile()?).map_err(Failure::new)?;
+    let database = chosen.compile()?;
+    let mut scanner = Scanner::new(Arc::clone(&database)).map_err(Failure::new)?;
     let (mut examples, mut failed) = (0, Vec::new());
-    for (at, rule) in chosen.rules.rules.iter().enumerate() {
+    for rule in &chosen.rules.rules {
         if rule.lane == Lane::Off {
             continue;
         }
         examples += rule.examples.matching.len() + rule.examples.clean.len();
-        failed.extend(failed_examples(rule, at, &mut scanner)?);
+        failed.extend(failed_examples(rule, &database, &mut scanner)?);
     }
     Ok((examples, failed))
 }
 
 /// Runs a rule's examples on the first surface it is for. The naive engine judges with this rule alone: it takes
 /// each pattern one by one, and what it says about one rule does not depend on the others.
-fn failed_examples(rule: &Rule, at: usize, scanner: &mut Scanner) -> Result<Vec<String>, Failure> {
+fn failed_examples(
+    rule: &Rule,
+    database: &Database,
+    scanner: &mut Scanner,
+) -> Result<Vec<String>, Failure> {
     let Some(&surface) = rule.surfaces.first() else {
         return Ok(Vec::new());
     };
     let alone = Database::compile(&RuleSet::new(vec![rule.clone()])).map_err(Failure::new)?;
-    let mut naive = NaiveScanner::new(Arc::new(alone));
+    let alone = Arc::new(alone);
+    let mut naive = NaiveScanner::new(Arc::clone(&alone));
     let mut failed = Vec::new();
     let wanted = rule.examples.matching.iter().map(|text| (text, true));
     let unwanted = rule.examples.clean.iter().map(|text| (text, false));
@@ -99,11 +105,11 @@ fn failed_examples(rule: &Rule, at: usize, scanner: &mut Scanner) -> Result<Vec<
         let seen = scanner
             .scan(example.as_bytes(), surface)
             .map_err(Failure::new)?;
-        let seen = places(seen.findings, at);
+        let seen = places(seen.findings, database, rule);
         let judged = naive
             .scan(example.as_bytes(), surface)
             .map_err(Failure::new)?;
-        let judged = places(judged.findings, 0);
+        let judged = places(judged.findings, &alone, rule);
         match (wanted, seen.is_empty()) {
             (true, true) => say("is not found"),
             (false, false) => say("is found"),
@@ -121,10 +127,14 @@ fn failed_examples(rule: &Rule, at: usize, scanner: &mut Scanner) -> Result<Vec<
 }
 
 /// Where a rule was found, in which view.
-fn places(findings: &[Finding], rule: usize) -> Vec<(u32, u32, u8)> {
+fn places(findings: &[Finding], database: &Database, rule: &Rule) -> Vec<(u32, u32, u8)> {
+    let is_of = |finding: &&Finding| {
+        let at = usize::try_from(finding.rule).unwrap_or(usize::MAX);
+        database.rules().get(at).is_some_and(|of| of.id == rule.id)
+    };
     let mut places: Vec<_> = findings
         .iter()
-        .filter(|finding| usize::try_from(finding.rule).is_ok_and(|r| r == rule))
+        .filter(is_of)
         .map(|finding| (finding.span.start, finding.span.end, finding.view as u8))
         .collect();
     places.sort_unstable();

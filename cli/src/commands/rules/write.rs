@@ -60,6 +60,9 @@ pub(super) fn ours(rules: &[Rule]) -> String {
                 line(&format!("  - {}", expression(exclude)));
             }
         }
+        if let Some(in_code) = rule.in_code {
+            line(&format!("in_code: {}", in_code.as_str()));
+        }
         if rule.sensitive {
             line("sensitive: true");
         }
