@@ -34,12 +34,13 @@ pub(super) struct Places<'a, const SETS: usize, F> {
     sets: [ByteSet; SETS],
     /// Which places, by what of two blocks is in each set; those in the first block count.
     which: F,
-    /// The block whose places these are; none yet.
-    block: Option<usize>,
-    places: u64,
-    /// What of the block behind it is in each set.
-    next: [u64; SETS],
+    /// The first of the blocks whose places these are; none yet.
+    first: Option<usize>,
+    places: [u64; PLACES_BLOCKS],
 }
+
+/// Blocks whose places are told at a time.
+const PLACES_BLOCKS: usize = 4;
 
 impl<'a, const SETS: usize, F: Fn([u128; SETS]) -> u128> Places<'a, SETS, F> {
     pub(super) fn new(text: &'a [u8], sets: [ByteSet; SETS], which: F) -> Self {
@@ -47,9 +48,8 @@ impl<'a, const SETS: usize, F: Fn([u128; SETS]) -> u128> Places<'a, SETS, F> {
             text,
             sets,
             which,
-            block: None,
-            places: 0,
-            next: [0; SETS],
+            first: None,
+            places: [0; PLACES_BLOCKS],
         }
     }
 
@@ -59,10 +59,7 @@ impl<'a, const SETS: usize, F: Fn([u128; SETS]) -> u128> Places<'a, SETS, F> {
         let mut block = at / BLOCK_BYTES;
         let mut wanted = u64::MAX << (at % BLOCK_BYTES);
         while block * BLOCK_BYTES < self.text.len() {
-            if self.block != Some(block) {
-                self.look_at(block);
-            }
-            let places = self.places & wanted;
+            let places = self.of_block(block) & wanted;
             if places != 0 {
                 return Some(block * BLOCK_BYTES + places.trailing_zeros() as usize);
             }
@@ -72,18 +69,34 @@ impl<'a, const SETS: usize, F: Fn([u128; SETS]) -> u128> Places<'a, SETS, F> {
         None
     }
 
-    fn look_at(&mut self, block: usize) {
-        let start = block * BLOCK_BYTES;
-        let follows = block > 0 && self.block == Some(block - 1);
-        let here = if follows {
-            self.next
-        } else {
-            bits_at(&self.sets, self.text, start)
-        };
-        self.next = bits_at(&self.sets, self.text, start + BLOCK_BYTES);
-        let both = std::array::from_fn(|set| join(here[set], self.next[set]));
-        self.places = (self.which)(both) as u64;
-        self.block = Some(block);
+    #[inline]
+    fn of_block(&mut self, block: usize) -> u64 {
+        let known = self.first.and_then(|first| block.checked_sub(first));
+        match known.and_then(|known| self.places.get(known)) {
+            Some(places) => *places,
+            None => {
+                self.tell(block);
+                self.places[0]
+            }
+        }
+    }
+
+    /// Tells the places of a block and of those behind it.
+    fn tell(&mut self, first: usize) {
+        let mut sets = [[0; SETS]; PLACES_BLOCKS + 1];
+        let rest = &self.text[first * BLOCK_BYTES..];
+        let (whole, _) = rest.as_chunks();
+        let whole = &whole[..whole.len().min(sets.len())];
+        bits(&self.sets, whole, &mut sets);
+        if let Some(last) = sets.get_mut(whole.len()) {
+            *last = bits_at(&self.sets, rest, whole.len() * BLOCK_BYTES);
+        }
+        for (at, places) in self.places.iter_mut().enumerate() {
+            let (here, next) = (&sets[at], &sets[at + 1]);
+            let both = std::array::from_fn(|set| join(here[set], next[set]));
+            *places = (self.which)(both) as u64;
+        }
+        self.first = Some(first);
     }
 }
 
