@@ -6,9 +6,11 @@
 
 use crate::egress::outlet::Outlet;
 use crate::egress::tap::Trailers;
+use crate::h2_refusals::Frames;
 use crate::limits::{REFUSED_BYTES_MAX, REFUSED_LINGER_MS};
 use crate::metrics::Counters;
 use crate::refused_head::RefusedHead;
+use crate::throttle::throttled;
 use async_trait::async_trait;
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -147,6 +149,8 @@ pub(crate) struct Guarded<G> {
     /// Where heads that pingora refuses are counted; `None` leaves its answer to them as it is.
     heads: Option<Arc<Counters>>,
     refused: Option<RefusedHead>,
+    /// Where what HTTP/2 refuses by itself is counted, and its frames on their way out.
+    refusals: Option<(Arc<Counters>, Frames)>,
     /// Held as long as the connection is open.
     seat: G,
 }
@@ -211,6 +215,7 @@ impl<G> Guarded<G> {
             head_bytes: 0,
             heads: None,
             refused: None,
+            refusals: None,
             seat,
         }
     }
@@ -218,6 +223,35 @@ impl<G> Guarded<G> {
     /// Answers heads that pingora refuses, with their reason, and counts them.
     pub(crate) fn answer_heads(&mut self, counters: Arc<Counters>) {
         self.heads = Some(counters);
+    }
+
+    /// Counts what HTTP/2 refuses by itself.
+    pub(crate) fn count_refusals(&mut self, counters: Arc<Counters>) {
+        self.refusals = Some((counters, Frames::default()));
+    }
+
+    /// Bytes were written, these first.
+    fn note_written<'b>(&mut self, written: usize, bufs: impl Iterator<Item = &'b [u8]>) {
+        if !self.speaks_h2() {
+            return;
+        }
+        let Some((counters, frames)) = &mut self.refusals else {
+            return;
+        };
+        let mut left = written;
+        for buf in bufs {
+            let piece = &buf[..buf.len().min(left)];
+            left -= piece.len();
+            if let Some(error) = frames.sent(piece, &counters.h2_refusals) {
+                let peer = self.connection.peer;
+                throttled!(
+                    info,
+                    ?peer,
+                    error,
+                    "HTTP/2 was refused before it was a request"
+                );
+            }
+        }
     }
 
     /// The stream without its clocks, and what is held as long as it is open.
@@ -427,6 +461,9 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
             }
         };
         self.unflushed = true;
+        if let Poll::Ready(Ok(written)) = outcome {
+            self.note_written(written, std::iter::once(buf));
+        }
         self.timed_write(cx, outcome)
     }
 
@@ -455,6 +492,9 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
             None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
         };
         self.unflushed = true;
+        if let Poll::Ready(Ok(written)) = outcome {
+            self.note_written(written, bufs.iter().map(|buf| &**buf));
+        }
         self.timed_write(cx, outcome)
     }
 

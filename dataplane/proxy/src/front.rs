@@ -161,6 +161,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
             }
         };
         let mut stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);
+        stream.count_refusals(Arc::clone(&self.counters));
         if self.answers_heads {
             stream.answer_heads(Arc::clone(&self.counters));
         }

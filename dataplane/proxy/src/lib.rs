@@ -26,6 +26,7 @@ mod listen;
 
 mod connection;
 mod front;
+mod h2_refusals;
 mod refused_head;
 
 mod body;

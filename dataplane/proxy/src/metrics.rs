@@ -7,6 +7,7 @@ mod pace;
 mod process;
 mod scrape;
 
+use crate::h2_refusals::H2Refusals;
 use crate::limits::RULES_COUNTED_MAX;
 use oktsec_contract::Severity;
 use oktsec_contract::reason::Reason;
@@ -131,6 +132,7 @@ pub(crate) struct Counters {
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) failures: Failures,
+    pub(crate) h2_refusals: H2Refusals,
     pub(crate) requests: Counter,
     pub(crate) relayed: Counter,
     pub(crate) relay_failures: Counter,
@@ -163,6 +165,7 @@ impl Default for Counters {
             connections: Counter::default(),
             connections_refused: Counter::default(),
             failures: Failures::default(),
+            h2_refusals: H2Refusals::default(),
             requests: Counter::default(),
             relayed: Counter::default(),
             relay_failures: Counter::default(),

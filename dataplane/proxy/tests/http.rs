@@ -1,6 +1,6 @@
 //! The HTTP around messages: connections that live on, requests that try to be two, peers that take their time.
 
-use crate::common::{Client, PLAIN, Site, Wish, request, signed, signed_at};
+use crate::common::{Client, PLAIN, Site, Wish, eventually, request, signed, signed_at};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::limits::MESSAGE_AGE_SECS_MAX;
 use oktsec_proxy::Patience;
@@ -582,6 +582,35 @@ fn http2_without_tls_is_spoken_on_the_same_port() {
         }
     });
     assert_eq!(site.message_records().len(), 20);
+}
+
+#[test]
+fn what_http2_refuses_before_there_is_a_request_is_counted() {
+    const HEADERS: u8 = 1;
+    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
+        let length = u8::try_from(body.len()).unwrap();
+        let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, stream];
+        frame.extend_from_slice(body);
+        frame
+    };
+    let site = Site::plain();
+    let mut client = site.client();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send(&frame(4, 0, 0, &[]));
+    // POST http://t/ with `connection: close`, which is malformed (RFC 9113 §8.2.2).
+    let block = b"\x83\x86\x84\x41\x01t\x00\x0aconnection\x05close";
+    client.send(&frame(HEADERS, 5, 1, block));
+    let line = |scope| {
+        format!("oktsec_http2_refusals_total{{scope=\"{scope}\",error=\"protocol_error\"}}")
+    };
+    eventually("the stream is counted", || {
+        site.metric(&line("stream")) > 0.5
+    });
+    // Data that belongs to no stream ends the connection.
+    client.send(&frame(0, 0, 0, b"x"));
+    eventually("the connection is counted", || {
+        site.metric(&line("connection")) > 0.5
+    });
 }
 
 #[test]

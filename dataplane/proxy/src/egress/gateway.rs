@@ -46,7 +46,7 @@ use std::time::Duration;
 /// What the listeners of one core share towards hosts.
 pub(crate) struct Outbound {
     pub(crate) plane: Arc<Plane>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     /// Signs for hosts we look into; `None` if we were started without.
     minter: Option<Arc<Minter>>,
     pub(crate) resolver: Arc<Resolver>,

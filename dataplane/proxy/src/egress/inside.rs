@@ -89,7 +89,8 @@ impl Inside {
             gathers: GATHERED_BYTES_MAX,
             ..Caller::default()
         };
-        let stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);
+        let mut stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);
+        stream.count_refusals(Arc::clone(&self.outbound.counters));
         app.process_new(Box::new(stream), &shutdown).await;
         Ok(())
     }

@@ -10,7 +10,8 @@ use super::{
     APPEND_BOUNDS, BATCH_BOUNDS, Counter, Counters, DECISION_BOUNDS, LATENCY_BOUNDS,
     SIGNATURE_WORDS, STATUSES,
 };
-use families::{Families, Value, merge};
+use crate::h2_refusals::{H2_ERRORS, H2Refusals};
+use families::{Families, Labels, Value, merge};
 use oktsec_audit::ContentsHealth;
 use oktsec_contract::Severity;
 use oktsec_contract::reason::Reason;
@@ -374,6 +375,11 @@ fn connections(families: &mut Families, cores: &[Arc<Counters>]) {
             (labels, count)
         }),
     );
+    families.counters(
+        "oktsec_http2_refusals_total",
+        "Streams reset and connections ended by HTTP/2 before there was a request.",
+        h2_refusals(cores),
+    );
     let open = cores
         .iter()
         .map(|core| {
@@ -466,6 +472,27 @@ fn process(families: &mut Families) {
             families.gauges(name, help, [(vec![], value)]);
         }
     }
+}
+
+/// Those that were counted at all, by what ended and why.
+fn h2_refusals(cores: &[Arc<Counters>]) -> Vec<(Labels, u64)> {
+    type Refused = fn(&H2Refusals) -> &[Counter];
+    let scopes: [(&str, Refused); 2] = [
+        ("stream", |refusals| &refusals.streams),
+        ("connection", |refusals| &refusals.connections),
+    ];
+    let mut counted = Vec::new();
+    for (scope, refused) in scopes {
+        for (at, error) in H2_ERRORS.iter().enumerate() {
+            let count = |core: &Arc<Counters>| refused(&core.h2_refusals)[at].get();
+            let count: u64 = cores.iter().map(count).sum();
+            if count > 0 {
+                let labels = vec![("scope", scope.into()), ("error", (*error).into())];
+                counted.push((labels, count));
+            }
+        }
+    }
+    counted
 }
 
 /// Which counter of a core.
