@@ -101,10 +101,11 @@ impl Core<'_> {
             let mut proofs = self.checks.finish();
             for (message, is_signed) in opened.drain(..) {
                 let proof = if is_signed { proofs.next() } else { None };
+                let now = self.now;
                 let status = self.pipeline.decide(
                     message,
                     proof.unwrap_or_else(Proof::none),
-                    self.now,
+                    || now,
                     |decision| decision.status,
                 );
                 assert_eq!(

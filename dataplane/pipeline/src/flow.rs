@@ -188,17 +188,18 @@ impl Pipeline {
         })
     }
 
-    /// Runs every stage behind identity; `sink` sees the decision while it borrows this core's memory.
+    /// Runs every stage behind identity; `sink` sees the decision while it borrows this core's memory. The clock is
+    /// asked twice: what the stages go by, and when they were through, which may be seconds later.
     pub fn decide<R>(
         &mut self,
         opened: Opened,
         proof: Proof,
-        now: Timestamp,
+        clock: impl Fn() -> Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
-        let ruling = self.rule(&opened, &proof, now);
+        let ruling = self.rule(&opened, &proof, clock());
         self.let_come_again(&ruling, opened.received.surface);
-        let result = self.conclude(&opened, ruling, now, sink);
+        let result = self.conclude(&opened, ruling, clock(), sink);
         let Opened { parsed, check, .. } = opened;
         let mut buffers = parsed.buffers;
         buffers.payload = check.map_or(proof.payload, |check| check.payload);
@@ -318,7 +319,7 @@ impl Pipeline {
         &self,
         opened: &Opened,
         ruling: Ruling,
-        now: Timestamp,
+        decided: Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
         let message = opened.parsed.view();
@@ -364,10 +365,10 @@ impl Pipeline {
             remediation,
             redacted_content: offer.as_deref(),
             held_until: (outcome.status == Status::Quarantined)
-                .then(|| self.policy.held_until(now)),
+                .then(|| self.policy.held_until(decided)),
             place: RefCell::new(ruling.held),
             received_at: moment.now,
-            latency_us: u32::try_from(now.micros_since(moment.now)).unwrap_or(u32::MAX),
+            latency_us: u32::try_from(decided.micros_since(moment.now)).unwrap_or(u32::MAX),
             peer: received.peer,
             revision: self.policy.revision(),
             identity: ruling.identity,

@@ -41,10 +41,16 @@ rate_limit: {per_agent: 0}
             .unwrap();
         let proof = Proof::single(opened.take_check().unwrap());
         record.clear();
-        plane.pipeline.decide(opened, proof, plane.now, |decision| {
-            assert_eq!(decision.http_status, 200);
-            decision.record().encode(&mut record);
-        });
+        let now = plane.now;
+        plane.pipeline.decide(
+            opened,
+            proof,
+            || now,
+            |decision| {
+                assert_eq!(decision.http_status, 200);
+                decision.record().encode(&mut record);
+            },
+        );
     };
     // Tables grow to their working size first; the replay cache doubles ever more rarely.
     (0..4_000).for_each(&mut send);

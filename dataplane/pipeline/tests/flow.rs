@@ -197,11 +197,49 @@ fn a_key_that_is_revoked_while_its_signature_is_verified_proves_nothing() {
         assert!(proof.is_held());
         let policy = then.pipeline.policy();
         plane.pipeline.set_policy(policy.clone()).unwrap();
-        plane.pipeline.decide(opened, proof, plane.now, |decision| {
-            assert_eq!(decision.reason, reason);
-            assert_eq!(decision.is_verified(), reason == Reason::Allowed);
-        });
+        let now = plane.now;
+        plane.pipeline.decide(
+            opened,
+            proof,
+            || now,
+            |decision| {
+                assert_eq!(decision.reason, reason);
+                assert_eq!(decision.is_verified(), reason == Reason::Allowed);
+            },
+        );
     }
+}
+
+#[test]
+fn the_time_of_the_scan_counts_and_a_held_message_waits_from_then_on() {
+    let mut plane = Plane::new("identity: {require_signature: false}\n");
+    let received = plane
+        .pipeline
+        .admit(Surface::Message, None, plane.now)
+        .unwrap();
+    let moment = Moment {
+        now: plane.now,
+        random: [9; 32],
+    };
+    let body = br#"{"from":"a","to":"b","content":"attack-high"}"#;
+    let opened = plane.pipeline.open(
+        received,
+        Bytes::from_static(body),
+        Headers::default(),
+        moment,
+    );
+    let clock = std::cell::Cell::new(plane.now);
+    let ticks = || {
+        clock.set(clock.get().plus_secs(2));
+        clock.get()
+    };
+    plane
+        .pipeline
+        .decide(opened.unwrap(), Proof::none(), ticks, |decision| {
+            assert_eq!(decision.latency_us, 4_000_000);
+            let day = 24 * 3_600;
+            assert_eq!(decision.held_until, Some(START.plus_secs(4 + day)));
+        });
 }
 
 #[test]
@@ -223,9 +261,10 @@ fn a_replay_is_known_after_a_restart() {
         .unwrap();
     let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
     let mut record = Vec::new();
-    before.pipeline.decide(opened, proof, before.now, |d| {
-        d.record().encode(&mut record)
-    });
+    let now = before.now;
+    before
+        .pipeline
+        .decide(opened, proof, || now, |d| d.record().encode(&mut record));
 
     let mut after = Plane::new(SIGNED);
     let mut findings = Vec::new();

@@ -146,47 +146,53 @@ impl Plane {
             .map_err(refused)?;
         let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
         let policy = Arc::clone(self.pipeline.policy());
-        Ok(self.pipeline.decide(opened, proof, self.now, |decision| {
-            let mut bytes = Vec::new();
-            decision.record().encode(&mut bytes);
-            let mut findings = Vec::new();
-            let record = RecordRef::decode(&bytes, &mut findings).unwrap();
-            assert_eq!(
-                record.reason, decision.reason,
-                "every decision has a record that reads back"
-            );
-            assert_eq!(
-                decision.held().is_some(),
-                decision.status == Status::Quarantined
-            );
-            Said {
-                reason: decision.reason,
-                status: decision.status,
-                http: decision.http_status,
-                verdict: decision.verdict,
-                rules: decision
-                    .findings
-                    .iter()
-                    .map(|f| f.rule_id.to_owned())
-                    .collect(),
-                offered: decision.redacted_content.map(str::to_owned),
-                excerpts: decision
-                    .findings
-                    .iter()
-                    .map(|f| f.excerpt.to_owned())
-                    .collect(),
-                counted: decision
-                    .hits
-                    .iter()
-                    .filter_map(|&rule| {
-                        let id = policy.database().rules()[rule as usize].id.clone();
-                        Some((id, policy.lane_word(rule)?))
-                    })
-                    .collect(),
-                verified: decision.is_verified(),
-                record: bytes.clone(),
-            }
-        }))
+        let now = self.now;
+        Ok(self.pipeline.decide(
+            opened,
+            proof,
+            || now,
+            |decision| {
+                let mut bytes = Vec::new();
+                decision.record().encode(&mut bytes);
+                let mut findings = Vec::new();
+                let record = RecordRef::decode(&bytes, &mut findings).unwrap();
+                assert_eq!(
+                    record.reason, decision.reason,
+                    "every decision has a record that reads back"
+                );
+                assert_eq!(
+                    decision.held().is_some(),
+                    decision.status == Status::Quarantined
+                );
+                Said {
+                    reason: decision.reason,
+                    status: decision.status,
+                    http: decision.http_status,
+                    verdict: decision.verdict,
+                    rules: decision
+                        .findings
+                        .iter()
+                        .map(|f| f.rule_id.to_owned())
+                        .collect(),
+                    offered: decision.redacted_content.map(str::to_owned),
+                    excerpts: decision
+                        .findings
+                        .iter()
+                        .map(|f| f.excerpt.to_owned())
+                        .collect(),
+                    counted: decision
+                        .hits
+                        .iter()
+                        .filter_map(|&rule| {
+                            let id = policy.database().rules()[rule as usize].id.clone();
+                            Some((id, policy.lane_word(rule)?))
+                        })
+                        .collect(),
+                    verified: decision.is_verified(),
+                    record: bytes.clone(),
+                }
+            },
+        ))
     }
 
     pub(crate) fn unsigned(&mut self, from: &str, to: &str, content: &str) -> Said {

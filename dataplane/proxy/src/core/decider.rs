@@ -81,7 +81,7 @@ impl Decider {
     ) -> Option<Decided<R>> {
         let (pipeline, live) = (self.pipeline.as_mut()?, self.live.as_ref()?);
         let counters = &self.counters;
-        let decided = pipeline.decide(opened, proof, Timestamp::now(), |decision| {
+        let decided = pipeline.decide(opened, proof, Timestamp::now, |decision| {
             count(counters, decision, live);
             let rendered = render(decision, live);
             Decided {
