@@ -102,6 +102,25 @@ impl Failure {
     }
 }
 
+/// Tells how the command is used, or what was asked for (`--help`), and gives the exit code. What is wrong with the
+/// arguments is said in JSON too where they ask for it.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let said = error.to_string();
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines
+            .map(|line| line.strip_prefix("error: ").unwrap_or(line))
+            .collect();
+        let _ = crate::out::json(&serde_json::json!({
+            "error": lines.first(),
+            "problems": lines,
+        }));
+    }
+    // Whoever closed our output hears nothing.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::from(FAILED), ExitCode::from)
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {

@@ -226,6 +226,37 @@ fn a_revocation_that_does_not_fit_the_disk_leaves_the_list_whole() {
 }
 
 #[test]
+fn wrong_arguments_are_said_in_json_to_whoever_asks_for_it() {
+    let place = Place::with_agents();
+    let said = place
+        .run(&["logs", "--json", "--status", "nonsense"])
+        .expect(2);
+    let error = said.json()["error"].as_str().unwrap().to_owned();
+    assert!(
+        error.contains("nonsense") && error.contains("--status"),
+        "{error}"
+    );
+    assert!(said.stderr.contains("nonsense"), "{said:?}");
+    let plain = place.run(&["logs", "--status", "nonsense"]).expect(2);
+    assert_eq!(plain.stdout, "");
+    let help = place.run(&["logs", "--json", "--help"]).expect(0);
+    assert!(help.stdout.contains("Usage:"), "{help:?}");
+}
+
+#[test]
+fn certificates_that_keep_a_data_plane_from_starting_are_a_mistake_with_its_line() {
+    let place = Place::with_agents();
+    let text = place.read_config();
+    let tls = "forward_proxy:\n  enabled: true\n  scan_requests: true\n  tls: {cert: none.crt, key: none.key}\n";
+    std::fs::write(place.config_path(), format!("{text}{tls}")).unwrap();
+    let said = place.run(&["verify"]).expect(2);
+    let line = text.lines().count() + 4;
+    let expected = format!("oktsec.yaml:{line}: forward_proxy.tls: ");
+    assert!(said.stderr.contains(&expected), "{said:?}");
+    assert!(said.stderr.contains("none.crt"), "{said:?}");
+}
+
+#[test]
 fn half_a_revocation_is_a_warning_and_none_after_the_next_one() {
     let place = Place::with_agents();
     place

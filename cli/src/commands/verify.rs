@@ -1,10 +1,12 @@
 //! `oktsec verify`: is this configuration right? Everything that is wrong, at once.
 
 use super::{Global, secrets};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
 use crate::place::{Place, WithRules};
+use oktsec_contract::config::{self, Step};
 use oktsec_contract::keys::{self, revocations};
+use oktsec_proxy::DataplaneOptions;
 use serde_json::json;
 
 /// How strictly.
@@ -13,6 +15,21 @@ pub(crate) struct Args {
     /// Count warnings (unknown keys, ignored keys, refused key and rule files) as findings: exit code 1
     #[arg(long)]
     strict: bool,
+}
+
+/// Files of `tls` sections with which the data plane could not start, where the section stands.
+fn unusable_certificates(place: &Place) -> Vec<String> {
+    let options = DataplaneOptions::from_config(&place.config, place.paths.clone());
+    let text = std::fs::read_to_string(&place.config_path).unwrap_or_default();
+    let file = place.config_path.display();
+    let unusable = options.unusable_certificates().into_iter();
+    unusable
+        .map(|(key, why)| {
+            let steps: Vec<Step> = key.split('.').map(Step::from).collect();
+            let line = config::locate(&text, &steps).map_or(1, |at| at.line);
+            format!("{file}:{line}: {key}: {why}; name PEM files that fit each other")
+        })
+        .collect()
 }
 
 /// Checks the configuration and what it names: keys, revocations, rules.
@@ -26,10 +43,15 @@ pub(crate) fn execute(global: &Global, args: Args) -> Outcome {
         let found = keys::load_dir(dir);
         keys_found = found.keys.len();
         warnings.extend(found.problems.iter().map(ToString::to_string));
-        let revoked = revocations::load(dir).map_err(crate::exit::Failure::new)?;
+        let revoked = revocations::load(dir).map_err(Failure::new)?;
         warnings.extend(revoked.torn.map(|torn| torn.to_string()));
     }
     warnings.extend(found.problems.iter().map(ToString::to_string));
+    let unusable = unusable_certificates(place);
+    if !unusable.is_empty() {
+        let file = place.config_path.display();
+        return Err(Failure::all(unusable).context(format_args!("{file} cannot be used:")));
+    }
     let secrets = secrets::count(place)?;
     if global.json {
         out::json(&json!({

@@ -122,6 +122,24 @@ impl DataplaneOptions {
             paths,
         }
     }
+
+    /// Keys that name certificates or private keys with which no data plane can start, each with the reason.
+    pub fn unusable_certificates(&self) -> Vec<(&'static str, String)> {
+        let inside = self.egress.as_ref().and_then(|egress| egress.tls.as_ref());
+        [
+            ("server.tls", self.server.tls.as_ref()),
+            ("forward_proxy.tls", inside),
+        ]
+        .into_iter()
+        .filter_map(|(key, tls)| match listen::tls(tls?) {
+            Err(RunError::Tls { path, cause }) => {
+                Some((key, format!("{}: {cause}", path.display())))
+            }
+            Err(other) => Some((key, other.to_string())),
+            Ok(_) => None,
+        })
+        .collect()
+    }
 }
 
 /// Runs a data plane until SIGTERM, SIGINT or SIGQUIT, and drains it then. SIGHUP is the control plane's.

@@ -126,6 +126,18 @@ pub(super) fn expiry_hours(node: &Node, cx: &mut Reader<'_>) -> Option<u32> {
     Some(u32::try_from(n).ok().filter(|&n| n > 0).unwrap_or(24))
 }
 
+/// Bytes of contents of held messages.
+pub(super) fn contents_bytes_max(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
+    let n = cx.whole(node, i128::from(i64::MIN), i128::from(i64::MAX))?;
+    u64::try_from(n).ok().or_else(|| {
+        cx.refuse(
+            node,
+            "quarantine.contents_bytes_max must be non-negative",
+            "write 1073741824 for 1 GiB",
+        )
+    })
+}
+
 pub(super) fn max_body_size(node: &Node, cx: &mut Reader<'_>) -> Option<u64> {
     let n = cx.whole(node, i128::from(i64::MIN), i128::from(i64::MAX))?;
     u64::try_from(n).ok().or_else(|| {

@@ -195,7 +195,7 @@ section! {
         /// Days until an expired one is removed; 0 keeps it.
         retention_days: u32 = 0;
         /// Bytes of contents kept; above it messages that would be held are refused.
-        contents_bytes_max: u64 = 1 << 30;
+        contents_bytes_max: u64 = 1 << 30, via read::contents_bytes_max;
         /// Where removed ones are archived.
         archive_dir: Option<PathBuf> = None;
     }
