@@ -3,6 +3,10 @@
 //!
 //! While the surface observes, nothing is kept back: every byte leaves as it came, and what is found is noted.
 
+mod head;
+
+pub(crate) use head::scan_head;
+
 use super::refusal::{because, plain};
 use super::trail::{Found, Trail};
 use crate::core::{self, site_of};
@@ -13,14 +17,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use oktsec_contract::Surface;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Redact;
-use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::Policy;
 use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, PushAsked, ScanStop};
 use oktsec_pipeline::egress::Refusal;
-use oktsec_scanner::Limit;
-use std::ops::Range;
+use oktsec_scanner::{Limit, LimitsReached, StreamFinding};
 use std::sync::Arc;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -204,7 +206,7 @@ impl Sieve {
         out: &mut Vec<Bytes>,
     ) -> Result<(), Refusal> {
         let observes = self.observes();
-        let Some(body) = &mut self.body else {
+        let Some(mut body) = self.body.take() else {
             if let Step::Push(bytes) = step {
                 let length = bytes.len() as u64;
                 core::with(|core| core.counters.egress.unscanned(self.unseen, length));
@@ -215,12 +217,45 @@ impl Sieve {
         if observes && let Step::Push(bytes) = &step {
             out.push(bytes.clone());
         }
-        let (way, redacts) = (self.way, self.redacts);
+        let scanned = self.scan(&mut body, step, trail);
+        let body = self.body.insert(body);
+        match scanned {
+            Ok((verdict, limits)) => {
+                let policy = &self.live.policy;
+                for refusal in refusals(self.way, policy, verdict, limits) {
+                    if !observes {
+                        return Err(refusal);
+                    }
+                    trail.note_would(&refusal);
+                }
+            }
+            Err(Fault::Stop(ScanStop::Content(error))) => return self.undecodable(error, trail),
+            Err(Fault::Stop(ScanStop::Scan(_)) | Fault::NoScanner) => {
+                return self.unscannable(Reason::ScanFailed, String::new(), trail);
+            }
+        }
+        while let Some(bytes) = body.release() {
+            if !observes {
+                out.push(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans what a step brings, replaces secrets in it where it may, and notes the rest. Gives the verdict of what was
+    /// noted, and the limits that kept something from being seen.
+    fn scan(
+        &mut self,
+        body: &mut BodyScan,
+        step: Step,
+        trail: &mut Trail,
+    ) -> Result<(Verdict, Option<LimitsReached>), Fault> {
+        let observes = self.observes();
         let policy = &self.live.policy;
-        let stepped = core::with(|core| {
+        core::with(|core| {
             let counters = Arc::clone(&core.counters);
             let shared = Arc::clone(core.shared());
-            let scanner = match way {
+            let scanner = match self.way {
                 Way::Up => core.scanner_up(policy, trail.agent(), trail.host())?,
                 Way::Down => core.scanner_down(policy, trail.host())?,
             };
@@ -234,47 +269,39 @@ impl Sieve {
             let seen = seen.map_err(Fault::Stop)?;
             let limits = seen.limits;
             // A shortened list may leave out a secret that would pass unreplaced.
-            let limited = limits.hides_content() || (redacts && limits.contains(Limit::Findings));
-            // It was seen with this step.
+            let limited =
+                limits.hides_content() || (self.redacts && limits.contains(Limit::Findings));
             let findings = seen.findings.to_vec();
             let media = self.media.as_ref().filter(|_| !findings.is_empty());
             let media = media.and_then(|media| media.to_str().ok());
-            let binary = media.is_some_and(is_binary) && !body.begins_like_text();
+            let is_bytes = media.is_some_and(is_binary) && !body.begins_like_text();
             let mut verdict = Verdict::Allow;
             let mut secrets = Vec::new();
-            for finding in &findings {
-                if binary && is_about_text(policy, finding.rule) {
-                    continue;
-                }
-                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
-                let Some(rule) = policy.database().rules().get(index) else {
+            for finding in findings {
+                let Some(rule) = Counting::of(policy, &finding, is_bytes) else {
                     continue;
                 };
-                // A value that somebody keeps is no chance, whatever it is made of.
-                if !finding.in_text && rule.known.is_none() {
-                    continue;
-                }
                 if let Some(lane) = policy.lane_word(finding.rule) {
-                    counters.counted(&rule.id, lane);
+                    counters.counted(rule.id, lane);
                 }
                 let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
                     continue;
                 };
+                let stops = policy.egress().stops(raised) && !observes;
+                if let (Way::Down, false, Some(seen), Some(agent)) =
+                    (self.way, stops, finding.seen, trail.agent())
+                {
+                    let given = shared.seen();
+                    given.note(agent, seen, &site_of(trail.host()), Timestamp::now());
+                }
                 let found = Found {
                     rule: finding.rule,
                     start: finding.span.start,
                     end: finding.span.end,
                     view: finding.view as u8,
-                    excerpt: finding.excerpt.clone(),
+                    excerpt: finding.excerpt,
                 };
-                let stops = policy.egress().stops(raised) && !observes;
-                if let (Way::Down, false, Some(seen), Some(agent)) =
-                    (way, stops, finding.seen, trail.agent())
-                {
-                    let given = shared.seen();
-                    given.note(agent, seen, &site_of(trail.host()), Timestamp::now());
-                }
-                if redacts && rule.sensitive && stops {
+                if self.redacts && rule.sensitive && stops {
                     secrets.push((raised, found));
                 } else {
                     verdict = verdict.max(raised);
@@ -289,40 +316,7 @@ impl Sieve {
                 trail.note(raised, found);
             }
             Ok((verdict, limited.then_some(limits)))
-        });
-        let (verdict, limits) = match stepped {
-            Ok(seen) => seen,
-            Err(Fault::Stop(ScanStop::Content(error))) => return self.undecodable(error, trail),
-            Err(Fault::Stop(ScanStop::Scan(_)) | Fault::NoScanner) => {
-                return self.unscannable(Reason::ScanFailed, String::new(), trail);
-            }
-        };
-        let stops = policy.egress().stops(verdict);
-        if stops {
-            let refusal = plain(self.way.reason());
-            if !observes {
-                return Err(refusal);
-            }
-            trail.note_would(&refusal);
-        }
-        if let Some(limits) = limits
-            && policy.egress().stops(Verdict::Quarantine)
-        {
-            let refusal = because(self.way.reason(), format!("scan limit: {limits}"));
-            if !observes {
-                return Err(refusal);
-            }
-            trail.note_would(&refusal);
-        }
-        let Some(body) = &mut self.body else {
-            return Ok(());
-        };
-        while let Some(bytes) = body.release() {
-            if !observes {
-                out.push(bytes);
-            }
-        }
-        Ok(())
+        })
     }
 
     fn undecodable(&mut self, error: ContentError, trail: &mut Trail) -> Result<(), Refusal> {
@@ -382,15 +376,44 @@ fn is_binary(content_type: &str) -> bool {
     media.contains("openxmlformats") || !TEXT.iter().any(|word| media.contains(word))
 }
 
-/// Rules about how text is written mean nothing in bytes that are no text: every image would break them.
-fn is_about_text(policy: &Policy, rule: u32) -> bool {
-    let index = usize::try_from(rule).unwrap_or(usize::MAX);
-    let rules = policy.database().rules();
-    rules
-        .get(index)
-        .is_some_and(|rule| rule.category == "unicode-attack")
+/// A rule whose finding counts where it stands.
+struct Counting<'p> {
+    id: &'p str,
+    sensitive: bool,
 }
 
+impl<'p> Counting<'p> {
+    /// The rule of a finding, unless it means nothing here.
+    fn of(policy: &'p Policy, finding: &StreamFinding, is_bytes: bool) -> Option<Self> {
+        let index = usize::try_from(finding.rule).ok()?;
+        let rule = policy.database().rules().get(index)?;
+        // Rules about how text is written mean nothing in bytes that are no text: every image would break them.
+        let is_about_text = rule.category == "unicode-attack";
+        // A value that somebody keeps is no chance, whatever it is made of.
+        let is_chance = !finding.in_text && rule.known.is_none();
+        let is_nothing = is_chance || is_bytes && is_about_text;
+        (!is_nothing).then_some(Self {
+            id: &rule.id,
+            sensitive: rule.sensitive,
+        })
+    }
+}
+
+/// Why what was seen may not go on, the findings first.
+fn refusals(
+    way: Way,
+    policy: &Policy,
+    verdict: Verdict,
+    limits: Option<LimitsReached>,
+) -> impl Iterator<Item = Refusal> {
+    let stops = |verdict| policy.egress().stops(verdict);
+    let found = stops(verdict).then(|| plain(way.reason()));
+    let limits = limits.filter(|_| stops(Verdict::Quarantine));
+    let limited = limits.map(|limits| because(way.reason(), format!("scan limit: {limits}")));
+    found.into_iter().chain(limited)
+}
+
+/// Why nothing can be said of the bytes.
 enum Fault {
     Stop(ScanStop),
     NoScanner,
@@ -400,156 +423,4 @@ impl From<oktsec_scanner::EngineError> for Fault {
     fn from(_: oktsec_scanner::EngineError) -> Self {
         Self::NoScanner
     }
-}
-
-/// Headers whose values are secrets by their nature, meant for the host they go to.
-const CREDENTIALS: [&str; 14] = [
-    "authorization",
-    "cookie",
-    "set-cookie",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "x-auth-token",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-csrf-token",
-    "x-gitlab-token",
-    "private-token",
-    "sec-websocket-key",
-];
-
-/// The path of a request line, with placeholders for what must not be recorded.
-fn path_without(first_line: &str, secrets: &mut [(Range<usize>, String)]) -> String {
-    secrets.sort_by_key(|(span, _)| span.start);
-    let mut at = first_line.find(' ').map_or(0, |blank| blank + 1);
-    let mut path = String::with_capacity(first_line.len());
-    for (span, placeholder) in secrets {
-        if span.end <= at {
-            continue;
-        }
-        // A border inside a character hides what is left of the path.
-        path.push_str(first_line.get(at..span.start.max(at)).unwrap_or_default());
-        path.push_str(placeholder);
-        at = span.end.min(first_line.len());
-    }
-    path.push_str(first_line.get(at..).unwrap_or_default());
-    path
-}
-
-/// Looks at a head: its first line and its headers. Those that are credentials are asked for canary tokens and for known
-/// values that belong to other hosts, and for nothing else.
-pub(crate) fn scan_head(
-    way: Way,
-    first_line: &str,
-    headers: &HeaderMap,
-    live: &Live,
-    trail: &mut Trail,
-) -> Result<(), Refusal> {
-    let mut text = Vec::with_capacity(512);
-    text.extend_from_slice(first_line.as_bytes());
-    // What a client proves itself with is meant for the host; a canary token proves nothing to anybody, and what belongs
-    // to other hosts nothing to this one.
-    let mut credentials = Vec::new();
-    for (name, value) in headers {
-        let digits = || value.as_bytes().iter().all(u8::is_ascii_digit);
-        if name == header::CONTENT_LENGTH && digits() {
-            // It says nothing, and would make a head that comes again and again another one.
-            continue;
-        }
-        let name = name.as_str();
-        if name.starts_with("x-oktsec-") {
-            continue;
-        }
-        let text = match CREDENTIALS.contains(&name) {
-            false => &mut text,
-            true => &mut credentials,
-        };
-        text.push(b'\n');
-        text.extend_from_slice(name.as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-    }
-    let policy = &live.policy;
-    if policy.secrets().is_none() {
-        credentials.clear();
-    }
-    let observes = policy.egress().mode() == Mode::Observe;
-    let mut in_line = Vec::new();
-    let scanned = core::with(|core| {
-        let counters = Arc::clone(&core.counters);
-        let scanner = match way {
-            Way::Up => core.scanner_up(policy, trail.agent(), trail.host())?,
-            Way::Down => core.scanner_down(policy, trail.host())?,
-        };
-        // What belongs to the host is found here, too: it may pass, but the record must not have it.
-        scanner.set_host("");
-        let mut verdict = Verdict::Allow;
-        for (text, proves) in [(&text, false), (&credentials, true)] {
-            if text.is_empty() {
-                continue;
-            }
-            let scanned = scanner
-                .scan_recurring(text, Surface::Egress)
-                .map_err(|error| Fault::Stop(ScanStop::Scan(error)))?;
-            if scanned.limits.hides_content() {
-                verdict = verdict.max(Verdict::Quarantine);
-            }
-            let host = match scanned.findings {
-                [] => String::new(),
-                [..] => trail.host().map(Host::to_string).unwrap_or_default(),
-            };
-            for finding in scanned.findings {
-                let index = usize::try_from(finding.rule).unwrap_or(usize::MAX);
-                let Some(rule) = policy.database().rules().get(index) else {
-                    continue;
-                };
-                let betrays = policy.finds_canaries(finding.rule) || scanned.is_bound(finding);
-                if proves && !betrays {
-                    continue;
-                }
-                let excerpt = scanned.excerpt(text, finding, rule);
-                let start = usize::try_from(finding.span.start).unwrap_or(usize::MAX);
-                if rule.sensitive && !proves && start < first_line.len() {
-                    let end = usize::try_from(finding.span.end).unwrap_or(usize::MAX);
-                    in_line.push((start..end, excerpt.clone()));
-                }
-                if scanned.belongs_to(finding, &host) {
-                    continue;
-                }
-                if let Some(lane) = policy.lane_word(finding.rule) {
-                    counters.counted(&rule.id, lane);
-                }
-                let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
-                    continue;
-                };
-                verdict = verdict.max(raised);
-                trail.note(
-                    raised,
-                    Found {
-                        rule: finding.rule,
-                        start: finding.span.start.into(),
-                        end: finding.span.end.into(),
-                        view: finding.view as u8,
-                        excerpt,
-                    },
-                );
-            }
-        }
-        Ok::<_, Fault>(verdict)
-    });
-    if way == Way::Up && !in_line.is_empty() {
-        trail.asks_for_path(&path_without(first_line, &mut in_line));
-    }
-    let refusal = match scanned {
-        Ok(verdict) if !policy.egress().stops(verdict) => return Ok(()),
-        Ok(_) => plain(way.reason()),
-        Err(Fault::Stop(_) | Fault::NoScanner) => plain(Reason::ScanFailed),
-    };
-    if observes {
-        trail.note_would(&refusal);
-        return Ok(());
-    }
-    Err(refusal)
 }
