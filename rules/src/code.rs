@@ -147,7 +147,7 @@ fn is_code(line: &[u8]) -> bool {
     let holds = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
     BEGINNINGS.iter().any(|start| text.starts_with(start))
         || b";{}".contains(last)
-        || (indented && text.starts_with(b"* "))
+        || (indented && (text.starts_with(b"* ") || text.starts_with(b"# ")))
         || (*first == b'"' && *last == b'"' && text.get(1) != Some(&b'"'))
         || (b"+-".contains(first) && b"()".contains(last))
         || text.iter().all(|byte| b")]},;".contains(byte))
@@ -219,6 +219,7 @@ mod tests {
             "int main(void)\n{\n    puts(\"@\");\n    return 0;\n}\n",
             "    /**\n     * Whether to @ it.\n     * True by default.\n     */\n    flag: boolean;\n",
             "// the first\n// the @ second\n// the third\n",
+            "    # Whether to @ it.\n    # True by default.\n    flag: bool\n",
             "def run(self):\n    @\n    return self.value()\n",
             "#include <a.h>\n#define B @\nstatic int x;\n",
             "msgid \"one\"\nmsgstr \"@\"\n\nmsgid \"two\"\n",

@@ -25,7 +25,8 @@ pub(super) fn bip39(matched: &[u8]) -> bool {
             let mut distinct = run.clone();
             distinct.sort_unstable();
             distinct.dedup();
-            if distinct.len() * 2 > PHRASE_WORDS_MIN {
+            // A list in the order of the alphabet is the list the words are from.
+            if distinct.len() * 2 > PHRASE_WORDS_MIN && !run.is_sorted() {
                 return true;
             }
         }
@@ -206,6 +207,10 @@ mod tests {
             b"legal winner thank year wave sausage worth useful legal winner thank yellow"
         ));
         assert!(!bip39(b"legal winner thank year wave sausage worth useful"));
+        assert!(
+            !bip39(b"able about above absent absorb abstract absurd abuse access accident account accuse"),
+            "a part of the list itself"
+        );
         assert!(!bip39(
             b"the quick brown fox jumps over the lazy dog and runs away from it all"
         ));
