@@ -30,6 +30,10 @@ const LINE_BYTES_MAX: usize = 65_520;
 /// Bytes at the beginning of a line that are read for what the push asks for.
 const LINE_KEPT_BYTES_MAX: usize = 4 << 10;
 
+/// Stands between texts that are not one: few rules allow a gap that holds the end of a line and a sign, too. What stands
+/// before a copied part and what stands behind it would otherwise be read as a name and its value.
+const APART: &[u8] = b"\n~\n";
+
 /// Reads one push.
 #[derive(Debug)]
 pub struct PushReader {

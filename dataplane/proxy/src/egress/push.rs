@@ -42,18 +42,29 @@ pub(super) async fn refuse(
     let reason = refusal.reason;
     let id = trail.id.encode();
     let id = std::str::from_utf8(&id).expect("hex digits and dashes are UTF-8");
-    let why = match (reason, trail.gravest()) {
-        (Reason::EgressUndecodable, _) => format!("its pack cannot be read ({})", refusal.detail),
-        (_, Some(rule)) => format!("it holds what must not leave ({rule})"),
-        (_, None) => format!("it could not be looked at as a whole ({})", refusal.detail),
+    let detail = &refusal.detail;
+    let more = format!("More: oktsec explain {id}");
+    let (why, told) = match trail.gravest() {
+        // A limit of the scan is its detail, whatever was found besides.
+        Some(rule) if reason == Reason::EgressRequestContent && detail.is_empty() => (
+            format!("it holds what must not leave ({rule})"),
+            vec![
+                "No ref was moved. Take it out of every commit that is pushed (git commit --amend,",
+                "git rebase -i), and treat a secret that was committed as known to others.",
+                &*more,
+            ],
+        ),
+        _ if reason == Reason::EgressUndecodable => (
+            format!("its pack cannot be read ({detail})"),
+            vec!["No ref was moved.", &*more],
+        ),
+        _ => (
+            format!("it could not be scanned as a whole ({detail})"),
+            vec!["No ref was moved. Smaller pushes may pass.", &*more],
+        ),
     };
-    let told = [
-        format!("oktsec refused this push: {why}."),
-        "No ref was moved. Take it out of every commit that is pushed (git commit --amend,"
-            .to_owned(),
-        "git rebase -i), and treat a secret that was committed as known to others.".to_owned(),
-        format!("More: oktsec explain {id}"),
-    ];
+    let first = format!("oktsec refused this push: {why}.");
+    let told: Vec<&str> = std::iter::once(&*first).chain(told).collect();
     let answer = Answer {
         kind: Kind::GitPush,
         ..Answer::json(200, report(asked, &why, &told))
@@ -75,7 +86,7 @@ async fn drain(session: &mut ServerSession) {
 }
 
 /// The whole answer: what becomes of each ref, and `told` for people.
-fn report(asked: &PushAsked, why: &str, told: &[String]) -> Bytes {
+fn report(asked: &PushAsked, why: &str, told: &[&str]) -> Bytes {
     let mut status = Vec::new();
     line(&mut status, &[b"unpack refused by oktsec\n"]);
     for name in asked.refs() {
@@ -135,7 +146,7 @@ mod tests {
 
     #[test]
     fn each_ref_is_told_why_it_did_not_move() {
-        let told = ["Words for people.".to_owned()];
+        let told = ["Words for people."];
         let plain = report(&asked("report-status"), "a reason", &told);
         let status = "001dunpack refused by oktsec\n0033ng refs/heads/main refused by oktsec: a reason\n0000";
         assert_eq!(plain, status.as_bytes());

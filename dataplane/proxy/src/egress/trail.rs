@@ -49,6 +49,8 @@ pub(crate) struct Trail {
     pub(crate) found: Vec<Found>,
     /// The strongest verdict of findings, before the mode.
     pub(crate) verdict: Verdict,
+    /// The rule of the first finding with that verdict.
+    gravest: Option<u32>,
     /// What would have refused it, were the surface not observing.
     would: Option<(Reason, String)>,
     revision: u64,
@@ -80,6 +82,7 @@ impl Trail {
             decided: None,
             found: Vec::new(),
             verdict: Verdict::Allow,
+            gravest: None,
             would: None,
             revision: 0,
             mode: Mode::Enforce,
@@ -161,6 +164,9 @@ impl Trail {
 
     /// Keeps a finding.
     pub(crate) fn note(&mut self, verdict: Verdict, found: Found) {
+        if self.gravest.is_none() || verdict > self.verdict {
+            self.gravest = Some(found.rule);
+        }
         self.verdict = self.verdict.max(verdict);
         // One more than a record lists, so that the worst of them is among those it sorts.
         if self.found.len() <= FINDINGS_MAX {
@@ -195,15 +201,11 @@ impl Trail {
             .get_or_insert_with(|| (refusal.reason, detail_of(refusal)));
     }
 
-    /// The name of the gravest rule that found something.
+    /// The name of the rule whose finding weighs most.
     pub(crate) fn gravest(&self) -> Option<&str> {
         let rules = self.database.as_ref()?.rules();
-        let named = self.found.iter().filter_map(|found| {
-            let rule = rules.get(usize::try_from(found.rule).ok()?)?;
-            Some((rule.severity, &*rule.name))
-        });
-        let gravest = named.max_by_key(|(severity, _)| *severity);
-        gravest.map(|(_, name)| name)
+        let rule = rules.get(usize::try_from(self.gravest?).ok()?)?;
+        Some(&rule.name)
     }
 
     /// It is known now whether it may go.

@@ -1,10 +1,8 @@
 //! A delta (gitformat-pack, "Deltified representation"): parts of another object to copy, and bytes to insert between
 //! them. Those are what a push says that was not said before.
 
+use super::APART;
 use crate::content::{ContentError, Piece, Sink, Stop};
-
-/// Stands for what is copied.
-const COPIED: &[u8] = b"\n";
 
 /// Reads one delta.
 pub(super) struct Delta {
@@ -57,7 +55,7 @@ impl Delta {
             if let At::Insert(left) = self.at {
                 let (now, later) = bytes.split_at(bytes.len().min(left));
                 if !std::mem::replace(&mut self.joins, true) {
-                    sink(Piece::Text(COPIED)).map_err(Stop::Sink)?;
+                    sink(Piece::Text(APART)).map_err(Stop::Sink)?;
                 }
                 sink(Piece::Text(now)).map_err(Stop::Sink)?;
                 self.at = match left - now.len() {

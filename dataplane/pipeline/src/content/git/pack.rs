@@ -3,6 +3,7 @@
 //! The bytes of an object's name, of offsets and of the checksum at the end are read over: they are no text. What follows
 //! the checksum, which git ignores, is read as it is.
 
+use super::APART;
 use super::delta::Delta;
 use super::tree::Tree;
 use crate::content::coding::DecodeLimits;
@@ -11,9 +12,6 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 /// Bytes an object gives at once.
 const STEP_BYTES: usize = 16 << 10;
-
-/// Stands between objects, so that what ends one and begins the next is not read as one text.
-const BETWEEN: &[u8] = b"\n\n";
 
 /// Bytes of the head behind the word that began it: its version and the number of objects.
 const HEAD_BYTES: usize = 8;
@@ -206,7 +204,7 @@ impl Pack {
                         return Err(ContentError::Malformed.into());
                     }
                     self.kind.end()?;
-                    sink(Piece::Text(BETWEEN)).map_err(Stop::Sink)?;
+                    sink(Piece::Text(APART)).map_err(Stop::Sink)?;
                     self.engine.reset(true);
                     self.at = self.next_object();
                     return Ok(taken);

@@ -129,9 +129,9 @@ fn what_is_in_objects_is_read_however_the_bytes_are_cut() {
         claiming(OFFSET_DELTA, inserted.len(), &[0x81, 0x02], &inserted),
         claiming(NAME_DELTA, inserted.len(), &[0x9C; 20], &inserted),
     ];
-    let of_delta = format!("first \n{long}\n last\n\n");
+    let of_delta = format!("first \n~\n{long}\n~\n last\n~\n");
     let expected = format!(
-        "tree 0a0a\n\nA message\n\n\n100644 a.txt\n100644 b\n\n\nsome file\n\n\n\n\n{of_delta}{of_delta}"
+        "tree 0a0a\n\nA message\n\n~\n100644 a.txt\n100644 b\n\n~\nsome file\n\n~\n\n~\n{of_delta}{of_delta}"
     );
     assert_eq!(read_pack(&sha1_lines(), &pack(&objects, 20)), expected);
 }
@@ -145,7 +145,7 @@ fn names_of_objects_are_as_long_as_the_repository_says() {
         object(TREE, &entry("a.txt", &[7; 32])),
         claiming(NAME_DELTA, inserted.len(), &[0x9C; 32], &inserted),
     ];
-    let expected = "100644 a.txt\n\n\ninserted\n\n";
+    let expected = "100644 a.txt\n\n~\ninserted\n~\n";
     assert_eq!(read_pack(&lines, &pack(&objects, 32)), expected);
 }
 
@@ -259,7 +259,7 @@ fn nothing_that_somebody_could_write_is_read_over() {
     let text = b"twenty letters here!";
     let tree = object(TREE, &[entry("a", text), entry("b", &[7; 20])].concat());
     let push = [&pack(&[tree], 20)[..], b"behind the end"].concat();
-    let expected = "100644 atwenty letters here!\n100644 b\n\n\nbehind the end";
+    let expected = "100644 atwenty letters here!\n100644 b\n\n~\nbehind the end";
     assert_eq!(read_pack(&sha1_lines(), &push), expected);
 }
 
@@ -272,7 +272,7 @@ fn any_object() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
             let object = claiming(NAME_DELTA, made.len(), &[0xC0; 20], &made);
             let other = match other.is_empty() {
                 true => Vec::new(),
-                false => [b"\n", &other[..]].concat(),
+                false => [APART, &other[..]].concat(),
             };
             (object, [one, other].concat())
         }),
@@ -300,7 +300,7 @@ proptest! {
         let mut expected = read(&[&sha1_lines()]).unwrap();
         for (_, text) in &objects {
             expected.extend_from_slice(text);
-            expected.extend_from_slice(b"\n\n");
+            expected.extend_from_slice(APART);
         }
         prop_assert_eq!(read(&pieces).unwrap(), expected);
     }
