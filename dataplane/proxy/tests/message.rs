@@ -530,31 +530,3 @@ fn large_messages_are_decided_aside_and_by_the_same_rules() {
         assert_eq!(again["policy_decision"], "replay_rejected", "{word}");
     }
 }
-
-#[test]
-fn nobody_waits_for_a_large_message_of_somebody_else() {
-    let site = Site::with(&format!("server: {{workers: 1}}\n{PLAIN}"));
-    let message = signed("alice", "bob", &"+ADwAcwBj ".repeat(1_000_000)).to_string();
-    let mut large = site.client();
-    large.stream.set_nodelay(true).unwrap();
-    let head = format!(
-        "POST /v1/message HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n",
-        message.len()
-    );
-    let (most, last) = message.as_bytes().split_at(message.len() - 1);
-    large.send(head.as_bytes());
-    large.send(most);
-    let mut other = site.client();
-    assert_eq!(other.get("/health").status, 200);
-    large.send(last);
-    large.stream.set_nonblocking(true).unwrap();
-    let mut answered = 0;
-    while large.stream.peek(&mut [0]).is_err() {
-        assert_eq!(other.get("/health").status, 200);
-        answered += 1;
-    }
-    large.stream.set_nonblocking(false).unwrap();
-    large.receive().unwrap();
-    // On a core that decides it itself nobody is answered meanwhile, apart from who came before its last byte.
-    assert!(answered > 3, "{answered}");
-}
