@@ -13,8 +13,9 @@ use regex_syntax::hir::Hir;
 
 use crate::anchor::{Start, WindowAt};
 use crate::database::{Database, PatternInfo};
-use crate::lazy::{self, CACHE_BYTES_MAX, Way};
+use crate::lazy::{self, CACHE_BYTES_MAX, READ_CLEARS_MAX, Way};
 use crate::nearby::Nearby;
+use crate::places::{Failed, First};
 use crate::retrace::Retrace;
 use crate::view::{Viewed, Written};
 
@@ -31,6 +32,8 @@ pub(crate) struct Matcher {
     anywhere: OnceLock<Regex>,
     /// Answers where a match that begins at a known byte ends. `None` if it cannot be built.
     here: OnceLock<Option<Box<dfa::DFA>>>,
+    /// `None` if it is searched as a whole.
+    first: OnceLock<Option<Box<First>>>,
     width_max: OnceLock<Option<usize>>,
 }
 
@@ -40,6 +43,7 @@ impl Matcher {
             expression,
             anywhere: OnceLock::new(),
             here: OnceLock::new(),
+            first: OnceLock::new(),
             width_max: OnceLock::new(),
         }
     }
@@ -78,6 +82,15 @@ impl Matcher {
         let build = || lazy::automaton(&self.hir(), Way::Ahead).map(Box::new);
         self.here.get_or_init(build).as_deref()
     }
+
+    /// With what a match begins and how it is read from there, if that is how it is searched.
+    fn first(&self) -> Option<(&First, &dfa::DFA)> {
+        let here = self.here()?;
+        let first = self
+            .first
+            .get_or_init(|| First::of(here.get_nfa()).map(Box::new));
+        Some((first.as_deref()?, here))
+    }
 }
 
 /// Windows of one pattern whose caches are kept.
@@ -86,8 +99,10 @@ const BEHIND_CACHES_MAX: usize = 8;
 /// Windows of one pattern whose last reads are remembered.
 const BEHIND_READS_MAX: usize = 4;
 
-/// Places that one window may become; more are one search from the first of them.
+/// Places that one window may become; more are one search from the first of them. The larger number counts where that
+/// would read far.
 const STARTS_MAX: usize = 4;
+const FAR_STARTS_MAX: usize = 32;
 
 /// A search cache, as far as its memory goes.
 trait Memory {
@@ -156,6 +171,8 @@ pub(crate) struct Caches {
     starts: Vec<Start>,
     /// What was read of one pattern in one text.
     ahead: Retrace,
+    /// The same of one search.
+    places: Failed,
     behind_reads: BehindReads,
     /// By matcher, what is known of what stands near matches.
     nearby: Vec<Option<Box<Nearby>>>,
@@ -246,11 +263,23 @@ pub(crate) struct Budget<'a> {
     pub(crate) attempts: &'a mut u32,
     /// Bytes searched.
     pub(crate) work: &'a mut u64,
+    /// How often the states of an automaton may be thrown away and made again.
+    pub(crate) clears: &'a mut u32,
 }
 
 impl Budget<'_> {
     fn is_spent(&self) -> bool {
         *self.attempts == 0 || *self.work == 0
+    }
+
+    /// Automata threw away all their states so many times. A state takes as long to make as a thousand bytes to read, so
+    /// a text in which each byte leads to a new one must not be read to its end.
+    fn made_states(&mut self, clears: usize) {
+        let left = self.clears.checked_sub(clears as u32);
+        match left.filter(|_| clears < READ_CLEARS_MAX) {
+            Some(left) => *self.clears = left,
+            None => (*self.clears, *self.work) = (0, 0),
+        }
     }
 
     fn searched(&mut self, bytes: usize) {
@@ -346,7 +375,10 @@ impl Confirm<'_> {
         let caches = behind.get(matcher, BehindCaches::default);
         let cache = caches.get(window.which, || automaton.create_cache());
         let retrace = behind_reads.get(window.which);
-        let Ok((begins, read)) = retrace.beginnings(automaton, cache, self.text, window.at) else {
+        let clears = cache.clear_count();
+        let begins = retrace.beginnings(automaton, cache, self.text, window.at);
+        self.budget.made_states(cache.clear_count() - clears);
+        let Ok((begins, read)) = begins else {
             places.push(start);
             return;
         };
@@ -356,9 +388,14 @@ impl Confirm<'_> {
             window: None,
             ..start
         };
+        let starts_max = if start.is_far() {
+            FAR_STARTS_MAX
+        } else {
+            STARTS_MAX
+        };
         match begins {
             [] => {}
-            few if few.len() <= STARTS_MAX => places.extend(few.iter().map(exact)),
+            few if few.len() <= starts_max => places.extend(few.iter().map(exact)),
             [first, ..] => places.push(Start {
                 at: *first,
                 window: None,
@@ -405,20 +442,21 @@ impl Confirm<'_> {
             let end = end.min(self.part.end);
             next = next.max(start.at);
             while next < end {
-                let found = self.find(pattern.matcher, next..end);
-                let searched = found.as_ref().map_or(end, |found| found.end) - next;
-                self.budget.searched(searched);
-                let Some(found) = found else { break };
+                // However many patterns are left to be searched for.
                 if self.budget.is_spent() {
                     return false;
                 }
+                let Some(found) = self.find(pattern.matcher, next..end) else {
+                    break;
+                };
                 next = found.end;
                 if let Next::Enough = self.look_at(pattern, found, &mut accept) {
                     return true;
                 }
             }
         }
-        true
+        // A read that was not finished says nothing.
+        !self.budget.is_spent()
     }
 
     fn look_at(
@@ -442,11 +480,29 @@ impl Confirm<'_> {
     }
 
     fn find_in(&mut self, text: &[u8], matcher: u32, range: Range<usize>) -> Option<Range<usize>> {
-        let regex = self.database.matcher(matcher).anywhere();
+        let shared = self.database.matcher(matcher);
+        if let Some((first, dfa)) = shared.first() {
+            let Caches { here, places, .. } = &mut *self.caches;
+            let cache = here.get(matcher, || dfa.create_cache());
+            let clears = cache.clear_count();
+            let found = first.find(dfa, cache, places, text, range.clone());
+            self.budget.made_states(cache.clear_count() - clears);
+            if let Ok((found, read)) = found {
+                self.budget.searched(read);
+                return found;
+            }
+            if self.budget.is_spent() {
+                return None;
+            }
+        }
+        let regex = shared.anywhere();
         let cache = self.caches.anywhere.get(matcher, || regex.create_cache());
-        regex
-            .search_with(cache, &Input::new(text).range(range))
-            .map(|found| found.range())
+        let found = regex
+            .search_with(cache, &Input::new(text).range(range.clone()))
+            .map(|found| found.range());
+        let end = found.as_ref().map_or(range.end, |found| found.end);
+        self.budget.searched(end - range.start);
+        found
     }
 
     /// Whether a part of a text has a match: of the one that is searched, or of one it was made from.
@@ -468,9 +524,15 @@ impl Confirm<'_> {
             let Caches { here, ahead, .. } = &mut *self.caches;
             let cache = here.get(matcher, || dfa.create_cache());
             let (part, mut searched) = (at..self.part.end, 0);
-            if let Ok(end) = ahead.end_of_match(dfa, cache, self.text, part, &mut searched) {
+            let clears = cache.clear_count();
+            let end = ahead.end_of_match(dfa, cache, self.text, part, &mut searched);
+            self.budget.made_states(cache.clear_count() - clears);
+            if let Ok(end) = end {
                 self.budget.searched(searched);
                 return end;
+            }
+            if self.budget.is_spent() {
+                return None;
             }
         }
         let regex = shared.anywhere();

@@ -47,6 +47,7 @@ mod last;
 mod lazy;
 pub mod naive;
 mod nearby;
+mod places;
 mod rarity;
 mod retrace;
 mod scanner;

@@ -117,6 +117,29 @@ mod tests {
     });
 
     #[test]
+    fn a_text_in_which_each_byte_leads_to_a_new_state_is_not_read_to_its_end() {
+        let rule = "{id: T-9, name: T, severity: high, category: exfiltration, \
+            patterns: [{regex: 'key-[ab]*a[ab]{20}c'}]}";
+        let rules = RuleSet::new(load_text("states.yaml", rule).rules);
+        let database = Arc::new(Database::compile(&rules).unwrap());
+        let mut scanner = Scanner::new(database).unwrap();
+        let mut number = 1_u32;
+        let mut letters = |len: usize| -> String {
+            let letter = |_| {
+                number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if number >> 31 == 0 { 'a' } else { 'b' }
+            };
+            (0..len).map(letter).collect()
+        };
+        let short = format!("key-{}ac", letters(2000));
+        let scanned = scanner.scan(short.as_bytes(), Surface::Message).unwrap();
+        assert!(scanned.limits.is_empty());
+        let text = format!("key-{}", letters(1 << 20));
+        let scanned = scanner.scan(text.as_bytes(), Surface::Message).unwrap();
+        assert!(scanned.limits.contains(crate::Limit::Confirms));
+    }
+
+    #[test]
     fn a_match_that_two_windows_find_goes_as_far_as_the_last_lets_it() {
         let text = format!("x{}{}", "send the ".repeat(5), "secret ".repeat(5));
         let mut fast = Scanner::new(Arc::clone(&DATABASE)).unwrap();

@@ -7,6 +7,8 @@ use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa;
 use regex_automata::{Anchored, Input, MatchError};
 
+use crate::lazy::gives_up;
+
 /// Places of a text at which the state of a read is remembered, at equal distances: of a text that is not longer, all.
 const PLACES_MAX: usize = 16 << 10;
 
@@ -93,6 +95,7 @@ impl Retrace {
     ) -> Result<Option<usize>, MatchError> {
         let kept = self.is_kept(cache);
         let input = Input::new(text).range(part.clone()).anchored(Anchored::Yes);
+        let clears = cache.clear_count();
         let mut state = dfa.start_state_forward(cache, &input)?;
         let mut end = None;
         // From here on states are remembered.
@@ -108,6 +111,9 @@ impl Retrace {
                     return Ok(end);
                 }
                 self.set(at, state);
+            }
+            if gives_up(at, cache, clears) {
+                return Err(MatchError::gave_up(at));
             }
             state = dfa
                 .next_state(cache, state, text[at])
@@ -160,11 +166,15 @@ impl Retrace {
     ) -> Result<(&[usize], usize), MatchError> {
         let kept = self.is_kept(cache);
         let input = Input::new(text).range(..at).anchored(Anchored::Yes);
+        let clears = cache.clear_count();
         let mut state = dfa.start_state_reverse(cache, &input)?;
         self.others.clear();
         // Below here states are remembered.
         let mut below = at;
         for place in (0..at).rev() {
+            if gives_up(place, cache, clears) {
+                return Err(MatchError::gave_up(place));
+            }
             state = dfa
                 .next_state(cache, state, text[place])
                 .map_err(|_| MatchError::gave_up(place))?;

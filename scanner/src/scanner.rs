@@ -25,6 +25,10 @@ pub const CONTENT_BYTES_MAX: usize = 64 << 20;
 const SUSPECTS_MANY: usize = 64;
 const ROW_MIN: u32 = 32;
 
+/// The same of suspects that are read back from their windows: one search for them begins as far before the first as a
+/// match may, with the text if need be.
+const ROW_OF_WINDOWS_MIN: u32 = 256;
+
 /// Bytes between two of them that are searched as well: so many, and more in a long text.
 const GAP_BYTES_MIN: usize = 64;
 const GAP_SHIFT: u32 = 10;
@@ -127,6 +131,13 @@ impl Scanner {
             .iter()
             .map(|(_, session)| session.scratch_bytes())
             .sum()
+    }
+
+    /// What the last content, of so many bytes, took of its budget, and the budget: what a bench weighs.
+    #[doc(hidden)]
+    pub fn spent(&self, len: usize) -> (u64, u64) {
+        let budget = self.prefilter.work(len);
+        (self.sweep.spent(budget), budget)
     }
 
     /// Rules the engine alone suspects in the content as sent: what a bench compares a scan with.
@@ -302,7 +313,7 @@ impl Scanner {
 struct Row {
     /// Its last one. Invariant: only if that is of this pattern; it may be left from another text.
     last: u32,
-    /// Where that begins, or the last of those it stands for.
+    /// Where that is, or the last of those it stands for.
     at: usize,
     count: u32,
 }
@@ -327,15 +338,18 @@ impl Row {
         let Some(last) = last.filter(|last| last.pattern == pattern) else {
             *self = Self {
                 last: len,
-                at: start.at,
+                at: start.place(),
                 count: 1,
             };
             return false;
         };
-        let taken = last.start.take(start, |_| {
-            self.count >= ROW_MIN && start.at.abs_diff(self.at) <= gap_max
+        let place = start.place();
+        let taken = last.start.take(start, |last| {
+            let windows = last.window.is_some() || start.window.is_some();
+            let row_min = if windows { ROW_OF_WINDOWS_MIN } else { ROW_MIN };
+            self.count >= row_min && place.abs_diff(self.at) <= gap_max
         });
-        self.at = start.at;
+        self.at = place;
         if !taken {
             self.last = len;
             self.count += 1;

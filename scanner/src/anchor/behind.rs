@@ -3,18 +3,28 @@
 //! Anchors read a little before their windows. What may begin farther away would be searched for
 //! from the beginning of the text, for each window again; these automata read what an expression
 //! has before the window, and mostly say "nowhere" within a word. Built at their first use.
+//!
+//! Those of large expressions do not count how often a character is repeated: "up to forty" is "any number". An automaton
+//! that counts has a state for each way in which what began at forty places has come on since, so that nearly every byte
+//! leads to a new one. Places that are none come of it, and a match read ahead from there is not found.
 
 use std::sync::OnceLock;
 
 use regex_automata::hybrid::dfa;
 #[cfg(test)]
 use regex_automata::{Anchored, Input, MatchError};
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Hir, HirKind, Repetition};
 use serde::{Deserialize, Serialize};
 
 use super::item;
 use super::plan::{self, Step};
 use crate::lazy::{self, Way};
+
+/// States of an expression from which on it is large.
+const LARGE_STATES: usize = 1 << 10;
+
+/// Repetitions of one character that are counted in one.
+const COUNTED_MAX: u32 = 8;
 
 /// What an anchor's expression has before its window.
 #[derive(Serialize, Deserialize)]
@@ -48,10 +58,41 @@ impl Behind {
         let automaton = self.automaton.get_or_init(|| {
             let hir = hir();
             let items = plan::items_after(&hir, &self.steps)?;
-            lazy::automaton(&item::to_hir(items.get(..self.items as usize)?)?, Way::Back)
-                .map(Box::new)
+            let before = item::to_hir(items.get(..self.items as usize)?)?;
+            Self::build(&before, LARGE_STATES).map(Box::new)
         });
         automaton.as_deref()
+    }
+
+    fn build(before: &Hir, large: usize) -> Option<dfa::DFA> {
+        let counts = lazy::automaton(before, Way::Back)?;
+        if counts.get_nfa().states().len() < large {
+            return Some(counts);
+        }
+        lazy::automaton(&uncounted(before), Way::Back)
+    }
+}
+
+/// The same expression, or one that matches more, in which single characters are repeated few times or any number.
+fn uncounted(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => {
+            let single = match repetition.sub.kind() {
+                HirKind::Class(_) => true,
+                HirKind::Literal(literal) => literal.0.len() == 1,
+                _ => false,
+            };
+            let many = repetition.max.is_some_and(|max| max > COUNTED_MAX);
+            Hir::repetition(Repetition {
+                max: repetition.max.filter(|_| !(single && many)),
+                sub: Box::new(uncounted(&repetition.sub)),
+                ..*repetition
+            })
+        }
+        HirKind::Capture(capture) => uncounted(&capture.sub),
+        HirKind::Concat(all) => Hir::concat(all.iter().map(uncounted).collect()),
+        HirKind::Alternation(all) => Hir::alternation(all.iter().map(uncounted).collect()),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => hir.clone(),
     }
 }
 
@@ -98,7 +139,7 @@ mod tests {
     use super::*;
 
     fn beginnings(before: &str, text: &str) -> Vec<usize> {
-        let automaton = lazy::automaton(&parse(before).unwrap(), Way::Back).unwrap();
+        let automaton = Behind::build(&parse(before).unwrap(), 0).unwrap();
         let mut found = Vec::new();
         let mut cache = automaton.create_cache();
         let at = text.find('|').unwrap();
@@ -115,6 +156,19 @@ mod tests {
         assert_eq!(beginnings("x(?:ab)*", "xabab xab|"), [6]);
         assert_eq!(beginnings("(?:)", "ab|"), [2]);
         assert_eq!(beginnings("a", "b|"), [0; 0]);
+    }
+
+    #[test]
+    fn more_begins_where_characters_are_not_counted() {
+        assert_eq!(beginnings("a[bc]{0,8}", "abcbcbcbcb|"), [0; 0]);
+        assert_eq!(beginnings("a[bc]{0,9}", "abcbcbcbcb|"), [0]);
+        assert_eq!(beginnings("a[bc]{0,9}", "abcbcbcbcbcb|"), [0]);
+        assert_eq!(beginnings("a[bc]{3,9}", "abc|"), [0; 0]);
+        assert_eq!(beginnings("a[bc]{3,9}", "abcb|"), [0]);
+        assert_eq!(
+            beginnings("a(?:bc){0,9}", "abcbcbcbcbcbcbcbcbcbcbc|"),
+            [0; 0]
+        );
     }
 
     #[test]

@@ -22,8 +22,9 @@ use crate::engine::prefetch;
 use crate::signs;
 
 /// Places reported for one window. Where a match may begin at more, one search from the first of
-/// them costs less: searches that overlap are joined.
-pub(super) const EXACT_STARTS_MAX: usize = 4;
+/// them costs less: searches that overlap are joined. The larger number counts where that would read far.
+const NEAR_STARTS_MAX: usize = 4;
+pub(super) const EXACT_STARTS_MAX: usize = 16;
 
 /// Bytes that walks may read before they are remembered: so many for each byte of the text up to there, and so many in
 /// any case. Of ordinary texts hardly one takes as many.
@@ -177,7 +178,8 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                 });
             }
         }
-        *self.work = self.work.saturating_sub(self.looks.all.len() as u64);
+        let looked_at = found.len() + self.looks.all.len();
+        *self.work = self.work.saturating_sub(looked_at as u64);
         if self.traced || self.is_dense() {
             return self.look_traced(walked);
         }
@@ -337,6 +339,16 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
             Before::Here => start(at, true, None),
             Before::Far { bytes_max } => start(far(bytes_max), false, window()),
             Before::Automaton { index, bytes_max } => {
+                let is_far = Start {
+                    end,
+                    ..Start::from(at)
+                }
+                .is_far();
+                let starts_max = if is_far {
+                    EXACT_STARTS_MAX
+                } else {
+                    NEAR_STARTS_MAX
+                };
                 let (mut starts, mut count, mut first) = ([at; EXACT_STARTS_MAX], 0, at);
                 let exact = |at| {
                     if let Some(start) = starts.get_mut(count) {
@@ -351,7 +363,7 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
                 } else {
                     automata.starts_before(index, text, at, work, exact)
                 };
-                match (back, starts.get(..count)) {
+                match (back, starts[..starts_max].get(..count)) {
                     (Back::Farther, _) => start(far(bytes_max), false, window()),
                     (Back::Known, Some(starts)) => {
                         starts.iter().for_each(|at| start(*at, true, None))

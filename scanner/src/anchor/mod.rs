@@ -61,6 +61,9 @@ const WINDOW_BYTES: usize = 4;
 /// Bytes of the windows of patterns that have no others: what surrounds them must be rare.
 const PAIR_BYTES: usize = 2;
 
+/// Bytes behind a window from which on a search of them is far.
+const FAR_BYTES: usize = 1 << 10;
+
 /// The bit in which upper and lower case differ.
 const CASE: u8 = 0x20;
 
@@ -106,6 +109,16 @@ impl Start {
             };
         }
         taken
+    }
+
+    /// Where it was found, whether it begins there or before.
+    pub(crate) fn place(&self) -> usize {
+        self.window.map_or(self.at, |window| window.at)
+    }
+
+    /// Whether one search for it would read far: dearer than reading from each place where a match may begin.
+    pub(crate) fn is_far(&self) -> bool {
+        self.end.saturating_sub(self.place()) > FAR_BYTES
     }
 
     /// At this byte or any after it, to the end of the text.

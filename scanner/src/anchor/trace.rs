@@ -26,7 +26,11 @@ const SLOTS_BITS: u32 = 9;
 const MASKS_SLOTS_BITS: u32 = 6;
 
 /// Steps of such automata that are remembered.
-const STEPS_BITS: u32 = 10;
+const STEPS_BITS: u32 = 12;
+
+/// What such a step takes, as steps of a table: one that is remembered, and one that is not.
+const STEP_COST: u64 = 2;
+const NEW_STEP_COST: u64 = 64;
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,9 @@ trait Machine {
 
     /// Nothing more can match.
     fn is_dead(&self, state: Self::State) -> bool;
+
+    /// What so many steps took, as steps of a table.
+    fn took(&mut self, steps: u64) -> u64;
 }
 
 /// A table, and where the row of a state begins in it.
@@ -93,6 +100,10 @@ impl Machine for Rows<'_> {
     fn is_dead(&self, state: u8) -> bool {
         state == DEAD
     }
+
+    fn took(&mut self, steps: u64) -> u64 {
+        steps
+    }
 }
 
 /// An automaton of positions, and the steps it took.
@@ -100,6 +111,8 @@ struct Stepping<'a> {
     masks: Masks<'a>,
     automaton: u32,
     steps: &'a mut [Step],
+    /// Steps that nobody had taken before.
+    new_steps: u64,
 }
 
 /// What follows some positions of an automaton.
@@ -124,6 +137,7 @@ impl Machine for Stepping<'_> {
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let step = &mut self.steps[(hash >> (64 - STEPS_BITS)) as usize];
         if step.taken != taken || step.automaton != self.automaton {
+            self.new_steps += 1;
             *step = Step {
                 automaton: self.automaton,
                 taken,
@@ -136,6 +150,10 @@ impl Machine for Stepping<'_> {
     #[inline]
     fn is_dead(&self, live: u128) -> bool {
         live == 0
+    }
+
+    fn took(&mut self, steps: u64) -> u64 {
+        STEP_COST * steps + NEW_STEP_COST * std::mem::take(&mut self.new_steps)
     }
 }
 
@@ -245,7 +263,7 @@ impl<S: Copy + Eq> Trace<S> {
                 self.from = at;
                 joined = true;
                 if self.end > limit || self.ended != Ended::Alive {
-                    *work = work.saturating_sub(steps);
+                    *work = work.saturating_sub(machine.took(steps));
                     return match self.end > limit {
                         true => (Ended::Alive, limit),
                         false => (self.ended, self.end),
@@ -269,7 +287,7 @@ impl<S: Copy + Eq> Trace<S> {
                 break Ended::Dead;
             }
         };
-        *work = work.saturating_sub(steps);
+        *work = work.saturating_sub(machine.took(steps));
         if place >= self.end {
             self.set(place, state);
             (self.from, self.end, self.ended) = (at, place, ended);
@@ -298,7 +316,7 @@ impl<S: Copy + Eq> Trace<S> {
             let reaches = self.ended != Ended::Alive || self.end <= limit;
             if known && reaches && self.state(place) == state {
                 self.from = at;
-                *work = work.saturating_sub(steps);
+                *work = work.saturating_sub(machine.took(steps));
                 return match self.ended {
                     Ended::Accepted | Ended::Dead if self.end >= limit => (self.ended, self.end),
                     Ended::Accepted | Ended::Dead | Ended::Alive => (Ended::Alive, limit),
@@ -321,7 +339,7 @@ impl<S: Copy + Eq> Trace<S> {
                 break Ended::Dead;
             }
         };
-        *work = work.saturating_sub(steps);
+        *work = work.saturating_sub(machine.took(steps));
         let left = self.from.min(place).saturating_sub(self.end);
         if left > at - place {
             self.from = self.from.min(place);
@@ -385,6 +403,7 @@ impl Traces {
             masks: Masks::of(arena, &arena.automata[one as usize]),
             automaton: one,
             steps: &mut self.steps,
+            new_steps: 0,
         };
         (stepping, &mut self.masks[slot], (of, self.text))
     }
