@@ -163,18 +163,23 @@ fn keygen_with_a_configuration_that_cannot_be_used_makes_no_keys_elsewhere() {
     assert!(is_private(&place.path(".oktsec/keys/a.key")));
 }
 
+/// Runs a command whose files may grow to so many blocks and no further.
+fn with_little_disk(place: &Place, blocks: usize, arguments: &str) -> std::process::Output {
+    let line = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" {arguments}");
+    std::process::Command::new("sh")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_oktsec")])
+        .current_dir(place.dir.path())
+        .env("HOME", place.dir.path())
+        .output()
+        .unwrap()
+}
+
 /// A full disk, as far as one command sees: no byte can be written to a file.
 #[test]
 fn what_could_not_be_written_is_in_nobodys_way() {
     let place = Place::with_agents();
     let on_a_full_disk = |arguments: &str| {
-        let line = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" {arguments}");
-        let said = std::process::Command::new("sh")
-            .args(["-c", &line, env!("CARGO_BIN_EXE_oktsec")])
-            .current_dir(place.dir.path())
-            .env("HOME", place.dir.path())
-            .output()
-            .unwrap();
+        let said = with_little_disk(&place, 0, arguments);
         assert_eq!(said.status.code(), Some(2), "{arguments}: {said:?}");
     };
     on_a_full_disk("keygen --agent late");
@@ -202,16 +207,8 @@ fn a_revocation_that_does_not_fit_the_disk_leaves_the_list_whole() {
     let code = loop {
         let agent = format!("agent-{done}");
         place.run(&["keygen", "--agent", &agent]).expect(0);
-        let line = format!(
-            "trap '' XFSZ; ulimit -f 1; exec \"$0\" keys revoke --agent {agent} --reason {reason}"
-        );
-        let said = std::process::Command::new("sh")
-            .args(["-c", &line, env!("CARGO_BIN_EXE_oktsec")])
-            .current_dir(place.dir.path())
-            .env("HOME", place.dir.path())
-            .output()
-            .unwrap();
-        match said.status.code() {
+        let revoke = format!("keys revoke --agent {agent} --reason {reason}");
+        match with_little_disk(&place, 1, &revoke).status.code() {
             Some(0) => done += 1,
             code => break code,
         }

@@ -1,8 +1,9 @@
 //! Automata whose states are made when a text asks for them.
 
-use regex_automata::MatchKind;
+use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{NFA, WhichCaptures};
+use regex_automata::{MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
 /// Bytes the states of one may take before it starts over. Below what a long expression's states
@@ -18,6 +19,58 @@ const CLEARS_ASKED_BYTES: usize = 4 << 10;
 /// Whether a read that began when states had been thrown away so many times should end here.
 pub(crate) fn gives_up(at: usize, cache: &Cache, clears: usize) -> bool {
     at.is_multiple_of(CLEARS_ASKED_BYTES) && cache.clear_count() - clears >= READ_CLEARS_MAX
+}
+
+/// What a byte leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing is known yet.
+    On,
+    /// A match ended before this byte.
+    Match,
+    /// No match ends here or later.
+    Dead,
+}
+
+/// Reads the byte at a place of a text.
+#[inline]
+pub(crate) fn step(
+    dfa: &DFA,
+    cache: &mut Cache,
+    state: &mut LazyStateID,
+    text: &[u8],
+    at: usize,
+) -> Result<Step, MatchError> {
+    *state = dfa
+        .next_state(cache, *state, text[at])
+        .map_err(|_| MatchError::gave_up(at))?;
+    if !state.is_tagged() {
+        Ok(Step::On)
+    } else if state.is_match() {
+        Ok(Step::Match)
+    } else if state.is_dead() {
+        Ok(Step::Dead)
+    } else if state.is_quit() {
+        Err(MatchError::quit(text[at], at))
+    } else {
+        Ok(Step::On)
+    }
+}
+
+/// Whether a match ends with a part of a text that ends here and was read: that may depend on the byte behind it.
+pub(crate) fn ends(
+    dfa: &DFA,
+    cache: &mut Cache,
+    state: LazyStateID,
+    text: &[u8],
+    end: usize,
+) -> Result<bool, MatchError> {
+    let next = match text.get(end) {
+        Some(byte) => dfa.next_state(cache, state, *byte),
+        None => dfa.next_eoi_state(cache, state),
+    };
+    let state = next.map_err(|_| MatchError::gave_up(end))?;
+    Ok(state.is_match())
 }
 
 /// Which way an automaton reads, and what it answers.

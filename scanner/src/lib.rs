@@ -34,9 +34,9 @@ mod compile;
 mod confirm;
 mod database;
 mod dialect;
-#[allow(
+#[expect(
     unsafe_code,
-    reason = "the binding to the C library, and nothing else, lives there"
+    reason = "the binding to the C library and requests to processor and system live there, and nowhere else"
 )]
 mod engine;
 mod excerpt;

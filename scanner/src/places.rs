@@ -11,7 +11,7 @@ use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::look::Look;
 use regex_automata::{Anchored, Input, MatchError};
 
-use crate::lazy::gives_up;
+use crate::lazy::{Step, ends, gives_up, step};
 
 /// States of an expression from which on it is large.
 const LARGE_STATES: usize = 768;
@@ -205,37 +205,22 @@ impl Failed {
             if gives_up(at, cache, clears) {
                 return Err(MatchError::gave_up(at));
             }
-            state = dfa
-                .next_state(cache, state, text[at])
-                .map_err(|_| MatchError::gave_up(at))?;
+            let step = step(dfa, cache, &mut state, text, at)?;
             *read += 1;
-            if state.is_tagged() {
-                // The automaton says so one byte late: this byte is not part of the match.
-                if state.is_match() {
-                    end = Some(at);
-                } else if state.is_dead() {
+            match step {
+                Step::On => {}
+                Step::Match => end = Some(at),
+                Step::Dead => {
                     return Ok(end);
-                } else if state.is_quit() {
-                    return Err(MatchError::quit(text[at], at));
                 }
             }
         }
-        // Whether the match may end here depends on the byte behind the part, if there is one.
-        state = match text.get(part.end) {
-            Some(byte) => dfa.next_state(cache, state, *byte),
-            None => dfa.next_eoi_state(cache, state),
-        }
-        .map_err(|_| MatchError::gave_up(part.end))?;
-        Ok(if state.is_match() {
-            Some(part.end)
-        } else {
-            end
-        })
+        let ends = ends(dfa, cache, state, text, part.end)?;
+        Ok(if ends { Some(part.end) } else { end })
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use oktsec_rules::Expression;
     use proptest::prelude::*;

@@ -7,7 +7,7 @@ use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa;
 use regex_automata::{Anchored, Input, MatchError};
 
-use crate::lazy::gives_up;
+use crate::lazy::{Step, ends, gives_up, step};
 
 /// Places of a text at which the state of a read is remembered, at equal distances: of a text that is not longer, all.
 const PLACES_MAX: usize = 16 << 10;
@@ -115,34 +115,20 @@ impl Retrace {
             if gives_up(at, cache, clears) {
                 return Err(MatchError::gave_up(at));
             }
-            state = dfa
-                .next_state(cache, state, text[at])
-                .map_err(|_| MatchError::gave_up(at))?;
+            let step = step(dfa, cache, &mut state, text, at)?;
             *searched += 1;
-            if state.is_tagged() {
-                // The automaton says so one byte late: this byte is not part of the match.
-                if state.is_match() {
-                    end = Some(at);
-                } else if state.is_dead() {
+            match step {
+                Step::On => {}
+                Step::Match => end = Some(at),
+                Step::Dead => {
                     self.went_ahead(kept, from, at + 1);
                     return Ok(end);
-                } else if state.is_quit() {
-                    return Err(MatchError::quit(text[at], at));
                 }
             }
         }
-        // Whether the match may end here depends on the byte behind the part, if there is one.
-        state = match text.get(part.end) {
-            Some(byte) => dfa.next_state(cache, state, *byte),
-            None => dfa.next_eoi_state(cache, state),
-        }
-        .map_err(|_| MatchError::gave_up(part.end))?;
+        let ends = ends(dfa, cache, state, text, part.end)?;
         self.went_ahead(kept, from, part.end);
-        Ok(if state.is_match() {
-            Some(part.end)
-        } else {
-            end
-        })
+        Ok(if ends { Some(part.end) } else { end })
     }
 
     /// Keeps the read that went farther.
@@ -175,17 +161,11 @@ impl Retrace {
             if gives_up(place, cache, clears) {
                 return Err(MatchError::gave_up(place));
             }
-            state = dfa
-                .next_state(cache, state, text[place])
-                .map_err(|_| MatchError::gave_up(place))?;
-            if state.is_tagged() {
-                // The automaton says so one byte late: this byte is not part of the match.
-                if state.is_match() {
-                    self.others.push(place + 1);
-                } else if state.is_dead() {
+            match step(dfa, cache, &mut state, text, place)? {
+                Step::On => {}
+                Step::Match => self.others.push(place + 1),
+                Step::Dead => {
                     return Ok((self.went_back(kept, place + 1, below), at - place));
-                } else if state.is_quit() {
-                    return Err(MatchError::quit(text[place], place));
                 }
             }
             if kept && self.is_remembered(place) {

@@ -197,10 +197,6 @@ impl Times {
 }
 
 /// Connections for each thread, and a second handle to each of them.
-#[allow(
-    clippy::type_complexity,
-    reason = "two lists, made in one place and taken apart in one other"
-)]
 fn connect(
     plan: &Plan,
     threads: usize,

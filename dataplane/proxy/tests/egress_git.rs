@@ -124,6 +124,16 @@ impl Project {
         self.run(&[&["-C", work.to_str().unwrap()], &who[..], words].concat())
     }
 
+    /// Pushes a text long enough that git sends what changes in it as a delta.
+    fn with_text(&self) -> String {
+        let text: String = (0..4_000)
+            .map(|at| format!("line {at} of many\n"))
+            .collect();
+        self.commit("text", &text, "text");
+        self.passes("HTTP/2");
+        text
+    }
+
     fn commit(&self, name: &str, bytes: impl AsRef<[u8]>, message: &str) {
         std::fs::write(self.work().join(name), bytes).unwrap();
         self.there(&["add", "."]);
@@ -212,11 +222,7 @@ fn a_push_that_holds_a_secret_is_refused_in_words_that_git_shows() {
     let Some(project) = Project::new("sha1") else {
         return;
     };
-    let text: String = (0..4_000)
-        .map(|at| format!("line {at} of many\n"))
-        .collect();
-    project.commit("text", &text, "text");
-    project.passes("HTTP/2");
+    let text = project.with_text();
     for version in VERSIONS {
         project.commit("settings", "key: forbidden-word\n", "settings");
         project.is_refused(version, "a file");
@@ -253,11 +259,7 @@ fn repositories_with_longer_names_of_objects_are_read_as_well() {
     let Some(project) = Project::new("sha256") else {
         return;
     };
-    let text: String = (0..4_000)
-        .map(|at| format!("line {at} of many\n"))
-        .collect();
-    project.commit("text", &text, "text");
-    project.passes("HTTP/2");
+    let text = project.with_text();
     project.commit("text", format!("{text}and one more\n"), "a delta");
     project.passes("HTTP/2");
     project.commit("text", format!("{text}and a forbidden-word\n"), "insert");

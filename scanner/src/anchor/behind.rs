@@ -106,21 +106,14 @@ pub(crate) fn read(
     at: usize,
     mut begins: impl FnMut(usize),
 ) -> Result<usize, MatchError> {
+    use crate::lazy::{Step, step};
     let input = Input::new(text).range(..at).anchored(Anchored::Yes);
     let mut state = automaton.start_state_reverse(cache, &input)?;
     for place in (0..at).rev() {
-        state = automaton
-            .next_state(cache, state, text[place])
-            .map_err(|_| MatchError::gave_up(place))?;
-        if state.is_tagged() {
-            // The automaton says so one byte late: this byte is not part of the match.
-            if state.is_match() {
-                begins(place + 1);
-            } else if state.is_dead() {
-                return Ok(at - place);
-            } else if state.is_quit() {
-                return Err(MatchError::quit(text[place], place));
-            }
+        match step(automaton, cache, &mut state, text, place)? {
+            Step::On => {}
+            Step::Match => begins(place + 1),
+            Step::Dead => return Ok(at - place),
         }
     }
     state = automaton

@@ -87,6 +87,9 @@ impl CodeCounts {
 
 /// What bytes are told apart by.
 const SETS: [ByteSet; 16] = [
+    ByteSet::without(PLAIN),
+    ByteSet::of(b"\\&%=+"),
+    ByteSet::of(b"<*`~"),
     ByteSet::of(LETTERS),
     ByteSet::of(DIGITS),
     ByteSet::of(b"0123456789ABCDEFabcdef"),
@@ -95,9 +98,6 @@ const SETS: [ByteSet; 16] = [
     ByteSet::of(b"013457@$"),
     CODE_GAP,
     CODE_SIGN,
-    ByteSet::without(PLAIN),
-    ByteSet::of(b"\\&%=+"),
-    ByteSet::of(b"<*`~"),
     MORSE,
     DENSE,
     BREAK,
@@ -163,9 +163,22 @@ impl Counts {
     /// Counts one block. What of it are codes is answered.
     fn add(&mut self, here: &[u64; SETS.len()], next: &[u64; SETS.len()]) -> CodeCounts {
         let both: [u128; SETS.len()] = std::array::from_fn(|set| join(here[set], next[set]));
-        let [letter, digit, hex, separator, token, leet, gap, code, ..] = both;
+        let [high, escapes, marks, ..] = *here;
         let [.., morse, dense, breaks, uu_length, uu_sign] = both;
-        let [_, _, _, _, _, _, _, _, high, escapes, marks, ..] = *here;
+        let [
+            _,
+            _,
+            _,
+            letter,
+            digit,
+            hex,
+            separator,
+            token,
+            leet,
+            gap,
+            code,
+            ..,
+        ] = both;
         let single = letter | digit;
         let pair = single & separator >> 1;
         let spaced = pair & pair >> 2 & pair >> 4 & pair >> 6 & pair >> 8;

@@ -189,7 +189,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// What is wrong; from then on the same again, because nobody knows where the next frame begins.
-    #[allow(
+    #[expect(
         clippy::should_implement_trait,
         reason = "Result<Option> reads better with ? here"
     )]

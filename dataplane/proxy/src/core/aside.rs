@@ -217,7 +217,6 @@ pub(super) async fn decide<R: Send + 'static>(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::{Aside, LARGE_BYTES_MIN, WAITING_MAX};
     use crate::DataplaneOptions;

@@ -128,7 +128,6 @@ fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
     use oktsec_pipeline::content::{DecodeLimits, PushReader, Stop};

@@ -105,7 +105,6 @@ fn resolve(log: &Log, asked: &Asked) -> LinkResponse {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::{Asked, REVIEWS_MAX, Reviews};
     use oktsec_contract::id::MessageId;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::super::bytes::{ByteSet, Places, bits_at, join};
 use super::super::evidence::{CODE_GAP, CODE_SIGN, code_gaps};
 use super::{Found, open};
+use crate::engine::BLOCK_BYTES;
 
 /// Codes in a row before a list of numbers is read as characters.
 const CODES_MIN: usize = 8;
@@ -198,11 +199,11 @@ fn begins_with_code(text: &[u8]) -> bool {
 /// Whether a list of enough codes may begin here: so many gaps lie in the bytes that so many of the longest codes take.
 fn is_long(text: &[u8], at: usize) -> bool {
     const SETS: [ByteSet; 3] = [HEX, CODE_GAP, CODE_SIGN];
-    let [here, next, far] = [0, 64, 128].map(|apart| bits_at(&SETS, text, at + apart));
+    let [here, next, far] = [0, 1, 2].map(|block| bits_at(&SETS, text, at + block * BLOCK_BYTES));
     let both = |one: [u64; 3], two: [u64; 3]| std::array::from_fn(|set| join(one[set], two[set]));
     let first = code_gaps(both(here, next)) as u64;
     let second = code_gaps(both(next, far)) as u64;
-    let behind = second & ((1 << (LIST_BYTES - 64)) - 1);
+    let behind = second & ((1 << (LIST_BYTES - BLOCK_BYTES)) - 1);
     (first.count_ones() + behind.count_ones()) as usize >= CODES_MIN - 1
 }
 

@@ -39,7 +39,7 @@ impl Families {
         self.counters(name, help, [(vec![], value)]);
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
     pub(super) fn counters(
         &mut self,
         name: &str,
@@ -53,7 +53,7 @@ impl Families {
         );
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.gauges(name, help, [(vec![], value as f64)]);
     }
@@ -133,7 +133,7 @@ impl Families {
 }
 
 /// One histogram of those of all cores; bounds and sums are divided by `unit`.
-#[allow(clippy::cast_precision_loss, reason = "metrics are floating point")]
+#[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
 pub(super) fn merge<'a, const N: usize>(
     cores: impl Iterator<Item = &'a Histogram<N>> + Clone,
     bounds: &[u64; N],
