@@ -95,7 +95,8 @@ impl RuleSet {
     pub fn hash(&self) -> [u8; 32] {
         let mut hash = BufWriter::with_capacity(16 << 10, Sha256::new());
         for rule in &self.rules {
-            serde_json::to_writer(&mut hash, &Deciding::of(rule))
+            // PERF: as JSON, which looks at every character, the catalog took 4.1 ms.
+            postcard::to_io(&Deciding::of(rule), &mut hash)
                 .expect("rules are plain data, and a hash takes every byte");
         }
         let hash = hash
@@ -124,10 +125,8 @@ struct Deciding<'r> {
     lane: Lane,
     match_mode: MatchMode,
     patterns: &'r [Pattern],
-    #[serde(skip_serializing_if = "Option::is_none")]
     known: Option<Known>,
     exclude: &'r [Expression],
-    #[serde(skip_serializing_if = "Option::is_none")]
     in_code: Option<Severity>,
     sensitive: bool,
 }

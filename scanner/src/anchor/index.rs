@@ -145,39 +145,6 @@ pub(super) struct Spelling {
     pub(super) near: Near,
 }
 
-impl Spelling {
-    const BYTES: usize = 24;
-
-    fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.bytes.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.anchor.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.near.before.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.near.after.to_le_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let [window, anchor] = [0, 4].map(|at| std::array::from_fn(|byte| bytes[at + byte]));
-        let [before, after] = [8, 16].map(|at| std::array::from_fn(|byte| bytes[at + byte]));
-        Self {
-            bytes: u32::from_le_bytes(window),
-            anchor: u32::from_le_bytes(anchor),
-            near: Near {
-                before: u64::from_le_bytes(before),
-                after: u64::from_le_bytes(after),
-            },
-        }
-    }
-
-    /// Reads what [`Index::to_bytes`] wrote.
-    pub(super) fn all_from_bytes(bytes: &[u8]) -> Option<Vec<Self>> {
-        let (spellings, rest) = bytes.as_chunks::<{ Self::BYTES }>();
-        let read = || spellings.iter().map(Self::from_bytes).collect();
-        rest.is_empty().then(read)
-    }
-}
-
 impl<const WIDTH: usize> Index<WIDTH> {
     /// Bits of the table's index. Of four bytes: 128 KiB, of which one bit in twenty is set.
     pub(super) const TABLE_BITS: u32 = if WIDTH == WINDOW_BYTES { 20 } else { 16 };
@@ -201,33 +168,57 @@ impl<const WIDTH: usize> Index<WIDTH> {
             (hash, spelling.bytes, spelling.anchor, spelling.near)
         });
         spellings.dedup();
-        let mut table = vec![0_u64; 1 << (Self::TABLE_BITS - 6)];
-        let mut lists = vec![0_u32; (1 << Self::LIST_BITS) + 1];
-        let (mut windows, mut surroundings) = (Vec::new(), Vec::new());
-        let mut nears = Vec::new();
+        let (mut windows, mut nears) = (Vec::new(), Vec::new());
         let mut known = FxHashMap::default();
         for same in spellings.chunk_by(|a, b| a.bytes == b.bytes) {
-            let bytes = same[0].bytes;
+            windows.push([same[0].bytes, same.len() as u32]);
+        }
+        let surroundings = spellings.iter().map(|spelling| Surroundings {
+            near: *known.entry(spelling.near).or_insert_with(|| {
+                nears.push(spelling.near);
+                (nears.len() - 1) as u32
+            }),
+            anchor: spelling.anchor,
+        });
+        let surroundings = surroundings.collect();
+        Self::of(&windows, surroundings, nears.into()).expect("in order, and each once")
+    }
+
+    /// An index of these windows, each with how many of the surroundings it has. `None` if they are not in their order, or
+    /// something is not there.
+    fn of(
+        counts: &[[u32; 2]],
+        surroundings: Box<[Surroundings]>,
+        nears: Box<[Near]>,
+    ) -> Option<Self> {
+        let mut table = vec![0_u64; 1 << (Self::TABLE_BITS - 6)];
+        let mut lists = vec![0_u32; (1 << Self::LIST_BITS) + 1];
+        let mut windows = Vec::with_capacity(counts.len() + COMPARED + 1);
+        // PERF: many share one, and what it allows beside a window takes a while.
+        let besides: Vec<Beside> = nears.iter().map(|near| Beside::of(*near)).collect();
+        let (mut first, mut last) = (0_usize, None);
+        for &[bytes, count] in counts {
             let hash = Self::hash(bytes);
             let bit = Self::bit_of(bytes, hash);
-            table[bit as usize >> 6] |= 1 << (bit & 63);
+            *table.get_mut(bit as usize >> 6)? |= 1 << (bit & 63);
             lists[Self::list_of(hash) + 1] += 1;
-            let first = surroundings.len() as u32;
-            let beside = same
-                .iter()
-                .fold(Beside::default(), |all, one| all.or(Beside::of(one.near)));
+            let end = first.checked_add(count as usize)?;
+            let mut beside = Beside::default();
+            for one in surroundings.get(first..end)? {
+                beside = beside.or(*besides.get(one.near as usize)?);
+            }
             windows.push(Window {
                 bytes,
-                first,
+                first: first as u32,
                 beside,
             });
-            surroundings.extend(same.iter().map(|spelling| Surroundings {
-                near: *known.entry(spelling.near).or_insert_with(|| {
-                    nears.push(spelling.near);
-                    (nears.len() - 1) as u32
-                }),
-                anchor: spelling.anchor,
-            }));
+            if count == 0 || last >= Some((hash, bytes)) {
+                return None;
+            }
+            (first, last) = (end, Some((hash, bytes)));
+        }
+        if first != surroundings.len() {
+            return None;
         }
         for at in 1..lists.len() {
             lists[at] += lists[at - 1];
@@ -235,31 +226,63 @@ impl<const WIDTH: usize> Index<WIDTH> {
         let nothing = Window {
             // No window of a text: one of two bytes is less, and one of four has bits of case.
             bytes: !Self::MASK,
-            first: surroundings.len() as u32,
+            first: first as u32,
             beside: Beside::default(),
         };
         windows.extend([nothing; COMPARED + 1]);
-        Self {
+        Some(Self {
             table: table.into(),
             lists: lists.into(),
             windows: windows.into(),
-            surroundings: surroundings.into(),
-            nears: nears.into(),
-        }
+            surroundings,
+            nears,
+        })
     }
 
+    /// What [`Self::from_bytes`] reads: how many windows there are and how many surroundings, then these, then what is
+    /// near them.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let spelling = |window: &[Window]| {
-            let all = &self.surroundings[window[0].first as usize..window[1].first as usize];
-            let bytes = window[0].bytes;
-            all.iter().map(move |one| Spelling {
-                bytes,
-                anchor: one.anchor,
-                near: self.nears[one.near as usize],
-            })
+        let windows = self
+            .windows
+            .windows(2)
+            .map(|two| [two[0].bytes, two[1].first - two[0].first]);
+        // Behind the last one nothing comes that has any.
+        let windows = windows.filter(|[_, count]| *count > 0);
+        let surroundings = self.surroundings.iter().map(|one| [one.near, one.anchor]);
+        let nears = self.nears.iter().map(|near| [near.before, near.after]);
+        let words = |two: [u32; 2]| two.into_iter().flat_map(u32::to_le_bytes);
+        let count = self.windows.len() - (COMPARED + 1);
+        let head = [count as u32, self.surroundings.len() as u32];
+        let all = std::iter::once(head).chain(windows).chain(surroundings);
+        let nears = nears.flatten().flat_map(u64::to_le_bytes);
+        all.flat_map(words).chain(nears).collect()
+    }
+
+    /// `None` if these are not bytes of [`Self::to_bytes`], as far as anybody could be harmed.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let words = |bytes: &[u8; 8]| {
+            let [low, high] = [0, 4].map(|at| std::array::from_fn(|byte| bytes[at + byte]));
+            [low, high].map(u32::from_le_bytes)
         };
-        let all = self.windows.windows(2).flat_map(spelling);
-        all.flat_map(Spelling::to_bytes).collect()
+        let (rows, rest) = bytes.as_chunks::<8>();
+        let (head, rows) = rows.split_first()?;
+        let [windows, surroundings] = words(head).map(|count| count as usize);
+        let (windows, rows) = rows.split_at_checked(windows)?;
+        let (surroundings, nears) = rows.split_at_checked(surroundings)?;
+        let (nears, odd) = nears.as_chunks::<2>();
+        if !rest.is_empty() || !odd.is_empty() {
+            return None;
+        }
+        let windows: Vec<_> = windows.iter().map(words).collect();
+        let surroundings = surroundings.iter().map(|one| {
+            let [near, anchor] = words(one);
+            Surroundings { near, anchor }
+        });
+        let nears = nears.iter().map(|near| {
+            let [before, after] = near.map(u64::from_le_bytes);
+            Near { before, after }
+        });
+        Self::of(&windows, surroundings.collect(), nears.collect())
     }
 
     /// What spellings stand for: indices of anchors, or marks.
@@ -529,6 +552,53 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn an_index_comes_back_from_its_bytes_and_nothing_else_does() {
+        let near = |after| Near {
+            after,
+            ..Near::ANYTHING
+        };
+        let spelt = |text, anchor, after| Spelling {
+            near: near(after),
+            ..spelling(text, anchor)
+        };
+        let index = Index::<WINDOW_BYTES>::new(vec![
+            spelt(b"abcd", 7, u64::MAX),
+            spelt(b"abcd", 9, 0x7F),
+            spelt(b"wxyz", 9, 0x7F),
+        ]);
+        let bytes = index.to_bytes();
+        let again = Index::<WINDOW_BYTES>::from_bytes(&bytes).unwrap();
+        let text = b"-abcd-wxyz-ABCD";
+        assert_eq!(all(&again, text), all(&index, text));
+        assert_eq!(again.to_bytes(), bytes);
+        for len in 0..bytes.len() {
+            assert!(
+                Index::<WINDOW_BYTES>::from_bytes(&bytes[..len]).is_none(),
+                "{len}"
+            );
+        }
+        // Two windows of eight bytes behind the head, three surroundings, two nears.
+        assert_eq!(bytes.len(), 8 + 2 * 8 + 3 * 8 + 2 * 16);
+        let changed = |at: usize, to: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = to;
+            Index::<WINDOW_BYTES>::from_bytes(&bytes)
+        };
+        for (at, to, what) in [
+            (0, 9, "more windows than there are"),
+            (8 + 4, 0, "a window without surroundings"),
+            (8 + 4, 9, "more surroundings than there are"),
+            (8 + 16, 2, "nothing is known of what is near"),
+        ] {
+            assert!(changed(at, to).is_none(), "{what}");
+        }
+        let mut swapped = bytes.clone();
+        let (first, second) = swapped[8..24].split_at_mut(8);
+        first.swap_with_slice(second);
+        assert!(Index::<WINDOW_BYTES>::from_bytes(&swapped).is_none());
     }
 
     #[test]

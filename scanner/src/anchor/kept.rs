@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arena::{Arena, Packed};
 use super::behind::Behind;
-use super::index::{Index, Spelling};
+use super::index::Index;
 use super::needs::Needs;
 use super::{Anchor, Anchors, Before, Extent, Heads, MARK};
 use crate::engine::{Packer, Region, Unpacker};
@@ -18,7 +18,7 @@ struct Kept<'a> {
     anchors: Vec<Anchor>,
     extents: Vec<Extent>,
     automata: Vec<Packed>,
-    spellings: &'a [u8],
+    index: &'a [u8],
     pairs: &'a [u8],
     marks: u32,
     heads: Heads,
@@ -32,7 +32,7 @@ struct Keep<'a> {
     anchors: &'a [Anchor],
     extents: &'a [Extent],
     automata: &'a [Packed],
-    spellings: Vec<u8>,
+    index: Vec<u8>,
     pairs: Vec<u8>,
     marks: u32,
     heads: &'a Heads,
@@ -47,7 +47,7 @@ impl Anchors {
             anchors: &self.anchors,
             extents: &self.extents,
             automata: &self.automata.automata,
-            spellings: self.index.to_bytes(),
+            index: self.index.to_bytes(),
             pairs: self.pairs.to_bytes(),
             marks: self.marks,
             heads: &self.heads,
@@ -64,8 +64,6 @@ impl Anchors {
     /// Reads what [`Self::to_parts`] gave.
     pub(crate) fn from_parts(head: &[u8], region: &Arc<Region>) -> Option<Self> {
         let kept: Kept<'_> = postcard::from_bytes(head).ok()?;
-        let spellings = Spelling::all_from_bytes(kept.spellings)?;
-        let pairs = Spelling::all_from_bytes(kept.pairs)?;
         let mut tables = Unpacker::new(Arc::clone(region));
         let mut anchors = Self {
             anchors: kept.anchors,
@@ -75,8 +73,8 @@ impl Anchors {
             heads: kept.heads,
             needs: kept.needs,
             behind: kept.behind,
-            index: Index::new(spellings),
-            pairs: Index::new(pairs),
+            index: Index::from_bytes(kept.index)?,
+            pairs: Index::from_bytes(kept.pairs)?,
         };
         // Every table was looked at from end to end, which need not cost memory from now on.
         region.give_back();
