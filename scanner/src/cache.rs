@@ -23,7 +23,7 @@ use crate::signs;
 const MAGIC: &[u8; 8] = b"OKTSECDB";
 
 /// Changes with this file's layout, with `anchor` and with `dialect`.
-const FORMAT: u32 = 21;
+const FORMAT: u32 = 22;
 
 /// Set in the lookup byte of a pattern whose rule is wide for a stream.
 const WIDE: u8 = 0x80;

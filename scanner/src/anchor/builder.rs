@@ -6,6 +6,7 @@ use super::arena::{Arena, Packed};
 use super::automaton::{self, Automaton};
 use super::behind::Behind;
 use super::border::Border;
+use super::head::{Head, Heads};
 use super::index::{Index, Spelling};
 use super::item::{self, Item, len_max};
 use super::near::Near;
@@ -14,7 +15,7 @@ use super::plan;
 use super::set::Set;
 use super::walk::Known;
 use super::windows::Reach;
-use super::{Anchor, Anchors, Before, CASE, Extent, Head, Heads, MARK, PAIR_BYTES, WINDOW_BYTES};
+use super::{Anchor, Anchors, Before, CASE, Extent, MARK, PAIR_BYTES, WINDOW_BYTES};
 
 /// Nanoseconds to look at the beginning of a text: cheaper than a window dearer than this.
 const HEAD_NS: f64 = 10.0;
@@ -186,14 +187,9 @@ impl Builder {
         let mut items = Vec::new();
         item::flatten(hir, &mut items);
         let ahead = Automaton::forward(&items);
-        let ends = hir.properties().look_set_suffix().contains(Look::End);
-        let longest = hir.properties().maximum_len().filter(|_| ends);
         let forward = self.automata.add(&[&ahead])[0];
-        self.heads.push(Head {
-            text_bytes_max: longest.map_or(u64::MAX, |len| len as u64),
-            near: Near::of_head(&ahead),
-            anchor: self.anchors.len() as u32,
-        });
+        let number = self.anchors.len() as u32;
+        self.heads.push(Head::of(hir, &items, &ahead, number));
         self.extents.push(Extent {
             pattern,
             reach: Reach::of(Some(0), len_max(&items), margin),

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::arena::{Arena, Packed};
 use super::behind::Behind;
+use super::head::Heads;
 use super::index::Index;
 use super::needs::Needs;
-use super::{Anchor, Anchors, Before, Extent, Heads, MARK};
+use super::{Anchor, Anchors, Before, Extent, MARK};
 use crate::engine::{Packer, Region, Unpacker};
 
 /// What is read.

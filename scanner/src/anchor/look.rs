@@ -8,16 +8,14 @@
 
 use std::ops::Range;
 
+use super::head::{self, Head};
 use super::index::Found;
 use super::marks::Marks;
-use super::near::Near;
 use super::needs::Present;
 use super::trace::Traces;
 use super::walk::{Back, Begun, Walk};
 use super::windows::Walked;
-use super::{
-    Anchors, Before, Extent, GoesOn, Head, MARK, Start, WINDOW_BYTES, WindowAt, automaton,
-};
+use super::{Anchors, Before, Extent, GoesOn, MARK, Start, WINDOW_BYTES, WindowAt, automaton};
 use crate::engine::prefetch;
 use crate::signs;
 
@@ -112,14 +110,12 @@ impl<'a, R: FnMut(u32, Start)> Looking<'a, R> {
         self.start = part.start;
         if part.start == 0 {
             let Self { anchors, text, .. } = *self;
-            let begins = Near::head(text);
-            let long_enough = |head: &&Head| head.text_bytes_max >= text.len() as u64;
-            let heads = anchors.heads.iter().take_while(long_enough);
+            let heads = head::possible(&anchors.heads, text, self.goes_on.is_some());
             let reach = |head: &Head| anchors.extents[head.anchor as usize].reach.after();
-            let allowed = heads.filter(|head| head.near.allows(begins) && new_from <= reach(head));
             let mut found = std::mem::take(&mut self.looks.heads);
             found.clear();
-            found.extend(allowed.map(|head| Found {
+            let reaching = heads.filter(|head| new_from <= reach(head));
+            found.extend(reaching.map(|head| Found {
                 anchor: head.anchor,
                 at: 0,
             }));

@@ -16,6 +16,7 @@ mod automaton;
 mod behind;
 mod border;
 mod builder;
+mod head;
 mod index;
 mod item;
 mod kept;
@@ -47,9 +48,9 @@ pub(crate) use behind::read as read_behind;
 use border::Border;
 pub(crate) use builder::{Builder, price};
 
+use head::Heads;
 use index::{Batch, Found, Index};
 use look::{Looking, Looks};
-use near::Near;
 use needs::{Needed, Needs};
 pub(crate) use set::Set;
 use walk::Known;
@@ -202,18 +203,6 @@ enum Before {
     /// Anywhere before: so many bytes at most.
     Far { bytes_max: Option<u32> },
 }
-
-/// A pattern that can only begin with the text.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Head {
-    /// Longest text it matches: what must also end with the text is seldom long.
-    text_bytes_max: u64,
-    near: Near,
-    anchor: u32,
-}
-
-/// Invariant: those that match the longest texts come first.
-type Heads = Vec<Head>;
 
 /// A spelling whose `anchor` has this bit marks a place; the other bits say which mark.
 const MARK: u32 = 1 << 31;
