@@ -120,7 +120,7 @@ fn init(global: &Global, place: &Place, args: &Init) -> Outcome {
         out::line(format_args!("Signs for:   {}", words.join(", ")))?;
     }
     out::note(
-        "Clients trust it through `oktsec env` or `oktsec exec`; restart the data plane to use it.",
+        "Clients trust it through `oktsec env` or `oktsec exec`; a running data plane uses it within a second.",
     );
     Ok(Exit::Done)
 }

@@ -1,6 +1,7 @@
 //! From the disk to a plane that can decide: audit log, memory of the last minutes, last good snapshot.
 
 use crate::door::Door;
+use crate::egress::AuthorityInForce;
 use crate::error::RunError;
 use crate::link;
 use crate::plane::{Plane, PlaneParts};
@@ -62,6 +63,7 @@ impl Bootstrap {
             cores,
             first_door: Door::new(&options.server),
             startup: Startup::new(options.clone()),
+            authority: AuthorityInForce::new(paths),
         }));
         restore(&plane, Timestamp::now());
         note(&log, Reason::Started, 0, &started_detail(cores));

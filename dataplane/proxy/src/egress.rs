@@ -11,6 +11,7 @@
 //! leaves one record, built along its [`trail`].
 
 mod answer;
+mod asked;
 mod below;
 mod dial;
 mod exchange;
@@ -20,7 +21,6 @@ mod headers;
 mod hop;
 mod inside;
 mod intercept;
-mod kill_switch;
 mod live;
 pub(crate) mod outlet;
 mod push;
@@ -33,10 +33,11 @@ mod tls;
 mod trail;
 mod tunnel;
 mod upstream;
+mod watcher;
 mod websocket;
 
 pub(crate) use gateway::{Gateway, Outbound, Trust, announces, head_patience};
-pub(crate) use intercept::{AuthorityError, Minter, write_roots};
-pub(crate) use kill_switch::KillSwitch;
+pub(crate) use intercept::{AuthorityInForce, write_roots};
 pub(crate) use live::{end_all, watch};
 pub(crate) use tls::Terminator;
+pub(crate) use watcher::Watcher;

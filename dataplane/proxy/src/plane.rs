@@ -3,6 +3,7 @@
 use crate::connection::Patience;
 use crate::core::aside::Aside;
 use crate::door::Door;
+use crate::egress::AuthorityInForce;
 use crate::metrics::{Counters, Facts, Pace};
 use crate::startup::Startup;
 use arc_swap::ArcSwapOption;
@@ -45,6 +46,8 @@ pub(crate) struct Plane {
     pub(crate) first_door: Door,
     /// What we were started with.
     pub(crate) startup: Startup,
+    /// Signs for hosts whose TLS is looked into.
+    pub(crate) authority: AuthorityInForce,
     pub(crate) link_connected: AtomicBool,
     pub(crate) snapshots_refused: AtomicU64,
     /// What the control plane said last of the configuration on disk; `None` if it said nothing yet.
@@ -73,6 +76,7 @@ pub(crate) struct PlaneParts {
     pub(crate) cores: usize,
     pub(crate) first_door: Door,
     pub(crate) startup: Startup,
+    pub(crate) authority: AuthorityInForce,
 }
 
 impl Plane {
@@ -90,6 +94,7 @@ impl Plane {
             aside: Aside::new(parts.cores),
             first_door: parts.first_door,
             startup: parts.startup,
+            authority: parts.authority,
             link_connected: AtomicBool::new(false),
             snapshots_refused: AtomicU64::new(0),
             standing: Mutex::default(),
@@ -109,6 +114,8 @@ impl Plane {
         let balancers = config.forward_proxy.proxy_protocol_from.iter();
         let balancers = balancers.filter_map(|n| Cidr::parse(n)).collect();
         let revision = policy.revision();
+        // First: whoever is to look into something finds what it takes.
+        self.authority.follow(&config.forward_proxy);
         self.live.store(Some(Arc::new(Live {
             policy,
             door,
@@ -197,6 +204,7 @@ impl Plane {
             snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
             cores: self.cores.len() as u64,
             waiting_aside: self.aside.waiting() as u64,
+            interception_ready: self.authority.is_usable(),
             config_problems: self.standing().map(|standing| u64::from(standing.problems)),
         }
     }

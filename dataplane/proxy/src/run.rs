@@ -5,9 +5,7 @@ use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Parting, Serving};
 use crate::descriptors;
-use crate::egress::{
-    self, AuthorityError, Gateway, KillSwitch, Minter, Outbound, Terminator, Trust,
-};
+use crate::egress::{self, Gateway, Outbound, Terminator, Trust, Watcher};
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::{Arrival, Front};
 use crate::gate::Gate;
@@ -17,7 +15,7 @@ use crate::listen::{self, Claim};
 use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
-use oktsec_contract::config::{Audit, Config, Interception, Server, Tls};
+use oktsec_contract::config::{Audit, Config, Server, Tls};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
 use oktsec_contract::paths::StatePaths;
 use pingora::listeners::L4BufferSettings;
@@ -73,8 +71,6 @@ pub struct EgressOptions {
     pub tls: Option<Tls>,
     /// PEM files with authorities of hosts, in addition to the system's, and where all of them are put together.
     pub extra_roots: (Vec<PathBuf>, PathBuf),
-    /// Looking into TLS, if that is configured, and where the files of our authority are.
-    pub interception: Option<(Interception, StatePaths)>,
 }
 
 impl EgressOptions {
@@ -92,10 +88,6 @@ impl EgressOptions {
                 proxy.interception.extra_roots.clone(),
                 paths.root.join("upstream-roots.pem"),
             ),
-            interception: proxy
-                .interception
-                .enabled
-                .then(|| (proxy.interception.clone(), paths.clone())),
         })
     }
 }
@@ -196,7 +188,8 @@ pub struct Dataplane {
     writer: WriterThread,
     /// Where outbound requests are taken, the main listener first.
     egress: Vec<SocketAddr>,
-    kill_switch: Option<(KillSwitch, Arc<AtomicBool>)>,
+    /// What looks at the switch of outbound traffic, and the switch.
+    watcher: Option<(Watcher, Arc<AtomicBool>)>,
 }
 
 impl Dataplane {
@@ -238,15 +231,15 @@ impl Dataplane {
         drop(serving);
         let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled)
             .map_err(RunError::Thread)?;
-        let kill_switch = if egress.addresses.is_empty() {
+        let watcher = if egress.addresses.is_empty() {
             None
         } else {
-            let watching = KillSwitch::watch(Arc::clone(&plane), Arc::clone(&switch));
+            let watching = Watcher::start(Arc::clone(&plane), Arc::clone(&switch));
             Some((watching.map_err(RunError::Thread)?, switch))
         };
         let dataplane = Self {
             egress: egress.addresses,
-            kill_switch,
+            watcher,
             address,
             plane,
             shutdown,
@@ -280,7 +273,7 @@ impl Dataplane {
 
     /// Switches all outbound traffic off, or on again unless the kill switch's file says otherwise.
     pub fn stop_egress(&self, stopped: bool) {
-        if let Some((_, switch)) = &self.kill_switch {
+        if let Some((_, switch)) = &self.watcher {
             switch.store(stopped, Ordering::Relaxed);
         }
     }
@@ -293,8 +286,8 @@ impl Dataplane {
     /// Stops accepting, answers what is being asked, writes every record and ends.
     pub fn stop(self) {
         self.plane.stopping.store(true, Ordering::Relaxed);
-        if let Some((kill_switch, _)) = self.kill_switch {
-            kill_switch.end();
+        if let Some((watcher, _)) = self.watcher {
+            watcher.end();
         }
         // Nobody listens any more only if every core has ended already.
         let _ = self.shutdown.send(true);
@@ -444,7 +437,7 @@ fn terminator(tls: &Tls) -> Result<Terminator, RunError> {
     Ok(Terminator::new(Arc::new(listen::tls(tls)?)))
 }
 
-/// Puts the authorities of hosts into one file, and reads the one that signs for hosts we look into.
+/// Puts the authorities of hosts into one file.
 fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
     let (extra, path) = &options.extra_roots;
     let roots = if extra.is_empty() {
@@ -454,14 +447,7 @@ fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
             .map_err(|error| RunError::Interception(error.to_string()))?;
         Some(path.to_string_lossy().into_owned())
     };
-    let minter = match &options.interception {
-        None => None,
-        Some((config, paths)) => Some(Arc::new(
-            Minter::load(paths, config)
-                .map_err(|error: AuthorityError| RunError::Interception(error.to_string()))?,
-        )),
-    };
-    Ok(Trust { minter, roots })
+    Ok(Trust { roots })
 }
 
 thread_local! {

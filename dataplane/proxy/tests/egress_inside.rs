@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
@@ -44,7 +45,7 @@ pub(crate) struct Stand {
     pub(crate) theirs: Authority,
     /// Where the one host listens.
     pub(crate) listener: std::net::TcpListener,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 impl Stand {
@@ -80,7 +81,7 @@ impl Stand {
             ours,
             theirs,
             listener,
-            _files: files,
+            files,
         }
     }
 
@@ -149,6 +150,15 @@ impl Stand {
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let (head, stream) = self.tunnel(port).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        self.shake(stream, roots, name).await
+    }
+
+    async fn shake(
+        &self,
+        stream: TcpStream,
+        roots: RootCertStore,
+        name: &'static str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -182,6 +192,68 @@ fn run(test: impl Future<Output = ()>) {
         .build()
         .unwrap()
         .block_on(test);
+}
+
+#[test]
+fn another_authority_counts_while_the_data_plane_runs() {
+    let mut stand = Stand::new("");
+    let path = |stand: &Stand, name: &str| stand.files.path().join(name);
+    let ready = "oktsec_egress_interception_ready";
+    run(async {
+        let honest = stand.host(&stand.theirs, "hello").await;
+        let port = honest.port();
+        let refusal = async |stand: &Stand, says: &str| {
+            let begun = Instant::now();
+            loop {
+                let (head, mut stream) = stand.tunnel(port).await;
+                if head.starts_with("HTTP/1.1 403") {
+                    let length = head.to_ascii_lowercase();
+                    let length = length.split("content-length: ").nth(1).unwrap();
+                    let length = length.split("\r\n").next().unwrap().parse().unwrap();
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).await.unwrap();
+                    let body = String::from_utf8(body).unwrap();
+                    assert!(body.contains("egress_not_inspectable"), "{body}");
+                    if body.contains(says) {
+                        return;
+                    }
+                }
+                assert!(begun.elapsed() < Duration::from_secs(20), "{head}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let shakes = async |stand: &Stand| {
+            let begun = Instant::now();
+            loop {
+                let (head, stream) = stand.tunnel(port).await;
+                if head.starts_with("HTTP/1.1 200")
+                    && stand
+                        .shake(stream, stand.ours.roots(), "localhost")
+                        .await
+                        .is_ok()
+                {
+                    return;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(20), "{head}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        shakes(&stand).await;
+        assert_eq!(stand.site.metric(ready), 1.0);
+
+        std::fs::remove_file(path(&stand, "ca.key")).unwrap();
+        refusal(&stand, "oktsec tls init").await;
+        assert_eq!(stand.site.metric(ready), 0.0);
+
+        stand.ours = Authority::new();
+        let key = stand.ours.0.key().serialize_pem();
+        write(&path(&stand, "ca.key"), &key, 0o600);
+        refusal(&stand, "is not the key of the certificate").await;
+
+        write(&path(&stand, "ca.crt"), &stand.ours.0.pem(), 0o644);
+        shakes(&stand).await;
+        assert_eq!(stand.site.metric(ready), 1.0);
+    });
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Where outbound requests arrive: the head is read, the stages of the policy decide, and the request becomes a tunnel,
 //! an exchange or an answer.
 
+use super::asked::{
+    Asked, check_head, host_header, inner_path, is_proxied, what_is_wrong, written_target,
+};
 use super::exchange::{Exchange, Finish};
 use super::hop::ProxyTrust;
 use super::inside::Inside;
-use super::intercept::Minter;
+use super::intercept::Standing;
 use super::live::Leash;
 use super::refusal::{because, plain};
 use super::resolve::Resolver;
@@ -15,18 +18,17 @@ use super::{answer, upstream, websocket};
 use crate::connection::Connection;
 use crate::core;
 use crate::cores::{h2_options, server_options};
-use crate::framing::{self, HeadFault};
+use crate::framing::HeadFault;
 use crate::limits::UPSTREAM_IDLE_MAX;
 use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
 use crate::visit::prepare_stream;
 use async_trait::async_trait;
-use http::{HeaderMap, Method, Version, header};
+use http::{Version, header};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_pipeline::egress::{
-    Absolute, Attributed, Named, Presented, Principal, Refusal, Requested, Target, TokenCache,
-    Vetted,
+    Attributed, Line, Named, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
 };
 use parking_lot::Mutex;
 use pingora::ErrorType;
@@ -38,7 +40,6 @@ use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,6 @@ use std::time::Duration;
 pub(crate) struct Outbound {
     pub(crate) plane: Arc<Plane>,
     pub(super) counters: Arc<Counters>,
-    /// Signs for hosts we look into; `None` if we were started without.
-    minter: Option<Arc<Minter>>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) connector: Connector,
     pub(crate) proxy_trust: Arc<ProxyTrust>,
@@ -69,7 +68,6 @@ impl Outbound {
         Self {
             plane,
             counters,
-            minter: trust.minter,
             resolver: Arc::new(Resolver::new(servers)),
             connector: Connector::new(Some(options)),
             proxy_trust: Arc::new(ProxyTrust::new(trust.roots)),
@@ -79,10 +77,9 @@ impl Outbound {
     }
 }
 
-/// Whom we trust towards hosts, and who clients trust us to be.
+/// Whom we trust towards hosts.
 #[derive(Clone, Default)]
 pub(crate) struct Trust {
-    pub(crate) minter: Option<Arc<Minter>>,
     /// PEM file of the authorities that may vouch for hosts; `None` for the system's.
     pub(crate) roots: Option<String>,
 }
@@ -187,32 +184,12 @@ impl Gateway {
             Ok(false) => return None,
             Err(error) => {
                 let late = connection.as_ref().is_some_and(|it| it.head_is_late());
-                let refusal = match *error.etype() == ErrorType::InvalidHTTPHeader {
-                    true => Some((Reason::EgressProtocolInvalid, what_is_wrong(&error))),
-                    false => late.then_some((Reason::BodyTimeout, "the head came too slowly")),
-                };
-                if let Some((reason, detail)) = refusal {
-                    session.set_keepalive(None);
-                    let mut trail = Trail::begin(peer, "");
-                    let refusal = because(reason, detail);
-                    Box::pin(self.refuse(&mut session, &mut trail, &refusal)).await;
-                }
-                session.shutdown().await;
+                Box::pin(self.unread(session, &error, late, peer)).await;
                 return None;
             }
         }
-        if let (Some(trailers), ServerSession::H1(h1)) = (
-            connection.as_ref().and_then(|it| it.trailers.as_ref()),
-            &session,
-        ) {
-            let mut trailers = trailers.lock();
-            let chunked = h1
-                .req_header()
-                .headers
-                .contains_key(header::TRANSFER_ENCODING);
-            if !chunked || !trailers.agrees(h1.get_headers_raw_bytes().len()) {
-                trailers.ignore();
-            }
+        if let Some(connection) = &connection {
+            find_trailers(connection, &session);
         }
         let mut trail = Trail::begin(peer, websocket::method(session.req_header()));
         let next = match self.answer(&mut session, &mut trail).await {
@@ -246,6 +223,27 @@ impl Gateway {
                 None
             }
         }
+    }
+
+    /// A head that could not be read is refused, if anything came of it that could have been one.
+    async fn unread(
+        &self,
+        mut session: ServerSession,
+        error: &pingora::Error,
+        late: bool,
+        peer: Option<IpAddr>,
+    ) {
+        let refusal = match *error.etype() == ErrorType::InvalidHTTPHeader {
+            true => Some((Reason::EgressProtocolInvalid, what_is_wrong(error))),
+            false => late.then_some((Reason::BodyTimeout, "the head came too slowly")),
+        };
+        if let Some((reason, detail)) = refusal {
+            session.set_keepalive(None);
+            let mut trail = Trail::begin(peer, "");
+            let refusal = because(reason, detail);
+            self.refuse(&mut session, &mut trail, &refusal).await;
+        }
+        session.shutdown().await;
     }
 
     async fn answer(&self, session: &mut ServerSession, trail: &mut Trail) -> Result<Next, Denied> {
@@ -317,17 +315,22 @@ impl Gateway {
 
     /// A tunnel that is looked into. Whether we can sign for the host is asked while the client still understands a refusal.
     fn look_inside(&self, leash: Leash) -> Result<Box<Inside>, Denied> {
-        let refuse = |detail: String| because(Reason::EgressNotInspectable, detail);
-        let Some(minter) = &self.outbound.minter else {
-            let detail = "the data plane was started without an authority; restart it";
-            return Err(refuse(detail.to_owned()).into());
+        let refuse = |detail: String| Refusal {
+            line: Some(Line::new("forward_proxy.interception")),
+            ..because(Reason::EgressNotInspectable, detail)
+        };
+        let minter = match &*self.outbound.plane.authority.standing() {
+            Standing::Ready(minter) => Arc::clone(minter),
+            Standing::Unusable(cause) => return Err(refuse(cause.to_string()).into()),
+            // A later configuration asks for none, and decides about the next request.
+            Standing::Off => return Err(refuse(String::from("it ended just now")).into()),
         };
         minter
             .certificate(leash.vetted().target().host(), Timestamp::now())
             .map_err(|error| refuse(error.to_string()))?;
         Ok(Box::new(Inside {
             outbound: Arc::clone(&self.outbound),
-            minter: Arc::clone(minter),
+            minter,
             leash,
         }))
     }
@@ -494,119 +497,16 @@ impl HttpServerApp for Gateway {
     }
 }
 
-/// The target of a request to a listener as it is written: `host:port`, or a whole URI.
-fn written_target(head: &RequestHeader) -> Cow<'_, [u8]> {
-    match (head.version, websocket::opens_tunnel(head)) {
-        (Version::HTTP_2, true) => {
-            let authority = head.uri.authority();
-            authority.map_or(&b""[..], |a| a.as_str().as_bytes()).into()
-        }
-        (Version::HTTP_2, false) => head.uri.to_string().into_bytes().into(),
-        _ => head.raw_path().into(),
-    }
-}
-
-/// What a head asks for.
-enum Asked<'a> {
-    /// A tunnel to `host:port`.
-    Tunnel(&'a [u8]),
-    /// Something at a URI.
-    Whole(Absolute<'a>),
-    /// A path at the host of the tunnel it comes out of.
-    Inside(&'a str),
-}
-
-impl<'a> Asked<'a> {
-    /// What a head at a listener asks for.
-    fn read(head: &RequestHeader, written: &'a [u8]) -> Result<Self, Refusal> {
-        match websocket::opens_tunnel(head) {
-            true => Ok(Self::Tunnel(written)),
-            false => Ok(Self::Whole(Absolute::parse(written)?)),
-        }
-    }
-
-    /// Path and query as they go upstream; none for a tunnel.
-    fn path(&self) -> Cow<'a, str> {
-        match self {
-            Self::Tunnel(_) => Cow::Borrowed(""),
-            Self::Whole(absolute) => absolute.origin_form(),
-            Self::Inside(path) => Cow::Borrowed(path),
-        }
-    }
-}
-
-/// Path and query of a request inside a tunnel.
-fn inner_path(head: &RequestHeader) -> Result<&str, Refusal> {
-    let invalid = || plain(Reason::EgressTargetInvalid);
-    let path = std::str::from_utf8(head.raw_path()).map_err(|_| invalid())?;
-    let plain_path = path.starts_with('/') && !path.bytes().any(|b| b <= b' ' || b == b'#');
-    match !websocket::opens_tunnel(head) && (plain_path || path == "*") {
-        true => Ok(path),
-        false => Err(invalid()),
-    }
-}
-
-fn host_header(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(header::HOST).map(http::HeaderValue::as_bytes)
-}
-
-/// Whether a request is one to a proxy: CONNECT, or with a whole URI. Anything else found the wrong port.
-fn is_proxied(head: &RequestHeader) -> bool {
-    let raw = head.raw_path();
-    head.method == Method::CONNECT
-        || (head.version == Version::HTTP_2 && head.uri.authority().is_some())
-        || !(raw.starts_with(b"/") || raw == b"*" || raw.is_empty())
-}
-
-/// What pingora does not like about a head, in words that repeat nothing of it.
-fn what_is_wrong(error: &pingora::Error) -> &'static str {
-    const KNOWN: [(&str, &str); 9] = [
-        (
-            "Host header differs",
-            "Host and the target are not written alike",
-        ),
-        ("multiple Host", "more than one host"),
-        ("userinfo", "a user or password in the target or in Host"),
-        ("ambiguous", "the target can be read in two ways"),
-        ("unparseable", "the target is no URI"),
-        ("HTTP/1.0 requests", "a transfer coding over HTTP/1.0"),
-        ("non-chunked", "a transfer coding other than chunked"),
-        ("Content-Length", "a length that is none, or more than one"),
-        ("larger than", "the head is too large"),
-    ];
-    let context = error
-        .context
-        .as_ref()
-        .map_or("", |context| context.as_str());
-    // Where it does not understand a head it quotes it.
-    let quotes = context.starts_with("buf: ");
-    let known = KNOWN
-        .iter()
-        .find(|(says, _)| !quotes && context.contains(says));
-    known.map_or("the head is no HTTP", |(_, what)| what)
-}
-
-fn check_head(session: &ServerSession) -> Result<(), HeadFault> {
-    match session {
-        ServerSession::H1(h1) => {
-            let head = h1.req_header();
-            framing::check_h1(head, &h1.get_headers_raw_bytes())?;
-            let has_body = head.headers.contains_key(header::CONTENT_LENGTH)
-                || head.headers.contains_key(header::TRANSFER_ENCODING);
-            if head.method == Method::CONNECT && has_body {
-                return Err(HeadFault::Ambiguous("a tunnel with a body"));
-            }
-            Ok(())
-        }
-        other => {
-            let head = other.req_header();
-            if websocket::extended(head).is_some_and(|protocol| protocol != "websocket") {
-                return Err(HeadFault::Ambiguous(
-                    "a protocol over CONNECT that is none of ours",
-                ));
-            }
-            framing::check_common(head)
-        }
+/// Trailers are told apart in the bytes of the connection, if that is where this request is.
+fn find_trailers(connection: &Connection, session: &ServerSession) {
+    let (Some(trailers), ServerSession::H1(h1)) = (&connection.trailers, session) else {
+        return;
+    };
+    let mut trailers = trailers.lock();
+    let headers = &h1.req_header().headers;
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    if !is_chunked || !trailers.agrees(h1.get_headers_raw_bytes().len()) {
+        trailers.ignore();
     }
 }
 

@@ -6,16 +6,17 @@
 //!                                     └ mint: one certificate for each host, kept
 //! ```
 //! Off unless configured, and only for clients that trust the authority which `oktsec tls init` made. Its key never
-//! leaves the data plane's memory and the file only its owner can read.
+//! leaves the data plane's memory and the file only its owner can read; other files in their place count within a second.
 
 mod accept;
 mod authority;
+mod in_force;
 mod mint;
 mod roots;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::{Broken, Intercepted};
-pub(crate) use authority::AuthorityError;
+pub(crate) use in_force::{AuthorityInForce, Standing};
 pub(crate) use mint::Minter;
 pub(crate) use roots::write_roots;

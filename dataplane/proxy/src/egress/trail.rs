@@ -217,6 +217,31 @@ impl Trail {
         self.begun.elapsed()
     }
 
+    /// What was found, the worst first.
+    fn findings(&self) -> Vec<FindingRef<'_>> {
+        let rules = self.database.as_ref().map_or(&[][..], |d| d.rules());
+        let mut findings: Vec<FindingRef<'_>> = self
+            .found
+            .iter()
+            .filter_map(|found| {
+                let rule = rules.get(usize::try_from(found.rule).ok()?)?;
+                Some(FindingRef {
+                    rule_id: &rule.id,
+                    name: &rule.name,
+                    category: &rule.category,
+                    excerpt: &found.excerpt,
+                    severity: rule.severity,
+                    view: found.view,
+                    start: u32::try_from(found.start).unwrap_or(u32::MAX),
+                    end: u32::try_from(found.end).unwrap_or(u32::MAX),
+                })
+            })
+            .collect();
+        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.start.cmp(&b.start)));
+        findings.truncate(FINDINGS_MAX);
+        findings
+    }
+
     /// Counts it, and hands over its record. It came to `reason`; a reason that refuses says in `detail` why.
     pub(crate) fn end(&mut self, reason: Reason, status: Status, detail: &str) -> Recording {
         if std::mem::replace(&mut self.ended, true) {
@@ -248,26 +273,7 @@ impl Trail {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.target.as_ref().map_or(0, Target::port);
         let agent = self.agent();
-        let rules = self.database.as_ref().map_or(&[][..], |d| d.rules());
-        let mut findings: Vec<FindingRef<'_>> = self
-            .found
-            .iter()
-            .filter_map(|found| {
-                let rule = rules.get(usize::try_from(found.rule).ok()?)?;
-                Some(FindingRef {
-                    rule_id: &rule.id,
-                    name: &rule.name,
-                    category: &rule.category,
-                    excerpt: &found.excerpt,
-                    severity: rule.severity,
-                    view: found.view,
-                    start: u32::try_from(found.start).unwrap_or(u32::MAX),
-                    end: u32::try_from(found.end).unwrap_or(u32::MAX),
-                })
-            })
-            .collect();
-        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.start.cmp(&b.start)));
-        findings.truncate(FINDINGS_MAX);
+        let findings = self.findings();
         let record = RecordRef {
             surface: Surface::Egress,
             status,

@@ -16,7 +16,7 @@ use ahash::RandomState;
 use async_trait::async_trait;
 use http::header::HeaderValue;
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::egress::{Refusal, Scheme};
+use oktsec_pipeline::egress::{Refusal, Scheme, Target};
 use pingora::connectors::l4::Connect;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::client::HttpSession as ClientSession;
@@ -102,26 +102,10 @@ pub(crate) async fn connect(
         Some((_, hop)) if !tls => hop.authorization(),
         Some(_) | None => None,
     };
-    // Never empty with TLS: pingora would take that for "do not verify". An address is verified as an address.
-    let sni = match tls {
-        true => target.host().to_string(),
-        false => String::new(),
-    };
-    let mut peer = Box::new(HttpPeer::new(any, tls, sni));
-    // Connections are shared by requests of one agent to one host only: what an agent proved to a host on its
-    // connection is nobody else's, and two names of one address are two hosts.
-    peer.group_key = GROUPS.hash_one((
-        vetted.principal().agent(),
-        named,
-        offered.map(|alpn| (alpn.get_min_http_version(), alpn.get_max_http_version())),
-    ));
+    let mut peer = peer_at(any, leash, tls, named, offered);
     let options = &mut peer.options;
     options.total_connection_timeout = Some(patience);
     options.connection_timeout = Some(patience);
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
-    if tls {
-        options.alpn = offered.cloned().unwrap_or(ALPN::H2H1);
-    }
     let dialer = match hop {
         Some((_, hop)) => Dialer::Through(hop, patience),
         None => Dialer::Direct {
@@ -160,6 +144,35 @@ pub(crate) async fn connect(
         takes_absolute_form: by_proxy,
         proxy_authorization,
     })
+}
+
+/// What pingora is told of the other end: everything but how it is reached, and in what time.
+fn peer_at(
+    address: SocketAddr,
+    leash: &Leash,
+    tls: bool,
+    named: &Target,
+    offered: Option<&ALPN>,
+) -> Box<HttpPeer> {
+    let vetted = leash.vetted();
+    // Never empty with TLS: pingora would take that for "do not verify". An address is verified as an address.
+    let sni = match tls {
+        true => vetted.target().host().to_string(),
+        false => String::new(),
+    };
+    let mut peer = Box::new(HttpPeer::new(address, tls, sni));
+    // Connections are shared by requests of one agent to one host only: what an agent proved to a host on its
+    // connection is nobody else's, and two names of one address are two hosts.
+    peer.group_key = GROUPS.hash_one((
+        vetted.principal().agent(),
+        named,
+        offered.map(|alpn| (alpn.get_min_http_version(), alpn.get_max_http_version())),
+    ));
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+    if tls {
+        peer.options.alpn = offered.cloned().unwrap_or(ALPN::H2H1);
+    }
+    peer
 }
 
 /// The seeds are fixed so that all requests of a process agree; nothing outside can choose what is hashed freely.

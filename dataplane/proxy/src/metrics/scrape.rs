@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) link_connected: bool,
     pub(crate) snapshots_refused: u64,
     pub(crate) config_problems: Option<u64>,
+    /// Whether the authority of hosts we look into can be used; `None` if none is asked for.
+    pub(crate) interception_ready: Option<bool>,
     pub(crate) cores: u64,
     /// Large messages waiting to be decided.
     pub(crate) waiting_aside: u64,
@@ -48,7 +50,7 @@ pub(crate) fn scrape(cores: &[Arc<Counters>], facts: &Facts) -> Vec<u8> {
     audit(&mut families, cores, facts);
     connections(&mut families, cores);
     state(&mut families, facts);
-    egress::egress(&mut families, cores);
+    egress::egress(&mut families, cores, facts);
     process(&mut families);
     families.into_text()
 }

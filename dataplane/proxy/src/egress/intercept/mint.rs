@@ -1,13 +1,12 @@
 //! One certificate for each host: minted when it is first asked for, kept, the one unused for longest dropped.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 use lru::LruCache;
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::config::Interception;
 use oktsec_contract::host::Host;
-use oktsec_contract::paths::StatePaths;
 use parking_lot::Mutex;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -39,9 +38,12 @@ const COMMON_NAME_BYTES_MAX: usize = 64;
 /// Why a host has no certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MintError {
-    /// The authority is held to other names, or has expired.
+    /// The authority is held to other names.
     #[error("the authority may not sign for this host")]
     NotPermitted,
+    /// Nothing it signs is valid any more.
+    #[error("the authority has expired; `oktsec tls init` makes another one")]
+    Expired,
     /// Signing failed.
     #[error("no certificate could be signed")]
     Failed,
@@ -66,21 +68,17 @@ struct Kept {
 }
 
 impl Minter {
-    /// Reads the authority of a configuration.
-    pub(crate) fn load(paths: &StatePaths, config: &Interception) -> Result<Self, AuthorityError> {
-        let (certificate, key) = match &config.ca_dir {
-            None => (paths.ca_cert.clone(), paths.ca_key.clone()),
-            Some(folder) => {
-                let named =
-                    |path: &std::path::Path| folder.join(path.file_name().unwrap_or_default());
-                (named(&paths.ca_cert), named(&paths.ca_key))
-            }
-        };
+    /// Reads an authority. Of its certificates so many are kept ready.
+    pub(crate) fn load(
+        certificate: &Path,
+        key: &Path,
+        certificates_max: usize,
+    ) -> Result<Self, AuthorityError> {
         let failed = |cause: &dyn std::fmt::Display| AuthorityError::Unusable {
-            path: certificate.clone(),
+            path: certificate.to_owned(),
             cause: cause.to_string(),
         };
-        let authority = Authority::load(&certificate, &key)?;
+        let authority = Authority::load(certificate, key)?;
         let leaf =
             KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed(&error))?;
         let der = PrivatePkcs8KeyDer::from(leaf.serialize_der());
@@ -94,14 +92,18 @@ impl Minter {
         // Clients that come back save a signature; tickets are tied to the name they were made for.
         shared.ticketer = ring::Ticketer::new().map_err(|error| failed(&error))?;
         shared.session_storage = Arc::new(NoServerSessionStorage {});
-        let room = NonZeroUsize::new(config.certificates_max).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             authority,
             leaf,
             signing,
-            kept: Mutex::new(LruCache::new(room)),
+            kept: Mutex::new(LruCache::new(room(certificates_max))),
             config: Arc::new(shared),
         })
+    }
+
+    /// Keeps so many certificates ready from now on; those unused for longest go.
+    pub(crate) fn keep_at_most(&self, certificates_max: usize) {
+        self.kept.lock().resize(room(certificates_max));
     }
 
     /// The certificate for a host.
@@ -115,6 +117,9 @@ impl Minter {
             && seconds < kept.renew_at
         {
             return Ok(Arc::clone(&kept.certificate));
+        }
+        if seconds >= self.authority.not_after {
+            return Err(MintError::Expired);
         }
         // Not under the lock: signing takes as long as many look-ups. Two cores may do it twice.
         let expires = (seconds + LEAF_DAYS * DAY_SECS).min(self.authority.not_after);
@@ -167,6 +172,10 @@ impl Minter {
                 .into(),
         )
     }
+}
+
+fn room(certificates_max: usize) -> NonZeroUsize {
+    NonZeroUsize::new(certificates_max).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Every handshake brings its own certificate.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oktsec_contract::clock::Timestamp;
-use oktsec_contract::config::Interception;
+use oktsec_contract::config::{ForwardProxy, Interception};
 use oktsec_contract::host::Host;
 use oktsec_contract::paths::StatePaths;
 use oktsec_pipeline::egress::Target;
@@ -60,11 +60,7 @@ impl Site {
     }
 
     fn minter(&self, certificates_max: usize) -> Minter {
-        let config = Interception {
-            certificates_max,
-            ..Interception::default()
-        };
-        Minter::load(&self.paths, &config).unwrap()
+        Minter::load(&self.paths.ca_cert, &self.paths.ca_key, certificates_max).unwrap()
     }
 
     fn client(&self, protocols: &[&str]) -> TlsConnector {
@@ -270,14 +266,25 @@ fn certificates_are_kept_renewed_and_dropped_one_by_one() {
         ));
     }
     assert_eq!(minter.kept(), 3);
+    minter.keep_at_most(1);
+    assert_eq!(minter.kept(), 1);
+}
+
+#[test]
+fn an_authority_that_has_expired_signs_nothing_and_says_so() {
+    let site = Site::new(&[]);
+    let minter = site.minter(10);
+    // The end of what rcgen makes.
+    let later = Timestamp::from_secs(70_000_000_000);
+    let refused = minter.certificate(&host("a.example"), later).err();
+    assert_eq!(refused, Some(MintError::Expired));
 }
 
 #[test]
 fn an_authority_that_cannot_be_used_is_named() {
     let site = Site::new(&[]);
-    let config = Interception::default();
     let load = || {
-        Minter::load(&site.paths, &config)
+        Minter::load(&site.paths.ca_cert, &site.paths.ca_key, 10)
             .err()
             .unwrap()
             .to_string()
@@ -308,16 +315,103 @@ fn an_authority_that_cannot_be_used_is_named() {
     assert!(load().contains("oktsec tls init"), "{}", load());
 }
 
+/// What asks for an authority, in this folder if there is one.
+fn wish(ca_dir: Option<&Path>) -> ForwardProxy {
+    ForwardProxy {
+        enabled: true,
+        interception: Interception {
+            enabled: true,
+            ca_dir: ca_dir.map(Path::to_owned),
+            ..Interception::default()
+        },
+        ..ForwardProxy::default()
+    }
+}
+
+fn unusable(in_force: &AuthorityInForce) -> Option<String> {
+    match &*in_force.standing() {
+        Standing::Unusable(cause) => Some(cause.to_string()),
+        Standing::Off | Standing::Ready(_) => None,
+    }
+}
+
 #[test]
-fn a_folder_of_the_configuration_takes_the_place_of_ours() {
+fn an_authority_is_read_where_and_while_a_configuration_asks_for_it() {
     let site = Site::new(&[]);
+    let in_force = AuthorityInForce::new(&site.paths);
+    assert_eq!(in_force.is_usable(), None);
+    in_force.follow(&ForwardProxy::default());
+    assert_eq!(in_force.is_usable(), None);
+    in_force.follow(&wish(None));
+    assert_eq!(in_force.is_usable(), Some(true));
+
     let folder = site.folder.path().join("elsewhere");
+    in_force.follow(&wish(Some(&folder)));
+    let cause = unusable(&in_force).unwrap();
+    assert!(cause.contains("elsewhere"), "{cause}");
     std::fs::rename(&site.paths.tls, &folder).unwrap();
-    let config = Interception {
-        ca_dir: Some(folder),
-        ..Interception::default()
+    // Nothing it asks for is another, so only a look finds it.
+    in_force.follow(&wish(Some(&folder)));
+    assert_eq!(in_force.is_usable(), Some(false));
+    in_force.look();
+    in_force.look();
+    assert_eq!(in_force.is_usable(), Some(true));
+
+    let off = ForwardProxy {
+        enabled: true,
+        ..ForwardProxy::default()
     };
-    assert!(Minter::load(&site.paths, &config).is_ok());
+    in_force.follow(&off);
+    assert_eq!(in_force.is_usable(), None);
+    in_force.look();
+    assert_eq!(in_force.is_usable(), None);
+}
+
+#[test]
+fn certificates_stay_while_the_authority_does() {
+    let site = Site::new(&[]);
+    let in_force = AuthorityInForce::new(&site.paths);
+    let certificate = || match &*in_force.standing() {
+        Standing::Ready(minter) => minter.certificate(&host("a.example"), now()).unwrap(),
+        other @ (Standing::Off | Standing::Unusable(_)) => panic!("{other:?}"),
+    };
+    in_force.follow(&wish(None));
+    let first = certificate();
+    in_force.follow(&wish(None));
+    in_force.look();
+    assert!(Arc::ptr_eq(&first, &certificate()));
+
+    let other = Site::new(&[]);
+    std::fs::rename(&other.paths.ca_key, &site.paths.ca_key).unwrap();
+    in_force.look();
+    // Half way: the key is another one, and nobody knows yet whether that stays so.
+    assert!(Arc::ptr_eq(&first, &certificate()));
+    std::fs::rename(&other.paths.ca_cert, &site.paths.ca_cert).unwrap();
+    in_force.look();
+    assert!(Arc::ptr_eq(&first, &certificate()));
+    in_force.look();
+    assert!(!Arc::ptr_eq(&first, &certificate()));
+}
+
+#[test]
+fn files_that_go_or_change_their_mode_end_what_was_signed_with_them() {
+    let site = Site::new(&[]);
+    let in_force = AuthorityInForce::new(&site.paths);
+    let look = || {
+        in_force.look();
+        in_force.look();
+        unusable(&in_force)
+    };
+    in_force.follow(&wish(None));
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(&site.paths.ca_key, mode(0o644)).unwrap();
+    let cause = look().unwrap();
+    assert!(cause.contains("can be read by others"), "{cause}");
+    std::fs::set_permissions(&site.paths.ca_key, mode(0o600)).unwrap();
+    assert_eq!(look(), None);
+    std::fs::remove_file(&site.paths.ca_cert).unwrap();
+    let cause = look().unwrap();
+    assert!(cause.contains("oktsec tls init"), "{cause}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The families of outbound requests and tunnels.
 
-use super::{Families, Outcomes, merge, total};
+use super::{Facts, Families, Outcomes, merge, total};
 use crate::metrics::egress::Unscanned;
 use crate::metrics::{Counters, DECISION_BOUNDS};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>]) {
+pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
     let outcomes = Outcomes::of(cores, |core, reason| {
         core.egress.decided.get(usize::from(reason.code()))
     });
@@ -71,5 +71,12 @@ pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>]) {
         ),
     ] {
         families.gauge(name, help, open as u64);
+    }
+    if let Some(ready) = facts.interception_ready {
+        families.gauge(
+            "oktsec_egress_interception_ready",
+            "1 if the authority that signs for hosts we look into can be used; 0 means tunnels to these are refused.",
+            u64::from(ready),
+        );
     }
 }

@@ -1,5 +1,8 @@
-//! The switch that ends all outbound traffic at once: a signal, or a file that exists. Whichever of its sources says
-//! so, nothing goes out, whatever the mode.
+//! What is looked at beside the traffic, again and again: whether outbound traffic is switched off, and whether the
+//! authority that signs for hosts is another one.
+//!
+//! The switch has several sources, a signal and a file that exists. Whichever of them says so, nothing goes out, whatever
+//! the mode.
 
 use crate::plane::Plane;
 use std::io;
@@ -9,27 +12,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the file is looked for.
+/// How often the switch is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
-/// A thread that watches the sources of the switch.
+/// Looks at the switch for each one at the files of the authority.
+const LOOKS_PER_AUTHORITY: u32 = 5;
+
+/// A thread that looks.
 #[derive(Debug)]
-pub(crate) struct KillSwitch {
+pub(crate) struct Watcher {
     ending: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-impl KillSwitch {
-    /// Begins to watch. `thrown` is the switch that signals turn.
-    pub(crate) fn watch(plane: Arc<Plane>, thrown: Arc<AtomicBool>) -> io::Result<Self> {
+impl Watcher {
+    /// Begins to look. `thrown` is the switch that signals turn.
+    pub(crate) fn start(plane: Arc<Plane>, thrown: Arc<AtomicBool>) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&ending);
         let thread = std::thread::Builder::new()
-            .name(String::from("kill-switch"))
+            .name(String::from("egress-watch"))
             .spawn(move || {
+                let mut looks = 0_u32;
                 while !ended.load(Ordering::Relaxed) {
                     let stopped = thrown.load(Ordering::Relaxed) || file_says_so(&plane);
                     plane.stop_egress(stopped);
+                    looks = looks.wrapping_add(1);
+                    if looks.is_multiple_of(LOOKS_PER_AUTHORITY) {
+                        plane.authority.look();
+                    }
                     std::thread::park_timeout(LOOK_EVERY);
                 }
             })?;
