@@ -94,6 +94,15 @@ pub const TARGETS: &[Target] = &[
         seeds: &[b"\x00\x00\x00\x00\x05hello\x00\x00\x00\x00\x00"],
     },
     Target {
+        name: "archives",
+        entry: oktsec_pipeline::fuzz_entry::archives,
+        seeds: &[
+            b"\x00\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcbH\xcd\xc9\xc9\x07\x00\x86\xa6\x106\x05\x00\x00\x00",
+            b"\x02\xcbH\xcd\xc9\xc9\x07\x00PK\x01\x02",
+            b"\x04AAAAAAAAA8tIzcnJBwCGphA2BQAAAA==\"}",
+        ],
+    },
+    Target {
         name: "git_push",
         entry: oktsec_pipeline::fuzz_entry::git_push,
         seeds: &[

@@ -42,8 +42,8 @@ pub use diff::{Change, diff};
 pub use edit::{EditError, Editor};
 pub use egress::{
     CertificateBinding, Egress, EgressAction, EgressLimits, EgressListener, EgressRule,
-    EgressTimeouts, ForwardProxy, Interception, NameResolution, OnQuarantine, PrivateTarget,
-    Redact, SourceBinding, UpstreamProxy,
+    EgressTimeouts, ForwardProxy, Interception, NameResolution, OnQuarantine, OnSealed,
+    PrivateTarget, Redact, SourceBinding, UpstreamProxy,
 };
 pub use env::{Env, Names};
 pub use identity::{

@@ -9,6 +9,7 @@
 //! Everything here is pushed bytes and pushes bytes on: no socket, no clock, no runtime, constant memory. [`BodyScan`]
 //! puts the parts together; each part can be used and fuzzed by itself.
 
+mod archive;
 mod body;
 mod coding;
 pub(crate) mod fuzz_entry;
@@ -22,6 +23,7 @@ mod sse;
 mod trailers;
 mod websocket;
 
+pub use archive::Opener;
 pub use body::{BodyScan, SNIFFED_BYTES, ScanStop, Seen};
 pub use coding::{CODINGS_MAX, Coding, Codings, DecodeLimits};
 pub use git::{PushAsked, PushReader};
@@ -31,6 +33,9 @@ pub use lines::LineReader;
 pub use sse::SseReader;
 pub use trailers::{TRAILER_BYTES_MAX, TRAILERS_MAX, TrailerError, TrailerReader};
 pub use websocket::{PermessageDeflate, Side, WebSocketReader};
+
+/// The word of records about an archive with files that cannot be read.
+pub const ARCHIVE_SEALED: &str = "archive_sealed";
 
 /// What a decoder or reader says about the bytes pushed into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

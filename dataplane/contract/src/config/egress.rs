@@ -48,6 +48,8 @@ section! {
         quarantine: OnQuarantine = OnQuarantine::Block;
         /// Replace secrets by placeholders instead of refusing.
         redact: Redact = Redact::Off;
+        /// What becomes of a request with files in an archive that cannot be read: encrypted ones, say.
+        sealed_archives: OnSealed = OnSealed::Block;
         /// How long we wait.
         timeouts: EgressTimeouts = EgressTimeouts::default();
         /// Limits of every agent that has none of its own, and of callers without a name, by address.
@@ -154,6 +156,17 @@ words! {
         #[default]
         Block = "block",
         /// It goes through and is recorded.
+        Forward = "forward",
+    }
+}
+
+words! {
+    /// What becomes of a request with files in an archive that cannot be read.
+    pub enum OnSealed {
+        /// It is refused.
+        #[default]
+        Block = "block",
+        /// It goes through, and the bytes of these files are counted as unscanned.
         Forward = "forward",
     }
 }

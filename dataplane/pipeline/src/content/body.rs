@@ -1,9 +1,10 @@
 //! One body on its way: decoded, scanned, and held until it is clear.
 
+mod inside;
+mod marks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -14,6 +15,8 @@ use oktsec_scanner::{
 use super::held::Held;
 use super::kind::{Kind, Reader};
 use super::{Codings, ContentError, Piece, PushAsked, Stop};
+use inside::{Inside, Scan};
+use marks::Marks;
 use oktsec_contract::Surface;
 
 /// Original bytes held at most. Honest bodies stay far below; one that says nothing for so long gives up its hold.
@@ -50,8 +53,10 @@ pub struct BodyScan {
     /// Whether a place in the text is the same place in the body.
     plain: bool,
     held: Held,
-    /// Where in the body what place of the text was complete. Not used for plain bodies. Ascending.
-    marks: VecDeque<Mark>,
+    /// Where in the body what place of the text was complete. Not used for plain bodies.
+    marks: Marks,
+    /// What is opened in the text, if it is looked for.
+    inside: Option<Box<Inside>>,
     /// The place in the text behind the last unit.
     unit_end: u64,
     /// Place in the body before which everything may leave.
@@ -62,19 +67,17 @@ pub struct BodyScan {
     opening: Vec<u8>,
 }
 
-#[derive(Clone, Copy)]
-struct Mark {
-    body: u64,
-    text: u64,
-}
-
 /// What a step found.
 #[derive(Debug)]
 pub struct Seen<'b> {
     /// New findings; their spans are places in the text.
     pub findings: &'b [StreamFinding],
+    /// New findings in what was opened: archives.
+    pub inside: &'b [StreamFinding],
     /// Bounds of the scan reached so far.
     pub limits: LimitsReached,
+    /// Bytes of files in archives that cannot be read, new ones.
+    pub sealed_bytes: u64,
 }
 
 /// Why a body cannot go on.
@@ -98,7 +101,10 @@ impl BodyScan {
             reader: kind.reader,
             plain,
             held: Held::default(),
-            marks: VecDeque::new(),
+            marks: Marks::default(),
+            inside: kind
+                .opening
+                .map(|limits| Box::new(Inside::new(surface, limits))),
             unit_end: 0,
             clear: 0,
             found: Vec::new(),
@@ -124,19 +130,22 @@ impl BodyScan {
     /// # Errors
     /// [`ScanStop`]: none of what is held may leave.
     pub fn push(&mut self, scanner: &mut Scanner, bytes: Bytes) -> Result<Seen<'_>, ScanStop> {
-        self.found.clear();
+        self.forget_found();
         let start = self.held.end();
         let unit_end = self.read(scanner, &bytes)?;
         self.held.push(bytes);
         if !self.plain {
             if let Some(at) = unit_end {
-                self.mark(start + at as u64, self.unit_end);
+                self.marks.add(start + at as u64, self.unit_end);
             }
-            self.mark(self.held.end(), self.stream.total());
+            self.marks.add(self.held.end(), self.stream.total());
+        }
+        if let Some(inside) = &mut self.inside {
+            inside.passed(scanner, start, self.held.end())?;
         }
         self.advance();
         if self.held.len() > HELD_BYTES_MAX {
-            self.step(scanner, Scanner::boundary)?;
+            self.step(scanner, Scanner::boundary, Scanner::boundary)?;
         }
         Ok(self.seen())
     }
@@ -147,11 +156,13 @@ impl BodyScan {
     /// # Errors
     /// [`ScanStop`]: none of what is held may leave.
     pub fn pause(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
-        self.found.clear();
+        self.forget_found();
         let unit_end = self.unit_end;
-        self.step(scanner, |scanner, stream| {
-            scanner.pause_after(stream, unit_end)
-        })?;
+        self.step(
+            scanner,
+            |scanner, stream| scanner.pause_after(stream, unit_end),
+            Scanner::pause,
+        )?;
         Ok(self.seen())
     }
 
@@ -160,8 +171,8 @@ impl BodyScan {
     /// # Errors
     /// [`ScanStop`]: none of what is held may leave.
     pub fn catch_up(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
-        self.found.clear();
-        self.step(scanner, Scanner::catch_up)?;
+        self.forget_found();
+        self.step(scanner, Scanner::catch_up, Scanner::catch_up)?;
         Ok(self.seen())
     }
 
@@ -175,8 +186,8 @@ impl BodyScan {
     /// # Errors
     /// [`ScanStop`]: none of what is held may leave.
     pub fn boundary(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
-        self.found.clear();
-        self.step(scanner, Scanner::boundary)?;
+        self.forget_found();
+        self.step(scanner, Scanner::boundary, Scanner::boundary)?;
         Ok(self.seen())
     }
 
@@ -185,8 +196,8 @@ impl BodyScan {
     /// # Errors
     /// [`ScanStop`]: none of what is held may leave.
     pub fn finish(&mut self, scanner: &mut Scanner) -> Result<Seen<'_>, ScanStop> {
-        self.found.clear();
-        self.step(scanner, Scanner::finish)?;
+        self.forget_found();
+        self.step(scanner, Scanner::finish, Scanner::finish)?;
         Ok(self.seen())
     }
 
@@ -196,10 +207,12 @@ impl BodyScan {
     }
 
     /// Puts `placeholder` in the place of a finding of the last step. Only where the text is the body as it is, and nothing
-    /// of the finding has left; the length of the body changes.
+    /// of the finding has left; the length of the body changes. An archive with a text in it replaced would be none any more.
     #[must_use = "if it could not be replaced, it must not leave"]
     pub fn redact(&mut self, span: Range<u64>, placeholder: &str) -> bool {
+        let is_archive = self.inside.as_ref().is_some_and(|inside| inside.has_seen());
         self.plain
+            && !is_archive
             && self
                 .held
                 .replace(span, Bytes::copy_from_slice(placeholder.as_bytes()))
@@ -234,13 +247,31 @@ impl BodyScan {
 
     /// Bytes of text that were decoded but not scanned yet: zero after a pause.
     pub fn unscanned_bytes(&self) -> u64 {
+        let inside = self.inside.as_ref();
         self.stream.total() - self.stream.scanned()
+            + inside.map_or(0, |inside| inside.unscanned_bytes())
     }
 
-    fn seen(&self) -> Seen<'_> {
+    fn forget_found(&mut self) {
+        self.found.clear();
+        if let Some(inside) = &mut self.inside {
+            inside.forget_found();
+        }
+    }
+
+    fn seen(&mut self) -> Seen<'_> {
+        let (mut limits, mut sealed_bytes) = (self.limits, 0);
+        if let Some(inside) = &mut self.inside {
+            sealed_bytes = inside.take_sealed();
+            if !limits.hides_content() && !inside.limits().is_empty() {
+                limits = inside.limits();
+            }
+        }
         Seen {
             findings: &self.found,
-            limits: self.limits,
+            inside: self.inside.as_ref().map_or(&[], |inside| inside.found()),
+            limits,
+            sealed_bytes,
         }
     }
 
@@ -254,6 +285,7 @@ impl BodyScan {
             limits,
             unit_end,
             opening,
+            inside,
             ..
         } = self;
         let mut feed = |piece: Piece<'_>| {
@@ -262,10 +294,13 @@ impl BodyScan {
                     let missing = SNIFFED_BYTES - opening.len();
                     opening.extend_from_slice(&text[..text.len().min(missing)]);
                     note(&scanner.feed(stream, text)?, found, limits);
+                    if let Some(inside) = inside {
+                        inside.push(scanner, text)?;
+                    }
                 }
                 Piece::UnitEnd => *unit_end = stream.total(),
             }
-            Ok(())
+            Ok::<_, ScanStop>(())
         };
         if codings.is_identity() {
             return reader.push(bytes, &mut feed).map_err(ScanStop::from);
@@ -290,34 +325,29 @@ impl BodyScan {
             &mut Scanner,
             &'s mut StreamState,
         ) -> Result<StreamScanned<'s>, ScanError>,
+        inside: Scan,
     ) -> Result<(), ScanStop> {
         note(
             &step(scanner, &mut self.stream)?,
             &mut self.found,
             &mut self.limits,
         );
+        if let Some(opened) = &mut self.inside {
+            opened.step(scanner, inside)?;
+        }
         self.advance();
         Ok(())
-    }
-
-    fn mark(&mut self, body: u64, text: u64) {
-        match self.marks.back_mut() {
-            Some(last) if last.text == text => last.body = body,
-            _ => self.marks.push_back(Mark { body, text }),
-        }
     }
 
     /// Moves the border of what may leave.
     fn advance(&mut self) {
         let clear = self.stream.clear();
-        if self.plain {
-            self.clear = clear;
-            return;
-        }
-        while let Some(mark) = self.marks.front().filter(|mark| mark.text <= clear) {
-            self.clear = mark.body;
-            self.marks.pop_front();
-        }
+        let clear = match self.plain {
+            true => clear,
+            false => self.marks.clear(clear),
+        };
+        let inside = self.inside.as_mut().map_or(u64::MAX, |i| i.clear());
+        self.clear = clear.min(inside);
     }
 }
 
@@ -326,11 +356,11 @@ fn note(scanned: &StreamScanned<'_>, found: &mut Vec<StreamFinding>, limits: &mu
     *limits = scanned.limits;
 }
 
-impl From<Stop<ScanError>> for ScanStop {
-    fn from(stop: Stop<ScanError>) -> Self {
+impl From<Stop<ScanStop>> for ScanStop {
+    fn from(stop: Stop<ScanStop>) -> Self {
         match stop {
             Stop::Content(error) => Self::Content(error),
-            Stop::Sink(error) => Self::Scan(error),
+            Stop::Sink(stop) => stop,
         }
     }
 }

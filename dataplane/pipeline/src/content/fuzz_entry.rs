@@ -1,8 +1,8 @@
 //! What fuzzing calls: readers and decoders say the same however their bytes are cut.
 
 use super::{
-    Coding, Codings, ContentError, DecodeLimits, GrpcReader, PermessageDeflate, Piece, PushReader,
-    Side, Sink, SseReader, Stop, WebSocketReader,
+    Coding, Codings, ContentError, DecodeLimits, GrpcReader, Opener, PermessageDeflate, Piece,
+    PushReader, Side, Sink, SseReader, Stop, WebSocketReader,
 };
 
 /// A header of content codings chosen by the first byte, and a body.
@@ -90,6 +90,41 @@ pub fn git_push(bytes: &[u8]) {
         let mut reader = PushReader::new(DecodeLimits::default());
         move |bytes: &[u8], sink: &mut Sink<'_, ()>| reader.push(bytes, sink)
     });
+}
+
+/// A text with archives in it; a first byte that is odd has the beginning of one put before the others.
+pub fn archives(bytes: &[u8]) {
+    const BEGINNINGS: [&[u8]; 5] = [
+        b"",
+        b"\x1F\x8B\x08\0\0\0\0\0\0\x03",
+        b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\x40\0\0\0\x40\0\0\0\x01\0\0\0a",
+        b"\x28\xB5\x2F\xFD",
+        b"\"H4sI",
+    ];
+    let Some((first, body)) = bytes.split_first() else {
+        return;
+    };
+    let body = [BEGINNINGS[usize::from(*first) % BEGINNINGS.len()], body].concat();
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut opener = Opener::default();
+        let mut text = Vec::new();
+        for piece in pieces {
+            let mut sink = |piece: Piece<'_>| {
+                if let Piece::Text(bytes) = piece {
+                    text.extend_from_slice(bytes);
+                }
+                Ok::<_, std::convert::Infallible>(())
+            };
+            let pushed = opener.push(piece, &mut sink);
+            assert!(pushed.is_ok(), "no text is refused");
+        }
+        (!opener.has_broken()).then(|| (text, opener.has_seen(), opener.take_sealed()))
+    };
+    let whole = read(&mut std::iter::once(&body[..]));
+    let single = read(&mut body.chunks(1));
+    if whole.is_some() && single.is_some() {
+        assert_eq!(whole, single);
+    }
 }
 
 /// However the bytes are cut, the same is read, and ends in the same way.

@@ -40,7 +40,7 @@ enum State {
 
 /// Where in a gzip header the next byte lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Header {
+pub(super) struct Header {
     field: Field,
     flags: u8,
 }
@@ -189,8 +189,13 @@ impl Header {
         }
     }
 
+    /// Behind the magic and the method.
+    pub(super) fn behind_magic() -> Self {
+        Self::new(MAGIC.len() as u8 + 1)
+    }
+
     /// The place behind this byte; `None` behind the header.
-    fn next(mut self, byte: u8) -> Result<Option<Self>, ContentError> {
+    pub(super) fn next(mut self, byte: u8) -> Result<Option<Self>, ContentError> {
         self.field = match self.field {
             Field::Fixed(at) => {
                 let good = match at {

@@ -11,6 +11,8 @@ use super::{
 pub struct Kind {
     pub(super) codings: Codings,
     pub(super) reader: Reader,
+    /// How much archives in it may grow, if they are opened.
+    pub(super) opening: Option<DecodeLimits>,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl Kind {
         Ok(Self {
             codings: Codings::parse(content_encoding.unwrap_or_default(), limits)?,
             reader,
+            opening: None,
         })
     }
 
@@ -69,6 +72,7 @@ impl Kind {
         Self {
             codings: Codings::none(limits),
             reader: Reader::WebSocket(WebSocketReader::new(side, deflate, limits)),
+            opening: None,
         }
     }
 
@@ -77,7 +81,18 @@ impl Kind {
         Self {
             codings: Codings::none(DecodeLimits::default()),
             reader: Reader::Plain,
+            opening: None,
         }
+    }
+
+    /// Archives in it are opened, too. Not in a body with units, whose receiver waits for each of them.
+    #[must_use]
+    pub fn opening_archives(mut self, limits: DecodeLimits) -> Self {
+        self.opening = match self.reader {
+            Reader::Plain | Reader::Push(_) => Some(limits),
+            Reader::Lines(_) | Reader::Sse(_) | Reader::Grpc(_) | Reader::WebSocket(_) => None,
+        };
+        self
     }
 
     /// Whether its units may wait for answers before the next one comes.

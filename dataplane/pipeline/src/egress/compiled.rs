@@ -11,7 +11,7 @@ use crate::state::gcra::Rate;
 use ahash::RandomState;
 use oktsec_contract::config::{
     Config, EgressLimits, EgressTimeouts, ForwardProxy, Interception, NameResolution, OnQuarantine,
-    Redact, Secret,
+    OnSealed, Redact, Secret,
 };
 use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
@@ -33,6 +33,7 @@ pub struct EgressPolicy {
     limits: Arc<Limits>,
     scans: Scans,
     quarantine: OnQuarantine,
+    sealed_archives: OnSealed,
     redact: Redact,
     timeouts: EgressTimeouts,
     upstream: Option<Upstream>,
@@ -127,6 +128,7 @@ impl EgressPolicy {
             limits,
             scans,
             quarantine: proxy.quarantine,
+            sealed_archives: proxy.sealed_archives,
             redact: proxy.redact,
             timeouts: proxy.timeouts.clone(),
             upstream: Upstream::new(proxy),
@@ -179,6 +181,14 @@ impl EgressPolicy {
             Verdict::Allow | Verdict::Flag => false,
             Verdict::Quarantine => matches!(self.quarantine, OnQuarantine::Block),
             Verdict::Block => true,
+        }
+    }
+
+    /// The key that refuses requests with files in an archive that cannot be read, if they are refused.
+    pub fn sealed_archives(&self) -> Option<Line> {
+        match self.sealed_archives {
+            OnSealed::Block => Some(Line::new("forward_proxy.sealed_archives")),
+            OnSealed::Forward => None,
         }
     }
 

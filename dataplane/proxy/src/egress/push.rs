@@ -11,6 +11,7 @@
 //! say of any refusal.
 
 use super::answer::adorn;
+use super::sieve::SCAN_LIMIT;
 use super::trail::Trail;
 use crate::limits::{PUSH_DRAINED_BYTES_MAX, PUSH_DRAINED_SECS_MAX};
 use crate::respond::{self, Answer, Kind};
@@ -44,9 +45,11 @@ pub(super) async fn refuse(
     let id = std::str::from_utf8(&id).expect("hex digits and dashes are UTF-8");
     let detail = &refusal.detail;
     let more = format!("More: oktsec explain {id}");
+    let is_about_findings =
+        reason == Reason::EgressRequestContent && !detail.starts_with(SCAN_LIMIT);
     let (why, told) = match trail.gravest() {
         // A limit of the scan is its detail, whatever was found besides.
-        Some(rule) if reason == Reason::EgressRequestContent && detail.is_empty() => (
+        Some(rule) if is_about_findings => (
             format!("it holds what must not leave ({rule})"),
             vec![
                 "No ref was moved. Take it out of every commit that is pushed (git commit --amend,",

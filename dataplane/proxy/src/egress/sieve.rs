@@ -7,9 +7,10 @@ mod head;
 
 pub(crate) use head::scan_head;
 
-use super::refusal::{because, plain};
+use super::refusal::because;
 use super::trail::{Found, Trail};
 use crate::core::{self, site_of};
+use crate::metrics::Counters;
 use crate::metrics::egress::Unscanned;
 use crate::plane::Live;
 use bytes::Bytes;
@@ -19,13 +20,18 @@ use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::Redact;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::{Mode, Verdict};
-use oktsec_pipeline::Policy;
-use oktsec_pipeline::content::{BodyScan, ContentError, DecodeLimits, Kind, PushAsked, ScanStop};
+use oktsec_pipeline::content::{
+    ARCHIVE_SEALED, BodyScan, ContentError, DecodeLimits, Kind, PushAsked, ScanStop,
+};
 use oktsec_pipeline::egress::Refusal;
+use oktsec_pipeline::{Policy, Shared};
 use oktsec_scanner::{Limit, LimitsReached, StreamFinding};
 use std::sync::Arc;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// How the detail of a refusal begins that a bound of the scan decided.
+pub(crate) const SCAN_LIMIT: &str = "scan limit";
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +132,11 @@ impl Sieve {
                 DecodeLimits::default(),
             )
         };
+        let kind = kind.map(|kind| match way {
+            Way::Up => kind.opening_archives(DecodeLimits::default()),
+            // What is downloaded in archives is not read by whoever asked, but unpacked by a program.
+            Way::Down => kind,
+        });
         match kind {
             Ok(kind) => Ok(Self {
                 redacts: kind.is_plain() && way.is_redacted(&live),
@@ -220,9 +231,8 @@ impl Sieve {
         let scanned = self.scan(&mut body, step, trail);
         let body = self.body.insert(body);
         match scanned {
-            Ok((verdict, limits)) => {
-                let policy = &self.live.policy;
-                for refusal in refusals(self.way, policy, verdict, limits) {
+            Ok(scanned) => {
+                for refusal in refusals(self.way, &self.live.policy, &scanned) {
                     if !observes {
                         return Err(refusal);
                     }
@@ -242,14 +252,13 @@ impl Sieve {
         Ok(())
     }
 
-    /// Scans what a step brings, replaces secrets in it where it may, and notes the rest. Gives the verdict of what was
-    /// noted, and the limits that kept something from being seen.
+    /// Scans what a step brings, replaces secrets in it where it may, and notes the rest.
     fn scan(
         &mut self,
         body: &mut BodyScan,
         step: Step,
         trail: &mut Trail,
-    ) -> Result<(Verdict, Option<LimitsReached>), Fault> {
+    ) -> Result<Scanned, Fault> {
         let observes = self.observes();
         let policy = &self.live.policy;
         core::with(|core| {
@@ -271,39 +280,42 @@ impl Sieve {
             // A shortened list may leave out a secret that would pass unreplaced.
             let limited =
                 limits.hides_content() || (self.redacts && limits.contains(Limit::Findings));
+            let sealed_bytes = seen.sealed_bytes;
+            if sealed_bytes > 0 {
+                counters.egress.unscanned(Unscanned::Archive, sealed_bytes);
+            }
+            let inside = seen.inside.to_vec();
             let findings = seen.findings.to_vec();
             let media = self.media.as_ref().filter(|_| !findings.is_empty());
             let media = media.and_then(|media| media.to_str().ok());
             let is_bytes = media.is_some_and(is_binary) && !body.begins_like_text();
-            let mut verdict = Verdict::Allow;
+            let (mut verdict, mut in_archive) = (Verdict::Allow, false);
             let mut secrets = Vec::new();
-            for finding in findings {
-                let Some(rule) = Counting::of(policy, &finding, is_bytes) else {
+            let weighing = Weighing {
+                way: self.way,
+                observes,
+                policy,
+                counters: &counters,
+                shared: &shared,
+            };
+            let findings = findings.into_iter().map(|finding| (finding, false));
+            // Of an archive most is no text.
+            let inside = inside.into_iter().map(|finding| (finding, true));
+            for (finding, is_inside) in findings.chain(inside) {
+                let is_bytes = is_bytes || is_inside;
+                let Some(Held {
+                    raised,
+                    stops,
+                    found,
+                    is_sensitive,
+                }) = weighing.holds(finding, is_bytes, trail)
+                else {
                     continue;
                 };
-                if let Some(lane) = policy.lane_word(finding.rule) {
-                    counters.counted(rule.id, lane);
-                }
-                let Some(raised) = policy.egress_verdict(trail.agent(), finding.rule) else {
-                    continue;
-                };
-                let stops = policy.egress().stops(raised) && !observes;
-                if let (Way::Down, false, Some(seen), Some(agent)) =
-                    (self.way, stops, finding.seen, trail.agent())
-                {
-                    let given = shared.seen();
-                    given.note(agent, seen, &site_of(trail.host()), Timestamp::now());
-                }
-                let found = Found {
-                    rule: finding.rule,
-                    start: finding.span.start,
-                    end: finding.span.end,
-                    view: finding.view as u8,
-                    excerpt: finding.excerpt,
-                };
-                if self.redacts && rule.sensitive && stops {
+                if self.redacts && is_sensitive && stops && !observes && !is_inside {
                     secrets.push((raised, found));
                 } else {
+                    in_archive |= stops && is_inside;
                     verdict = verdict.max(raised);
                     trail.note(raised, found);
                 }
@@ -315,7 +327,12 @@ impl Sieve {
                 verdict = verdict.max(raised);
                 trail.note(raised, found);
             }
-            Ok((verdict, limited.then_some(limits)))
+            Ok(Scanned {
+                verdict,
+                in_archive,
+                limits: limited.then_some(limits),
+                is_sealed: sealed_bytes > 0,
+            })
         })
     }
 
@@ -399,18 +416,87 @@ impl<'p> Counting<'p> {
     }
 }
 
-/// Why what was seen may not go on, the findings first.
-fn refusals(
+/// What decides about findings of one step.
+struct Weighing<'a> {
     way: Way,
-    policy: &Policy,
+    observes: bool,
+    policy: &'a Policy,
+    counters: &'a Counters,
+    shared: &'a Shared,
+}
+
+impl Weighing<'_> {
+    /// What a finding means here, if it means anything; it is counted.
+    fn holds(&self, finding: StreamFinding, is_bytes: bool, trail: &Trail) -> Option<Held> {
+        let policy = self.policy;
+        let rule = Counting::of(policy, &finding, is_bytes)?;
+        if let Some(lane) = policy.lane_word(finding.rule) {
+            self.counters.counted(rule.id, lane);
+        }
+        let raised = policy.egress_verdict(trail.agent(), finding.rule)?;
+        let stops = policy.egress().stops(raised);
+        let passes = !stops || self.observes;
+        if let (Way::Down, true, Some(seen), Some(agent)) =
+            (self.way, passes, finding.seen, trail.agent())
+        {
+            let given = self.shared.seen();
+            given.note(agent, seen, &site_of(trail.host()), Timestamp::now());
+        }
+        Some(Held {
+            raised,
+            stops,
+            is_sensitive: rule.sensitive,
+            found: Found {
+                rule: finding.rule,
+                start: finding.span.start,
+                end: finding.span.end,
+                view: finding.view as u8,
+                excerpt: finding.excerpt,
+            },
+        })
+    }
+}
+
+/// A finding that is held against a body.
+struct Held {
+    raised: Verdict,
+    /// Whether that stops a body, unless the surface observes.
+    stops: bool,
+    is_sensitive: bool,
+    found: Found,
+}
+
+/// What a step of a scan came to.
+struct Scanned {
+    /// Of what was found and not replaced.
     verdict: Verdict,
+    /// Something that stops it was found in an archive.
+    in_archive: bool,
+    /// The limits that kept something from being seen.
     limits: Option<LimitsReached>,
-) -> impl Iterator<Item = Refusal> {
-    let stops = |verdict| policy.egress().stops(verdict);
-    let found = stops(verdict).then(|| plain(way.reason()));
-    let limits = limits.filter(|_| stops(Verdict::Quarantine));
-    let limited = limits.map(|limits| because(way.reason(), format!("scan limit: {limits}")));
-    found.into_iter().chain(limited)
+    /// An archive holds files that cannot be read.
+    is_sealed: bool,
+}
+
+/// Why what was seen may not go on, the findings first.
+fn refusals(way: Way, policy: &Policy, scanned: &Scanned) -> impl Iterator<Item = Refusal> {
+    let egress = policy.egress();
+    let found = egress.stops(scanned.verdict).then(|| {
+        let place = if scanned.in_archive {
+            "in an archive"
+        } else {
+            ""
+        };
+        because(way.reason(), place)
+    });
+    let limits = scanned.limits.filter(|_| egress.stops(Verdict::Quarantine));
+    let limited = limits.map(|limits| because(way.reason(), format!("{SCAN_LIMIT}: {limits}")));
+    let sealed = scanned.is_sealed.then(|| egress.sealed_archives());
+    let sealed = sealed.flatten().map(|line| Refusal {
+        line: Some(line),
+        ..because(Reason::EgressUndecodable, ARCHIVE_SEALED)
+    });
+    found.into_iter().chain(limited).chain(sealed)
 }
 
 /// Why nothing can be said of the bytes.

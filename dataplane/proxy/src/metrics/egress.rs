@@ -15,16 +15,24 @@ pub(crate) enum Unscanned {
     NotConfigured,
     /// The surface observes, and what could not be scanned passed.
     Observed,
+    /// A file in an archive that is encrypted, or compressed as we cannot undo.
+    Archive,
 }
 
 impl Unscanned {
-    pub(crate) const ALL: [Self; 3] = [Self::Tunnel, Self::NotConfigured, Self::Observed];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Tunnel,
+        Self::NotConfigured,
+        Self::Observed,
+        Self::Archive,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Tunnel => "tunnel",
             Self::NotConfigured => "not_configured",
             Self::Observed => "observed",
+            Self::Archive => "archive",
         }
     }
 }

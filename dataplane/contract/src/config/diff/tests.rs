@@ -165,6 +165,11 @@ fn changes_that_weaken_protection_are_marked_and_their_opposites_are_not() {
             "forward_proxy.quarantine",
         ),
         (
+            "",
+            "forward_proxy: {sealed_archives: forward}",
+            "forward_proxy.sealed_archives",
+        ),
+        (
             "forward_proxy: {limits: {bytes_up: 5}}",
             "forward_proxy: {limits: {bytes_up: 6}}",
             "forward_proxy.limits.bytes_up",

@@ -40,21 +40,12 @@ fn send(kind: Kind, pieces: &[&[u8]]) -> Result<Outcome, ScanStop> {
         let mut body = BodyScan::new(Surface::Egress, kind);
         let mut outcome = Outcome::default();
         for piece in pieces {
-            for finding in body.push(scanner, Bytes::copy_from_slice(piece))?.findings {
-                outcome.rules.push(finding.rule);
-            }
-            for finding in body.pause(scanner)?.findings {
-                outcome.rules.push(finding.rule);
-            }
+            outcome.see(&body.push(scanner, Bytes::copy_from_slice(piece))?);
+            outcome.see(&body.pause(scanner)?);
             outcome.note(&mut body);
             assert_eq!(body.unscanned_bytes(), 0);
         }
-        let rules = body
-            .finish(scanner)?
-            .findings
-            .iter()
-            .map(|finding| finding.rule);
-        outcome.rules.extend(rules);
+        outcome.see(&body.finish(scanner)?);
         outcome.note(&mut body);
         assert_eq!(body.held_bytes(), 0);
         assert_eq!(outcome.left, pieces.concat());
@@ -63,6 +54,11 @@ fn send(kind: Kind, pieces: &[&[u8]]) -> Result<Outcome, ScanStop> {
 }
 
 impl Outcome {
+    fn see(&mut self, seen: &Seen<'_>) {
+        let found = seen.findings.iter().chain(seen.inside);
+        self.rules.extend(found.map(|finding| finding.rule));
+    }
+
     fn note(&mut self, body: &mut BodyScan) {
         if !self.rules.is_empty() {
             self.left_before.get_or_insert(self.left.len());
@@ -276,5 +272,75 @@ fn a_body_that_says_nothing_cannot_fill_the_memory() {
             while body.release().is_some() {}
             assert!(body.held_bytes() <= HELD_BYTES_MAX + nothing.len());
         }
+    });
+}
+
+fn opening() -> Kind {
+    Kind::plain().opening_archives(DecodeLimits::default())
+}
+
+#[test]
+fn a_secret_in_an_archive_is_found_before_all_of_it_left_at_every_split() {
+    let archive = gzip(format!("some text before it: {SECRET} and some behind").as_bytes());
+    let body = [b"--edge\r\n\r\n", &archive[..], b"\r\n--edge--\r\n"].concat();
+    for at in 0..=body.len() {
+        let (a, b) = body.split_at(at);
+        let outcome = send(opening(), &[a, b]).unwrap();
+        assert_eq!(outcome.rules, [0], "{at}");
+        assert!(outcome.left_before.unwrap() < 10 + archive.len(), "{at}");
+    }
+    let twice = gzip(&gzip(&archive));
+    let (a, b) = twice.split_at(twice.len() / 2);
+    assert_eq!(send(opening(), &[a, b]).unwrap().rules, [0]);
+    assert_eq!(
+        send(opening(), &[&gzip(&twice)]).unwrap_err(),
+        ContentError::CodingsTooMany.into()
+    );
+}
+
+#[test]
+fn an_archive_of_any_length_takes_little_memory_and_what_is_behind_it_does_not_wait() {
+    let text: String = (0..400_000).map(|at| format!("line {at}\n")).collect();
+    let archive = gzip(format!("{text}{SECRET}\n").as_bytes());
+    let body = [
+        &archive[..],
+        b" and bytes behind it".repeat(1_000).as_slice(),
+    ]
+    .concat();
+    let mut rules = Vec::new();
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut scan = BodyScan::new(Surface::Egress, opening());
+        let mut left = 0;
+        for piece in body.chunks(4_096) {
+            let seen = scan.push(scanner, Bytes::copy_from_slice(piece)).unwrap();
+            assert!(seen.findings.is_empty());
+            rules.extend(seen.inside.iter().map(|finding| finding.rule));
+            if rules.is_empty() {
+                while let Some(bytes) = scan.release() {
+                    left += bytes.len();
+                }
+                // Two windows of text that is clear enough, compressed, and one of the bytes themselves.
+                assert!(scan.held_bytes() < 160 << 10, "{}", scan.held_bytes());
+            }
+        }
+        assert!(left < archive.len());
+        scan.pause(scanner).unwrap();
+        while scan.release().is_some() {}
+        assert_eq!(scan.held_bytes(), HOLD_BYTES);
+    });
+    assert_eq!(rules, [0]);
+}
+
+#[test]
+fn nothing_is_replaced_in_an_archive() {
+    let archive = gzip(b"x");
+    SCANNER.with_borrow_mut(|scanner| {
+        let mut body = BodyScan::new(Surface::Egress, opening());
+        let bytes = [SECRET.as_bytes(), b" and ", &archive].concat();
+        body.push(scanner, Bytes::from(bytes)).unwrap();
+        let seen = body.finish(scanner).unwrap();
+        let (finding, inside) = (seen.findings[0].clone(), seen.inside.len());
+        assert_eq!(inside, 0);
+        assert!(!body.redact(finding.span, "[REDACTED]"));
     });
 }

@@ -3,7 +3,7 @@
 use super::{Weak, auth, gained, tls};
 use crate::config::{
     Config, Egress, EgressAction, EgressLimits, EgressRule, ForwardProxy, Interception,
-    NameResolution, OnQuarantine, Redact,
+    NameResolution, OnQuarantine, OnSealed, Redact,
 };
 
 pub(super) fn forward_proxy(old: &Config, new: &Config, weak: &mut Weak) {
@@ -47,6 +47,8 @@ pub(super) fn forward_proxy(old: &Config, new: &Config, weak: &mut Weak) {
     );
     let blocks = |proxy: &ForwardProxy| proxy.quarantine == OnQuarantine::Block;
     weak.when(lost(blocks(before), blocks(now)), key("quarantine"));
+    let opens = |proxy: &ForwardProxy| proxy.sealed_archives == OnSealed::Block;
+    weak.when(lost(opens(before), opens(now)), key("sealed_archives"));
     // A placeholder lets the rest of a request through that was refused whole.
     weak.when(
         before.redact != now.redact && now.redact != Redact::Off,

@@ -1,0 +1,230 @@
+//! Archives, whole and in pieces, honest and not.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder};
+use proptest::prelude::*;
+use std::convert::Infallible;
+use std::io::Write as _;
+
+const TEXT: &str = "a text with a secret-word in it, said again: a text with a secret-word";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A file in a zip archive, as its head says it is.
+fn file(flags: u16, method: u16, packed: &[u8]) -> Vec<u8> {
+    let size = if flags & 8 == 0 {
+        packed.len() as u32
+    } else {
+        0
+    };
+    let name = b"folder/name.txt";
+    let mut out = b"PK\x03\x04".to_vec();
+    for word in [20, flags, method, 0, 0] {
+        out.extend_from_slice(&u16::to_le_bytes(word));
+    }
+    for long in [0, size, 0] {
+        out.extend_from_slice(&u32::to_le_bytes(long));
+    }
+    for word in [name.len() as u16, 4] {
+        out.extend_from_slice(&u16::to_le_bytes(word));
+    }
+    out.extend_from_slice(name);
+    out.extend_from_slice(&[0xFE, 0xCA, 0, 0]);
+    out.extend_from_slice(packed);
+    if flags & 8 != 0 {
+        out.extend_from_slice(b"PK\x07\x08");
+        out.extend_from_slice(&[0; 12]);
+    }
+    out
+}
+
+/// Files and the list behind them.
+fn zip(files: &[Vec<u8>]) -> Vec<u8> {
+    [
+        &files.concat()[..],
+        b"PK\x01\x02",
+        &[0; 60],
+        b"PK\x05\x06",
+        &[0; 18],
+    ]
+    .concat()
+}
+
+/// What is opened in these pieces, and how much cannot be.
+fn opened_of(pieces: &[&[u8]]) -> (String, u64) {
+    let mut opener = Opener::default();
+    let (mut text, mut sealed) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut sink = |piece: Piece<'_>| {
+            if let Piece::Text(bytes) = piece {
+                text.extend_from_slice(bytes);
+            }
+            Ok::<_, Infallible>(())
+        };
+        opener.push(piece, &mut sink).unwrap();
+        sealed += opener.take_sealed();
+    }
+    (String::from_utf8_lossy(&text).into_owned(), sealed)
+}
+
+fn opened(bytes: &[u8]) -> String {
+    opened_of(&[bytes]).0
+}
+
+/// Everything an archive of this text can be written as.
+fn writings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let text = text.as_bytes();
+    let zipped = zip(&[
+        file(0, 0, b"stored"),
+        file(0, 8, &deflated(text)),
+        file(8, 8, &deflated(b"behind")),
+    ]);
+    let zstd = zstd::encode_all(text, 3).unwrap();
+    let json = |data: String| format!(r#"{{"data":"{data}","length":7}}"#).into_bytes();
+    let lines = STANDARD.encode(gzip(text));
+    let lines: Vec<&str> = lines
+        .as_bytes()
+        .chunks(16)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    vec![
+        ("gzip", gzip(text)),
+        ("zip", zipped.clone()),
+        ("zip with zstd", zip(&[file(0, 93, &zstd)])),
+        ("zstd", zstd.clone()),
+        ("gzip in base64", json(STANDARD.encode(gzip(text)))),
+        ("gzip in base64 of URLs", json(URL_SAFE.encode(gzip(text)))),
+        ("gzip in lines", json(lines.join("\\n"))),
+        ("gzip in lines of a mail", lines.join("\r\n").into_bytes()),
+        (
+            "gzip with slashes that JSON need not escape",
+            json(STANDARD.encode(gzip(text)).replace('/', "\\/")),
+        ),
+        ("zip in base64", json(STANDARD.encode(zipped))),
+        ("zstd in base64", json(STANDARD.encode(zstd))),
+    ]
+}
+
+#[test]
+fn what_is_compressed_in_an_archive_comes_out_wherever_it_is_cut() {
+    for (what, archive) in writings(TEXT) {
+        let body = [b"--boundary\r\n\r\n", &archive[..], b"\r\n--boundary--"].concat();
+        let whole = opened(&body);
+        assert!(whole.contains(TEXT), "{what}: {whole:?}");
+        for at in 0..=body.len() {
+            let (a, b) = body.split_at(at);
+            assert_eq!(opened_of(&[a, b]).0, whole, "{what} at {at}");
+        }
+        let single: Vec<&[u8]> = body.chunks(1).collect();
+        assert_eq!(opened_of(&single).0, whole, "{what}");
+    }
+}
+
+#[test]
+fn files_behind_one_of_unknown_length_are_opened_and_kept_apart() {
+    let archive = zip(&[
+        file(8, 8, &deflated(b"one")),
+        file(8, 0, b"as it is"),
+        file(0, 8, &deflated(b"two")),
+    ]);
+    assert_eq!(opened(&archive), "\n~\none\n~\ntwo");
+}
+
+#[test]
+fn members_of_gzip_are_one_text() {
+    let archive = [gzip(b"a sec"), gzip(b"ret"), b"\0\0\0".to_vec(), gzip(b"!")].concat();
+    assert_eq!(opened(&archive), "a secret!");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_what_follows_is_opened() {
+    let secret = [7; 1_000];
+    for (flags, method) in [
+        (1, 8),
+        (1, 0),
+        (1, 99),
+        (1 << 6, 8),
+        (0, 14),
+        (0, 9),
+        (0, 12),
+    ] {
+        for behind in [0, 8] {
+            let archive = zip(&[
+                file(flags | behind, method, &secret),
+                file(0, 8, &deflated(b"in the clear")),
+            ]);
+            for length in [1, 7, 4_096] {
+                let pieces: Vec<&[u8]> = archive.chunks(length).collect();
+                let (text, sealed) = opened_of(&pieces);
+                let what = format!("{flags} {method} {behind} {length}");
+                assert!(text.ends_with("in the clear"), "{what}");
+                let signs = if behind == 0 { 0 } else { 20 };
+                assert_eq!(sealed, 1_000 + signs, "{what}");
+            }
+        }
+    }
+    let empty = zip(&[file(1, 8, b""), file(0, 0, b"")]);
+    assert_eq!(opened_of(&[&empty]), (String::new(), 0));
+}
+
+#[test]
+fn a_sign_by_chance_hides_nothing_behind_it() {
+    let archive = gzip(TEXT.as_bytes());
+    for chance in [
+        &b"\x1F\x8B\x08"[..],
+        b"\x1F\x8B\x08\0\0\0\0\0\0\0\xFF\xFF\xFF",
+        b"PK\x03\x04",
+        b"PK\x03\x04 no head, and not even a method that anybody knows",
+        b"\x28\xB5\x2F\xFD",
+        b"\x28\xB5\x2F\xFD\xFF\xFF",
+        b"H4sI no base64",
+        b"H4sIKLUvUEsD!",
+        b"PK\x03PK\x03\x1F\x8B",
+    ] {
+        let body = [chance, b" and some text behind it ", &archive].concat();
+        let text = opened(&body);
+        assert!(text.contains(TEXT), "{chance:?}: {text:?}");
+    }
+}
+
+#[test]
+fn a_text_without_archives_opens_nothing() {
+    for text in ["", "P", "PK", "a text", "H4s", "{\"data\": \"SGVsbG8=\"}"] {
+        let mut opener = Opener::default();
+        let mut none = |_: Piece<'_>| Err(());
+        opener.push(text.as_bytes(), &mut none).unwrap();
+        assert!(opener.is_idle() && !opener.has_seen());
+    }
+}
+
+#[test]
+fn an_archive_that_is_cut_short_gives_what_is_there() {
+    let archive = gzip(TEXT.repeat(100).as_bytes());
+    let text = opened(&archive[..archive.len() - 9]);
+    assert!(text.starts_with(TEXT));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_alike_however_they_are_cut(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        first in any::<u8>(),
+    ) {
+        crate::content::fuzz_entry::archives(&[&[first][..], &bytes].concat());
+    }
+}
