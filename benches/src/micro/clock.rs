@@ -23,6 +23,18 @@ pub(super) fn nanos(seconds: f64, mut call: impl FnMut()) -> f64 {
     fastest * 1e9
 }
 
+/// Nanoseconds that all but one in a hundred of so many calls take at most.
+pub(super) fn p99(calls: usize, mut call: impl FnMut()) -> u128 {
+    let one = |_| {
+        let begun = Instant::now();
+        call();
+        begun.elapsed().as_nanos()
+    };
+    let mut took: Vec<u128> = (0..calls.max(1)).map(one).collect();
+    took.sort_unstable();
+    took[(took.len() - 1) * 99 / 100]
+}
+
 fn time(calls: u64, call: &mut impl FnMut()) -> f64 {
     let begun = Instant::now();
     for _ in 0..calls {

@@ -2,7 +2,7 @@
 //! (one pass of memchr) below it and the naive way (every expression in one set of `regex`) above it.
 
 use super::Context;
-use super::clock::nanos;
+use super::clock::{nanos, p99};
 use crate::content::{Kind, Random, text};
 use oktsec_contract::Surface;
 use oktsec_rules::{Lane, RuleSet};
@@ -13,6 +13,11 @@ use std::sync::Arc;
 
 /// Different texts of each kind and size.
 const TEXTS: usize = 32;
+
+/// Single scans of which the hundredth slowest counts: some hundred milliseconds of them.
+const fn singles(bytes: usize) -> usize {
+    if bytes <= 1_024 { 10_000 } else { 300 }
+}
 
 pub(super) fn measure(context: &mut Context<'_>) {
     let seconds = context.seconds();
@@ -32,8 +37,8 @@ pub(super) fn measure(context: &mut Context<'_>) {
         .as_ref()
         .map_or("no regex set", |(_, name)| name.as_str());
     context.say(format_args!(
-        "{:<6} {:>6}  {:>10}  {:>8}  {:>10}  {:>12}  findings in {TEXTS}",
-        "kind", "bytes", "scan ns", "MB/s", "memchr ns", name
+        "{:<6} {:>6}  {:>10}  {:>8}  {:>10}  {:>10}  {:>12}  findings in {TEXTS}",
+        "kind", "bytes", "scan ns", "MB/s", "p99 ns", "memchr ns", name
     ));
     for bytes in [100, 1_024, 65_536] {
         for kind in Kind::ALL {
@@ -53,6 +58,12 @@ pub(super) fn measure(context: &mut Context<'_>) {
                 let scanned = scanner.scan(next(), Surface::Message);
                 black_box(scanned.expect("the content is short enough").findings.len());
             });
+            // Of single scans: what one text costs more than another, and what came between.
+            let singles = if context.smoke { 10 } else { singles(bytes) };
+            let rarely = p99(singles, || {
+                let scanned = scanner.scan(next(), Surface::Message);
+                black_box(scanned.expect("the content is short enough").findings.len());
+            });
             let pass = nanos(seconds / 5.0, || {
                 black_box(memchr::memchr(0xff, black_box(next())));
             });
@@ -63,7 +74,7 @@ pub(super) fn measure(context: &mut Context<'_>) {
                 })
             });
             context.say(format_args!(
-                "{:<6} {bytes:>6}  {scan:>10.0}  {:>8.0}  {pass:>10.0}  {:>12}  {found}",
+                "{:<6} {bytes:>6}  {scan:>10.0}  {:>8.0}  {rarely:>10}  {pass:>10.0}  {:>12}  {found}",
                 kind.as_str(),
                 bytes as f64 / scan * 1e3,
                 slow.map_or_else(|| String::from("-"), |slow| format!("{slow:.0}")),
