@@ -385,4 +385,6 @@ pub fn resolve_path(explicit: Option<&Path>) -> PathBuf {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

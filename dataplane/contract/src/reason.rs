@@ -349,6 +349,7 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::Reason;
+    use crate::verdict::Status;
     use std::collections::HashSet;
 
     #[test]
@@ -358,6 +359,62 @@ mod tests {
         for &reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(reason));
             assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        }
+    }
+
+    /// Rows of the table below a heading, as cells without back quotes.
+    fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
+        let (_, section) = document.split_once(heading).expect("the heading is there");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let cells = |row: &str| {
+            let row = row.trim_matches('|').replace('`', "");
+            row.split('|').map(|cell| cell.trim().to_owned()).collect()
+        };
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        rows.map(cells).collect()
+    }
+
+    #[test]
+    fn the_table_of_reasons_in_the_api_document_is_this_list() {
+        let document = include_str!("../../../docs/api.md");
+        let ours = Reason::ALL
+            .iter()
+            .filter(|r| !r.is_egress() && r.status() != Status::System);
+        let rows = rows(document, "\n## Reasons\n");
+        let documented: HashSet<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(documented, ours.map(|r| r.as_str()).collect());
+        for row in &rows {
+            let reason = Reason::parse(&row[0]).expect("it is one of ours");
+            let http = row[1].split(',').next().unwrap_or_default();
+            assert_eq!(http, reason.http_status().to_string(), "{}", row[0]);
+            assert_eq!(row[2], reason.status().as_str(), "{}", row[0]);
+            assert_eq!(row[3], reason.decision(), "{}", row[0]);
+            assert_eq!(row[4] == "yes", reason.is_recorded(), "{}", row[0]);
+        }
+        for reason in Reason::ALL.iter().filter(|r| r.status() == Status::System) {
+            assert!(document.contains(&format!("`{}`", reason.as_str())));
+        }
+    }
+
+    #[test]
+    fn the_table_of_reasons_in_the_document_of_egress_policy_is_this_list() {
+        let rows = rows(
+            include_str!("../../../docs/egress-policy.md"),
+            "\n## Reasons\n",
+        );
+        let mut documented = HashSet::new();
+        for row in &rows {
+            for word in row[0].split(", ") {
+                let reason = Reason::parse(word).expect("it is one of ours");
+                if row[1] != "–" {
+                    assert_eq!(row[1], reason.http_status().to_string(), "{word}");
+                    assert_eq!(row[2], reason.retry().as_str(), "{word}");
+                }
+                documented.insert(reason);
+            }
+        }
+        for &reason in Reason::ALL.iter().filter(|r| r.is_egress()) {
+            assert!(documented.contains(&reason), "{}", reason.as_str());
         }
     }
 }

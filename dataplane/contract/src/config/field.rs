@@ -40,6 +40,12 @@ pub(crate) trait Field: Sized {
     fn label(&self) -> Option<&str> {
         None
     }
+
+    /// Every key below `path` that a file may hold, `[]` for each entry of a list and `*` for any name.
+    #[cfg(test)]
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        keys.push(path.to_owned());
+    }
 }
 
 /// [`Field::from_json`] with the key in the error.
@@ -326,6 +332,11 @@ impl<T: Field> Field for Option<T> {
         T::read(node, cx).map(Some)
     }
 
+    #[cfg(test)]
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        T::keys(path, keys);
+    }
+
     fn flatten(&self, path: &str, flat: &mut Flat) {
         if let Some(value) = self {
             value.flatten(path, flat);
@@ -352,6 +363,11 @@ impl<T: Field> Field for Option<T> {
 impl<T: Field> Field for Vec<T> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         cx.list(node, T::read)
+    }
+
+    #[cfg(test)]
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        T::keys(&format!("{path}[]"), keys);
     }
 
     fn flatten(&self, path: &str, flat: &mut Flat) {
@@ -391,6 +407,11 @@ impl<T: Field> Field for Vec<T> {
 impl<T: Field> Field for BTreeMap<String, T> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         cx.entries(node, T::read, T::absent)
+    }
+
+    #[cfg(test)]
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        T::keys(&below(path, "*"), keys);
     }
 
     fn flatten(&self, path: &str, flat: &mut Flat) {
