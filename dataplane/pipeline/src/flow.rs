@@ -73,11 +73,6 @@ impl Opened {
         self.check.take()
     }
 
-    /// Bytes of its content.
-    pub fn content_bytes(&self) -> usize {
-        self.parsed.view().content.len()
-    }
-
     /// Id the message will have.
     pub const fn id(&self) -> MessageId {
         self.id

@@ -164,7 +164,8 @@ pub(crate) async fn invite(session: &mut Session) -> Result<(), BodyFault> {
     Ok(())
 }
 
-fn declared_bytes(session: &Session) -> Option<usize> {
+/// Bytes it will have, if its head says so.
+pub(crate) fn declared_bytes(session: &Session) -> Option<usize> {
     let length = session.req_header().headers.get(header::CONTENT_LENGTH)?;
     // `framing` has checked the digits; a number beyond usize is certainly too large.
     Some(length.to_str().ok()?.parse().unwrap_or(usize::MAX))

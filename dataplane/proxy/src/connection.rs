@@ -7,7 +7,7 @@
 use crate::egress::outlet::Outlet;
 use crate::egress::tap::Trailers;
 use crate::h2_refusals::Frames;
-use crate::limits::{REFUSED_BYTES_MAX, REFUSED_LINGER_MS};
+use crate::linger::{Linger, Rest};
 use crate::metrics::Counters;
 use crate::refused_head::RefusedHead;
 use crate::throttle::throttled;
@@ -43,6 +43,8 @@ pub struct Patience {
     pub body: Duration,
     /// Without the peer taking a byte of our answer.
     pub write: Duration,
+    /// For a control plane that is not there, from when it was there last: it may be starting.
+    pub control_plane: Duration,
 }
 
 impl Default for Patience {
@@ -52,6 +54,7 @@ impl Default for Patience {
             head: Duration::from_secs(10),
             body: Duration::from_secs(15),
             write: Duration::from_secs(30),
+            control_plane: Duration::from_secs(10),
         }
     }
 }
@@ -69,6 +72,8 @@ pub(crate) struct Connection {
     turns: AtomicU32,
     /// The time for a head was over before its end.
     head_is_late: AtomicBool,
+    /// What was answered last had a body that was not read to its end.
+    leaves_body: AtomicBool,
     /// Turns `true` when the process stops.
     shutdown: ShutdownWatch,
 }
@@ -105,6 +110,11 @@ impl Connection {
     /// Whether a head began to come, and took too long.
     pub(crate) fn head_is_late(&self) -> bool {
         self.head_is_late.load(Ordering::Relaxed)
+    }
+
+    /// The connection is to end, and the peer may still be sending a body that nobody reads.
+    pub(crate) fn leave_body(&self) {
+        self.leaves_body.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the process stops.
@@ -149,6 +159,7 @@ pub(crate) struct Guarded<G> {
     /// Where heads that pingora refuses are counted; `None` leaves its answer to them as it is.
     heads: Option<Arc<Counters>>,
     refused: Option<RefusedHead>,
+    linger: Option<Linger>,
     /// Where what HTTP/2 refuses by itself is counted, and its frames on their way out.
     refusals: Option<(Arc<Counters>, Frames)>,
     /// Held as long as the connection is open.
@@ -193,6 +204,7 @@ impl<G> Guarded<G> {
             trailers: caller.has_trailers.then(Mutex::default),
             turns: AtomicU32::new(0),
             head_is_late: AtomicBool::new(false),
+            leaves_body: AtomicBool::new(false),
             shutdown,
         });
         let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))
@@ -215,6 +227,7 @@ impl<G> Guarded<G> {
             head_bytes: 0,
             heads: None,
             refused: None,
+            linger: None,
             refusals: None,
             seat,
         }
@@ -370,22 +383,6 @@ impl<G> Guarded<G> {
         Some(Poll::Ready(Ok(())))
     }
 
-    /// Reads what the peer still sends after its head was refused: closing before would reset the connection,
-    /// and the answer would be lost with it.
-    async fn linger(&mut self) {
-        let mut discarded = 0;
-        let mut buffer = vec![0; 16 << 10];
-        let all = async {
-            while discarded < REFUSED_BYTES_MAX {
-                match AsyncReadExt::read(&mut self.inner.stream, &mut buffer).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => discarded += bytes,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_millis(REFUSED_LINGER_MS), all).await;
-    }
-
     /// Gives what a write came to, and runs the clock if it came to nothing.
     fn timed_write<T>(
         &mut self,
@@ -476,8 +473,19 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.timed_write(cx, outcome)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
+            let outcome = ready!(this.timed_write(cx, outcome));
+            let rest = match &this.refused {
+                Some(_) => Rest::Head,
+                None if this.connection.leaves_body.load(Ordering::Relaxed) => Rest::Body,
+                None => return Poll::Ready(outcome),
+            };
+            this.linger = Some(Linger::new(rest, Arc::clone(&this.connection)));
+        }
+        let (stream, linger) = (&mut this.inner.stream, this.linger.as_mut());
+        linger.map_or(Poll::Ready(Ok(())), |it| it.poll(stream, cx).map(Ok))
     }
 
     fn poll_write_vectored(
@@ -540,11 +548,7 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
 impl<G: Unpin + Send> Shutdown for Guarded<G> {
     async fn shutdown(&mut self) {
         // What still waits may not leave; the clock of writing knows.
-        let _ = AsyncWriteExt::flush(self).await;
-        Shutdown::shutdown(&mut *self.inner.stream).await;
-        if self.refused.is_some() {
-            self.linger().await;
-        }
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

@@ -21,7 +21,6 @@ mod signatures;
 mod slots;
 mod vital;
 
-use crate::chance;
 use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
 use bytes::Bytes;
@@ -32,7 +31,7 @@ use oktsec_contract::clock::Timestamp;
 use oktsec_contract::host::Host;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_pipeline::{Decision, Headers, Moment, Opened, Policy, Proof, Received, Shared};
+use oktsec_pipeline::{Decision, Headers, Opened, Policy, Proof, Received, Shared};
 use oktsec_scanner::{EngineError, Scanner};
 use scanners::name_host;
 pub(crate) use scanners::site_of;
@@ -127,14 +126,7 @@ impl Core {
         headers: Headers<'_>,
         now: Timestamp,
     ) -> Result<Opening, Reason> {
-        let pipeline = self.decider.pipeline().ok_or(Reason::SnapshotMissing)?;
-        let moment = Moment {
-            now,
-            random: chance::bytes(),
-        };
-        let mut opened = pipeline
-            .open(received, body, headers, moment)
-            .map_err(|refused| refused.reason)?;
+        let mut opened = self.decider.open(received, body, headers, now)?;
         let proving = match opened.take_check() {
             None => Proving(None),
             Some(check) => Proving(Some(self.signatures.push(check, &self.counters))),
@@ -147,8 +139,8 @@ impl Core {
         self.plane.log.clone()
     }
 
-    /// Decides, records, and lets `render` see the decision.
-    fn decide<R>(
+    /// Decides, records, and lets `render` see the decision. The answer must wait for [`Decided::record`].
+    pub(crate) fn decide<R>(
         &mut self,
         opened: Opened,
         proof: Proof,
@@ -223,22 +215,22 @@ impl Core {
     }
 }
 
-/// Decides, records, and lets `render` see the decision: on this core, or aside if the content is large. The answer must
-/// wait for [`Decided::record`].
+/// Whether a body of so many bytes is looked at aside, by [`decide_aside`].
+pub(crate) const fn is_large(body_bytes: usize) -> bool {
+    body_bytes >= aside::ASIDE_BYTES_MIN
+}
+
+/// Parses a large body, verifies its signature and decides, aside, and waits until the decision is recorded.
 ///
 /// # Errors
-/// [`Reason::Overloaded`]: too many large ones wait, and nothing was decided.
-pub(crate) async fn decide<R: Send + 'static>(
-    opened: Opened,
-    proof: Proof,
+/// What is no message; [`Reason::Overloaded`]: too many large ones wait, and nothing was decided.
+pub(crate) async fn decide_aside<R: Send + 'static>(
+    large: aside::Large,
     render: fn(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
 ) -> Result<Decided<R>, Reason> {
-    if opened.content_bytes() < aside::ASIDE_BYTES_MIN {
-        return Ok(with(|core| core.decide(opened, proof, render)));
-    }
     let plane = with(|core| Arc::clone(&core.plane));
     // Boxed: hardly any message is large.
-    Box::pin(aside::decide(&plane, opened, proof, render)).await
+    Box::pin(aside::decide(&plane, large, render)).await
 }
 
 /// A message whose signature, if it has one, is being verified.

@@ -4,7 +4,7 @@
 use crate::connection::Patience;
 use crate::egress::Terminator;
 use crate::front::{Arrival, Front};
-use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, WRITE_BUFFER_BYTES};
+use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, UNSENT_BYTES_MAX, WRITE_BUFFER_BYTES};
 use crate::listen;
 use crate::metrics::Counters;
 use oktsec_contract::limits::HEADER_BYTES_MAX;
@@ -139,7 +139,7 @@ async fn serve<A>(
     };
     let mut service = Service::new(String::from("oktsec"), front);
     let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
-    let endpoint = listen::endpoint(serving.address, buffers);
+    let endpoint = listen::endpoint(serving.address, buffers, Some(UNSENT_BYTES_MAX));
     service.endpoints().add_listener(endpoint);
     // Without a table of descriptors pingora binds anew: each core has its own socket on the port.
     service.start_service(None, serving.shutdown, 1).await;

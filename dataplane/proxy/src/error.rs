@@ -35,8 +35,10 @@ pub enum RunError {
         source: io::Error,
     },
     /// A certificate or key cannot be used.
-    #[error("server.tls: {path}: {cause}")]
+    #[error("{key}: {path}: {cause}")]
     Tls {
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

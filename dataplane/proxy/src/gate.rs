@@ -115,13 +115,20 @@ impl Gate {
 
     /// Passes a request on, if there is room for one more.
     async fn relay(&self, session: &mut Session, visit: &mut Visit, opens: bool) -> Result<bool> {
-        let patience = self.plane.patience.body;
-        let Some(relaying) = Relaying::begin(opens, patience) else {
+        if body::declared_bytes(session).is_some_and(|bytes| bytes > RELAYED_BYTES_MAX) {
+            respond::send(session, answer::too_large()).await?;
+            return Ok(true);
+        }
+        let patience = self.plane.patience;
+        let Some(mut relaying) = Relaying::begin(opens, patience.body) else {
             self.counters.relay_failures.add(1);
-            body::discard_small(session, patience).await;
+            body::discard_small(session, patience.body).await;
             respond::send(session, relay::unavailable()).await?;
             return Ok(true);
         };
+        let presence = &self.plane.control_plane;
+        presence.await_it(patience.control_plane).await;
+        relaying.body_begins(patience.body);
         visit.relay = Some(relaying);
         self.counters.relayed.add(1);
         if let ServerSession::H1(h1) = session.as_downstream_mut() {
@@ -242,7 +249,11 @@ impl ProxyHttp for Gate {
         {
             body::discard_small(session, self.plane.patience.body).await;
             // pingora closes after a failure whatever we say, so the answer should say so as well.
-            let _ = respond::send(session, answer.closing()).await;
+            if respond::send(session, answer.closing()).await.is_ok()
+                && let ServerSession::H1(h1) = session.as_downstream_mut()
+            {
+                h1.shutdown().await;
+            }
         }
         FailToProxy {
             error_code,

@@ -27,6 +27,7 @@ mod listen;
 mod connection;
 mod front;
 mod h2_refusals;
+mod linger;
 mod refused_head;
 
 mod body;
@@ -50,6 +51,7 @@ mod descriptors;
 mod error;
 mod link;
 mod plane;
+mod presence;
 mod run;
 mod startup;
 

@@ -6,8 +6,8 @@ pub const BODY_BYTES_PER_SEC_MIN: u64 = 16 << 10;
 pub const BODY_BYTES_FREE: usize = 64 << 10;
 /// Bytes above those that all bodies on their way to one core may have together. One more is refused.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
-/// Bytes of a request that is passed on to the control plane (compat §2.1 has 1 MiB for its largest).
-pub const RELAYED_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a request that is passed on to the control plane, which takes no more either (compat §2.1).
+pub const RELAYED_BYTES_MAX: usize = 1 << 20;
 /// Requests that one core passes on to the control plane at the same time.
 pub const RELAYS_MAX: usize = 256;
 /// Those of them that bring no API key where one is set: for pages, which have sessions of their own.
@@ -18,6 +18,14 @@ pub const CONNECTIONS_PER_CORE_MAX: usize = 16_384;
 pub const REFUSED_BYTES_MAX: usize = 2 << 20;
 /// Milliseconds it has for that.
 pub const REFUSED_LINGER_MS: u64 = 500;
+/// Bytes of a body a peer may still send after it was answered: most clients read nothing before they have sent everything.
+pub const UNREAD_BYTES_MAX: usize = 64 << 20;
+/// Seconds it has for that.
+pub const UNREAD_SECS_MAX: u64 = 30;
+/// Milliseconds without a byte after which no more is waited for.
+pub const UNREAD_PAUSE_MS: u64 = 5_000;
+/// Milliseconds it has when the process stops.
+pub const STOPPING_LINGER_MS: u64 = 1_000;
 /// Lines of `POST /v1/messages` that are decided together.
 pub const LINES_IN_FLIGHT_MAX: usize = 64;
 /// Bytes of lines after which no further line is taken into the same group.
@@ -34,6 +42,9 @@ pub const RULES_COUNTED_MAX: usize = 4_096;
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes of an answer gathered before they are sent; one answer of the usual size fits.
 pub const WRITE_BUFFER_BYTES: usize = 8 << 10;
+/// Bytes of answers that the system holds for one peer. It says that there is room again when a third of it is free: with
+/// the megabytes it would take by itself, whoever reads steadily and slowly looked like somebody who does not read.
+pub const UNSENT_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a request to a host, and of an answer to an agent, gathered before they are sent. Memory is taken while they wait.
 pub const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Bytes read at once from one end of a tunnel.
@@ -66,6 +77,7 @@ pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 pub const UPSTREAM_IDLE_SECS_MAX: u64 = 60;
 
 const _: () = assert!(oktsec_pipeline::egress::HELLO_BYTES_MAX < RELAY_BUFFER_BYTES);
+const _: () = assert!(UNREAD_BYTES_MAX > 4 * oktsec_contract::limits::BODY_BYTES_MAX);
 const _: () = assert!(BODIES_BYTES_MAX > 16 * oktsec_contract::limits::BODY_BYTES_MAX);
 const _: () = assert!(
     LINES_IN_FLIGHT_MAX >= 16,

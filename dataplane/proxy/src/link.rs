@@ -123,9 +123,9 @@ impl Keeper {
         loop {
             if let Ok(stream) = UnixStream::connect(&self.paths.link_socket) {
                 let begun = Instant::now();
-                self.plane.link_connected.store(true, Ordering::Relaxed);
+                self.plane.control_plane.came();
                 let ended = self.keep(stream);
-                self.plane.link_connected.store(false, Ordering::Relaxed);
+                self.plane.control_plane.went();
                 if let Err(error) = ended {
                     tracing::warn!(%error, "the line to the control plane broke");
                 }

@@ -12,7 +12,7 @@ use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An address that was found free. Until this is dropped the system gives its port to nobody else: the cores bind later,
@@ -78,9 +78,23 @@ fn hold(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
 }
 
 /// How a listener of ours speaks TLS: its certificate, and whose it asks for. Read once, before any core starts, so
-/// that a mistake is an error with its path.
-pub(crate) fn tls(tls: &Tls) -> Result<ServerConfig, RunError> {
+/// that a mistake is an error with its path and the `section` that names it.
+pub(crate) fn tls(tls: &Tls, section: &'static str) -> Result<ServerConfig, RunError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    server_config(tls).map_err(|Bad { path, cause }| RunError::Tls {
+        key: section,
+        path,
+        cause,
+    })
+}
+
+/// A file that cannot be used.
+struct Bad {
+    path: PathBuf,
+    cause: String,
+}
+
+fn server_config(tls: &Tls) -> Result<ServerConfig, Bad> {
     let certs = certificates(&tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| bad(&tls.key, &e))?;
     let builder = ServerConfig::builder();
@@ -101,16 +115,21 @@ pub(crate) fn tls(tls: &Tls) -> Result<ServerConfig, RunError> {
     Ok(config)
 }
 
-/// The endpoint of one core.
-pub(crate) fn endpoint(address: SocketAddr, buffers: L4BufferSettings) -> ListenerConfig {
+/// The endpoint of one core. `unsent_max` bounds what the system holds for a peer; without it the system does.
+pub(crate) fn endpoint(
+    address: SocketAddr,
+    buffers: L4BufferSettings,
+    unsent_max: Option<usize>,
+) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     options.so_reuseport = Some(true);
+    options.tcp_snd_buf = unsent_max;
     ListenerConfig::tcp(address.to_string())
         .tcp_socket_options(options)
         .l4_buffer(buffers)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RunError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Bad> {
     let certs = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| bad(path, &e))?;
@@ -120,7 +139,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RunError> {
     Ok(certs)
 }
 
-fn verifier(path: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, RunError> {
+fn verifier(path: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Bad> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(path)? {
         roots.add(authority).map_err(|e| bad(path, &e))?;
@@ -135,8 +154,8 @@ fn verifier(path: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, 
     Ok(verifier)
 }
 
-fn bad(path: &Path, cause: &dyn std::fmt::Display) -> RunError {
-    RunError::Tls {
+fn bad(path: &Path, cause: &dyn std::fmt::Display) -> Bad {
+    Bad {
         path: path.to_owned(),
         cause: cause.to_string(),
     }

@@ -5,6 +5,7 @@ use crate::core::aside::Aside;
 use crate::door::Door;
 use crate::egress::AuthorityInForce;
 use crate::metrics::{Counters, Facts, Pace};
+use crate::presence::Presence;
 use crate::startup::Startup;
 use arc_swap::ArcSwapOption;
 use oktsec_audit::Log;
@@ -48,7 +49,7 @@ pub(crate) struct Plane {
     pub(crate) startup: Startup,
     /// Signs for hosts whose TLS is looked into.
     pub(crate) authority: AuthorityInForce,
-    pub(crate) link_connected: AtomicBool,
+    pub(crate) control_plane: Presence,
     pub(crate) snapshots_refused: AtomicU64,
     /// What the control plane said last of the configuration on disk; `None` if it said nothing yet.
     pub(crate) standing: Mutex<Option<Standing>>,
@@ -95,7 +96,7 @@ impl Plane {
             first_door: parts.first_door,
             startup: parts.startup,
             authority: parts.authority,
-            link_connected: AtomicBool::new(false),
+            control_plane: Presence::default(),
             snapshots_refused: AtomicU64::new(0),
             standing: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -200,7 +201,7 @@ impl Plane {
             audit_appended: health.appended_total,
             audit_damaged: health.damage.is_some(),
             rules: rules as u64,
-            link_connected: self.link_connected.load(Ordering::Relaxed),
+            link_connected: self.control_plane.is_there(),
             snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
             cores: self.cores.len() as u64,
             waiting_aside: self.aside.waiting() as u64,

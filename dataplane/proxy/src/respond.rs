@@ -2,6 +2,7 @@
 
 use crate::chance;
 use crate::connection::Connection;
+use crate::linger;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::Result;
@@ -78,9 +79,12 @@ impl Answer {
     }
 }
 
-/// Sends a whole answer.
+/// Sends a whole answer. What the peer still sends of its body is dropped.
 pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
-    send_on(session.as_downstream_mut(), answer, |_| Ok(())).await
+    send_on(session.as_downstream_mut(), answer, |_| Ok(())).await?;
+    note_unread(session.as_downstream_mut());
+    linger::on_stream(session).await;
+    Ok(())
 }
 
 /// Sends a whole answer whose head `adorn` completes.
@@ -104,6 +108,21 @@ pub(crate) async fn send_on(
     }
     session.write_response_header(head).await?;
     session.write_response_body(answer.body, true).await
+}
+
+/// Where an answer ends its connection before all of the body was read, what still comes is read away. So are the next
+/// requests of a peer that could not know that the process stops. The head of the request must have been read.
+pub(crate) fn note_unread(session: &mut ServerSession) {
+    let ServerSession::H1(h1) = session else {
+        return;
+    };
+    let is_read = h1.is_body_done();
+    if !h1.will_keepalive()
+        && let Some(connection) = Connection::of(Some(h1.digest()))
+        && (!is_read || connection.is_stopping())
+    {
+        connection.leave_body();
+    }
 }
 
 /// Nobody is left to answer: closes.

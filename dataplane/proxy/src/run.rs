@@ -123,8 +123,8 @@ impl DataplaneOptions {
             ("forward_proxy.tls", inside),
         ]
         .into_iter()
-        .filter_map(|(key, tls)| match listen::tls(tls?) {
-            Err(RunError::Tls { path, cause }) => {
+        .filter_map(|(key, tls)| match listen::tls(tls?, key) {
+            Err(RunError::Tls { path, cause, .. }) => {
                 Some((key, format!("{}: {cause}", path.display())))
             }
             Err(other) => Some((key, other.to_string())),
@@ -211,7 +211,7 @@ impl Dataplane {
         let claim = listen::claim(&options.server.bind, options.server.port, "server.port")?;
         let address = claim.address;
         let (egress, claims) = Listeners::claim(options.egress.as_ref())?;
-        let tls = options.server.tls.as_ref().map(terminator).transpose()?;
+        let tls = terminator(options.server.tls.as_ref(), "server.tls")?;
         let count = core_count(&options);
         let Bootstrap {
             plane,
@@ -386,7 +386,7 @@ impl Listeners {
             addresses: claims.iter().map(|claim| claim.address).collect(),
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
-            tls: options.tls.as_ref().map(terminator).transpose()?,
+            tls: terminator(options.tls.as_ref(), "forward_proxy.tls")?,
             trust: trust(options)?,
         };
         Ok((listeners, claims))
@@ -422,7 +422,7 @@ impl Listeners {
                     failures: |counters| &counters.egress.failures,
                 }),
             };
-            let endpoint = listen::endpoint(address, L4BufferSettings::unbuffered());
+            let endpoint = listen::endpoint(address, L4BufferSettings::unbuffered(), None);
             cores::beside(front, endpoint, serving.shutdown.clone())
         };
         self.addresses
@@ -433,8 +433,9 @@ impl Listeners {
     }
 }
 
-fn terminator(tls: &Tls) -> Result<Terminator, RunError> {
-    Ok(Terminator::new(Arc::new(listen::tls(tls)?)))
+fn terminator(tls: Option<&Tls>, key: &'static str) -> Result<Option<Terminator>, RunError> {
+    tls.map(|tls| Ok(Terminator::new(Arc::new(listen::tls(tls, key)?))))
+        .transpose()
 }
 
 /// Puts the authorities of hosts into one file.

@@ -25,6 +25,7 @@ mod messages;
 mod redact;
 mod secrets;
 mod tls;
+mod unread;
 
 #[test]
 fn every_file_here_is_part_of_a_program() {

@@ -337,6 +337,7 @@ fn impatient() -> Site {
         head: Duration::from_millis(300),
         body: Duration::from_millis(300),
         write: Duration::from_secs(5),
+        control_plane: Duration::ZERO,
     };
     Site::new(Wish {
         tune: Box::new(move |o| o.patience = patience),

@@ -252,6 +252,34 @@ fn messages_flow_while_the_control_plane_is_away() {
 }
 
 #[test]
+fn what_is_for_a_control_plane_that_is_starting_waits_for_it() {
+    let site = Site::new(Wish {
+        tune: Box::new(|options| options.patience.control_plane = Duration::from_secs(600)),
+        ..Wish::default()
+    });
+    let _ = std::fs::remove_file(&site.paths.api_socket);
+    let mut early = site.client();
+    early.send(b"GET /v1/agents HTTP/1.1\r\nHost: t\r\n\r\n");
+    let mut scrapes = 0.0;
+    eventually("the request arrives", || {
+        scrapes += 1.0;
+        site.metric("oktsec_http_requests_total") > scrapes + 0.5
+    });
+    let api = UnixListener::bind(&site.paths.api_socket).unwrap();
+    let link = ControlPlane::listen(&site);
+    let (_line, _) = ControlPlane::accept(&link);
+    let (mut relayed, _) = api.accept().unwrap();
+    let mut head = [0; 16];
+    relayed.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"GET /v1/agents H");
+    relayed
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[]\n")
+        .unwrap();
+    let answer = early.receive().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "[]\n"));
+}
+
+#[test]
 fn the_rest_is_passed_on_as_it_came() {
     let site = Site::plain();
     let _ = std::fs::remove_file(&site.paths.api_socket);

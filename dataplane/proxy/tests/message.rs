@@ -529,4 +529,15 @@ fn large_messages_are_decided_aside_and_by_the_same_rules() {
         let again = site.post(&message).json();
         assert_eq!(again["policy_decision"], "replay_rejected", "{word}");
     }
+    // They are parsed and verified there as well.
+    let before = aside();
+    let broken = site.client().post("/v1/message", &[], filler.as_bytes());
+    assert_eq!(broken.status, 400);
+    assert_eq!(broken.json()["reason"], "json_invalid");
+    let mut forged = signed("alice", "bob", &filler);
+    forged["to"] = "mallory".into();
+    let refused = site.post(&forged);
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.json()["policy_decision"], "identity_rejected");
+    assert!((aside() - before - 2.0).abs() < 0.1);
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{Client, PLAIN, Site, Wish, eventually, signed, unsigned};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::time::Duration;
 
 const HEAD: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -248,4 +248,40 @@ fn a_stream_that_stands_still_does_not_keep_the_process_from_stopping() {
     assert_eq!(client.chunk(), None);
     assert!(client.is_closed());
     assert_eq!(site.message_records().len(), 1);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_cut_off() {
+    let patience = Duration::from_secs(3);
+    let site = Site::new(Wish {
+        tune: Box::new(move |options| options.patience.write = patience),
+        ..Wish::default()
+    });
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(32 << 10).unwrap();
+    socket.connect(&site.address().into()).unwrap();
+    let mut reader: std::net::TcpStream = socket.into();
+    let mut sender = reader.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let head = HEAD.strip_suffix(b"\r\n").unwrap();
+        let head = [head, b"Connection: close\r\n\r\n"].concat();
+        sender.write_all(&head).unwrap();
+        // Answers of more than the system would hold by itself.
+        let body = chunk(&b"x\n".repeat(1_000));
+        for _ in 0..200 {
+            sender.write_all(&body).unwrap();
+        }
+        sender.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let mut read = Vec::new();
+    let mut piece = [0; 8 << 10];
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < patience + Duration::from_secs(1) {
+        let n = reader.read(&mut piece).unwrap();
+        read.extend_from_slice(&piece[..n]);
+        std::thread::sleep(Duration::from_millis(40));
+    }
+    reader.read_to_end(&mut read).unwrap();
+    sending.join().unwrap();
+    assert!(read.ends_with(b"\r\n0\r\n\r\n"), "{}", read.len());
 }

@@ -259,8 +259,29 @@ fn a_certificate_that_cannot_be_used_is_an_error_with_its_path() {
             "{cert} {key}: {error}"
         );
         assert!(error.to_string().contains(named), "{error}");
+        assert!(error.to_string().starts_with("server.tls: "), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
+    let state = tempfile::tempdir().unwrap();
+    let section = yaml(dir.path(), "").replace("cert.pem", "nowhere.pem");
+    let section = section
+        .split_once("tls: ")
+        .unwrap()
+        .1
+        .lines()
+        .next()
+        .unwrap();
+    let section = section.rsplit_once('}').unwrap().0;
+    let text =
+        format!("forward_proxy: {{enabled: true, port: 1, scan_requests: true, tls: {section}}}\n");
+    let mut config = crate::common::parse_config(&text, state.path());
+    config.forward_proxy.port = 0;
+    let paths = oktsec_contract::paths::StatePaths::for_config(&config);
+    let error = Dataplane::start(DataplaneOptions::from_config(&config, paths)).unwrap_err();
+    assert!(
+        error.to_string().starts_with("forward_proxy.tls: "),
+        "{error}"
+    );
 }
 
 #[tokio::test]

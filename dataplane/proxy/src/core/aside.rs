@@ -1,5 +1,5 @@
-//! Large messages are decided on threads of their own, which give way to cores: looking at ten megabytes takes seconds,
-//! and nobody else on that core would be answered meanwhile.
+//! Large messages are parsed, verified and decided on threads of their own, which give way to cores: looking at ten
+//! megabytes takes seconds, and nobody else on that core would be answered meanwhile.
 //!
 //! They wait in two lanes by their size, each with its threads, so that a message of 100 KB does not wait for those of
 //! 10 MB. A thread is started when it is needed, and ends, with the memory of its scanner, when it is not.
@@ -7,11 +7,14 @@
 use super::appends::{append_now, held_of};
 use super::decider::Decider;
 use super::{Decided, Recording, Rendered};
-use crate::metrics::Counters;
+use crate::metrics::{BATCH_BOUNDS, Counters};
 use crate::plane::{Live, Plane};
 use crate::tidy;
+use bytes::Bytes;
+use oktsec_audit::Log;
+use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::{Decision, Opened, Proof};
+use oktsec_pipeline::{Decision, Headers, Opened, Proof, Received};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,9 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Bytes of content from which a message is decided here.
+/// Bytes of a body from which its message is decided here.
 pub(super) const ASIDE_BYTES_MIN: usize = 32 << 10;
-/// Bytes of content from which it waits in the second lane.
+/// Bytes from which it waits in the second lane.
 const LARGE_BYTES_MIN: usize = 1 << 20;
 /// Messages that wait in one lane; above it they are refused.
 const WAITING_MAX: usize = 1_024;
@@ -94,8 +97,8 @@ impl Aside {
         }
     }
 
-    fn submit(&self, plane: &Arc<Plane>, content_bytes: usize, job: Job) -> Result<(), Reason> {
-        let lane = &self.lanes[usize::from(content_bytes >= LARGE_BYTES_MIN)];
+    fn submit(&self, plane: &Arc<Plane>, body_bytes: usize, job: Job) -> Result<(), Reason> {
+        let lane = &self.lanes[usize::from(body_bytes >= LARGE_BYTES_MIN)];
         let mut queue = lane.queue.lock();
         if queue.over || queue.jobs.len() >= WAITING_MAX {
             return Err(Reason::Overloaded);
@@ -181,39 +184,99 @@ fn give_way() {
     }
 }
 
+/// A large message as it came.
+pub(crate) struct Large {
+    received: Received,
+    body: Bytes,
+    session: Option<Vec<u8>>,
+    key_version: Option<Vec<u8>>,
+    delegation: Option<Vec<u8>>,
+    now: Timestamp,
+}
+
+impl Large {
+    /// A body that was whole at `now`.
+    pub(crate) fn new(
+        received: Received,
+        body: Bytes,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            received,
+            body,
+            session: headers.session.map(<[u8]>::to_vec),
+            key_version: headers.key_version.map(<[u8]>::to_vec),
+            delegation: headers.delegation.map(<[u8]>::to_vec),
+            now,
+        }
+    }
+
+    /// Parses it and verifies its signature.
+    fn open(self, decider: &mut Decider) -> Result<(Opened, Proof), Reason> {
+        let headers = Headers {
+            session: self.session.as_deref(),
+            key_version: self.key_version.as_deref(),
+            delegation: self.delegation.as_deref(),
+        };
+        let mut opened = decider.open(self.received, self.body, headers, self.now)?;
+        let proof = match opened.take_check() {
+            None => Proof::none(),
+            Some(check) => {
+                let counters = decider.counters();
+                counters.signature_batch.observe(&BATCH_BOUNDS, 1);
+                Proof::single(check)
+            }
+        };
+        Ok((opened, proof))
+    }
+}
+
 /// Decides a large message and waits until it is recorded.
 pub(super) async fn decide<R: Send + 'static>(
     plane: &Arc<Plane>,
-    opened: Opened,
-    proof: Proof,
+    large: Large,
     render: fn(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
 ) -> Result<Decided<R>, Reason> {
     let (answer, answered) = oneshot::channel();
     let (log, queue_max) = (plane.log.clone(), plane.audit_queue_max);
-    let content_bytes = opened.content_bytes();
+    let body_bytes = large.body.len();
     let job = Box::new(move |decider: &mut Decider| {
-        let mut batch = None;
-        let decided = decider.decide(opened, proof, render, |decision, _| {
-            let mut record = log.batch();
-            match record.push(&decision.record(), held_of(decision)) {
-                Ok(()) => batch = Some(record),
-                Err(_) => return Recording::Failed(Reason::AuditUnavailable),
-            }
-            Recording::Nothing
-        });
-        let Some(mut decided) = decided else {
-            return;
-        };
-        if let Some(batch) = batch
-            && let Err(reason) = append_now(&log, queue_max, batch, decider.counters())
-        {
-            decided.record = Recording::Failed(reason);
-        }
+        let decided = large
+            .open(decider)
+            .and_then(|(opened, proof)| record(decider, &log, queue_max, opened, proof, render));
         // Whoever asked may have gone; the decision is recorded.
         let _ = answer.send(decided);
     });
-    plane.aside.submit(plane, content_bytes, job)?;
-    answered.await.map_err(|_| Reason::Overloaded)
+    plane.aside.submit(plane, body_bytes, job)?;
+    answered.await.map_err(|_| Reason::Overloaded)?
+}
+
+/// Decides, and appends the record.
+fn record<R>(
+    decider: &mut Decider,
+    log: &Log,
+    queue_max: (usize, usize),
+    opened: Opened,
+    proof: Proof,
+    render: fn(&Decision<'_>, &Arc<Live>) -> Rendered<R>,
+) -> Result<Decided<R>, Reason> {
+    let mut batch = None;
+    let decided = decider.decide(opened, proof, render, |decision, _| {
+        let mut record = log.batch();
+        match record.push(&decision.record(), held_of(decision)) {
+            Ok(()) => batch = Some(record),
+            Err(_) => return Recording::Failed(Reason::AuditUnavailable),
+        }
+        Recording::Nothing
+    });
+    let mut decided = decided.ok_or(Reason::SnapshotMissing)?;
+    if let Some(batch) = batch
+        && let Err(reason) = append_now(log, queue_max, batch, decider.counters())
+    {
+        decided.record = Recording::Failed(reason);
+    }
+    Ok(decided)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Decides messages by what is in force: one for each core, and one for each thread that decides large ones aside.
 
 use super::{Decided, Recording, Rendered};
+use crate::chance;
 use crate::metrics::{Counters, DECISION_BOUNDS};
 use crate::plane::{Live, Plane};
 use crate::throttle::throttled;
+use bytes::Bytes;
 use oktsec_contract::clock::Timestamp;
-use oktsec_pipeline::{Decision, Opened, Pipeline, Proof};
+use oktsec_contract::reason::Reason;
+use oktsec_pipeline::{Decision, Headers, Moment, Opened, Pipeline, Proof, Received};
 use std::sync::Arc;
 
 pub(crate) struct Decider {
@@ -69,6 +72,27 @@ impl Decider {
                 false
             }
         }
+    }
+
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// What is no message, and that nothing is in force yet.
+    pub(super) fn open(
+        &mut self,
+        received: Received,
+        body: Bytes,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Result<Opened, Reason> {
+        let pipeline = self.pipeline.as_mut().ok_or(Reason::SnapshotMissing)?;
+        let moment = Moment {
+            now,
+            random: chance::bytes(),
+        };
+        pipeline
+            .open(received, body, headers, moment)
+            .map_err(|refused| refused.reason)
     }
 
     /// Decides, counts, and lets `render` see the decision and `record` keep it. `None` if nothing is in force.

@@ -2,6 +2,7 @@
 
 use crate::answer;
 use crate::body;
+use crate::core::aside::Large;
 use crate::core::{self, Decided, Rendered};
 use crate::plane::{Live, Plane};
 use crate::respond::{self, Answer};
@@ -48,8 +49,13 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
     // The body may have taken minutes. A message is as old as it is now that it is whole, or one that trickles in would
     // outlive the memory of its signature and be no replay.
     let now = Timestamp::now();
-    let opening = core::with(|core| core.open(received, body, headers(session), now));
-    let answer = decide(opening, begun).await;
+    let answer = if core::is_large(body.len()) {
+        let large = Large::new(received, body, headers(session), now);
+        decide_aside(large, begun).await
+    } else {
+        let opening = core::with(|core| core.open(received, body, headers(session), now));
+        decide(opening, begun).await
+    };
     drop(room);
     respond::send(session, answer).await
 }
@@ -66,7 +72,7 @@ pub(crate) fn headers(session: &Session) -> Headers<'_> {
 }
 
 /// From an opened message to its answer, recorded.
-pub(crate) async fn decide(opening: Result<core::Opening, Reason>, begun: Instant) -> Answer {
+async fn decide(opening: Result<core::Opening, Reason>, begun: Instant) -> Answer {
     let core::Opening { opened, proving } = match opening {
         Ok(opening) => opening,
         Err(reason) => {
@@ -75,7 +81,13 @@ pub(crate) async fn decide(opening: Result<core::Opening, Reason>, begun: Instan
         }
     };
     let proof = proving.await;
-    match core::decide(opened, proof, render).await {
+    let decided = core::with(|core| core.decide(opened, proof, render));
+    conclude(decided, begun).await
+}
+
+/// From a large body to its answer, recorded.
+async fn decide_aside(large: Large, begun: Instant) -> Answer {
+    match core::decide_aside(large, render).await {
         Ok(decided) => conclude(decided, begun).await,
         Err(reason) => {
             count(reason, begun);

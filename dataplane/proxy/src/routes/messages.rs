@@ -8,8 +8,10 @@ use super::message;
 use crate::answer;
 use crate::body::{self, BodyClock, BodyFault};
 use crate::connection::Connection;
+use crate::core::aside::Large;
 use crate::core::{self, Decided, Opening};
 use crate::limits::{LINES_BYTES_MAX, LINES_IN_FLIGHT_MAX};
+use crate::linger;
 use crate::plane::Plane;
 use crate::respond::{self, Answer, Kind};
 use crate::room::Room;
@@ -44,16 +46,19 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
     let mut lines = Lines::default();
     let mut room = Room::default();
     loop {
+        // Asked first: whoever sends without a pause would be read for ever.
+        if connection.as_deref().is_some_and(Connection::is_stopping) {
+            // Every whole line is answered. What follows is for whoever answers the next request.
+            session.set_keepalive(None);
+            respond::note_unread(session.as_downstream_mut());
+            break;
+        }
         // Each chunk has its own clock: a stream may live as long as it moves.
         let clock = BodyClock::start(plane.patience.idle);
         let next = tokio::select! {
             biased;
             next = body::next_chunk(session, clock, 0) => next,
-            () = stopping(connection.as_deref()) => {
-                // Every whole line is answered. What follows is for whoever answers the next request.
-                session.set_keepalive(None);
-                break;
-            }
+            () = stopping(connection.as_deref()) => continue,
         };
         match next {
             Ok(Some(chunk)) => lines.push(&chunk),
@@ -72,7 +77,9 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
     session
         .as_downstream_mut()
         .write_response_body(Bytes::new(), true)
-        .await
+        .await?;
+    linger::on_stream(session).await;
+    Ok(())
 }
 
 /// Waits until the process stops.
@@ -106,7 +113,15 @@ async fn answer_group(
 enum Stage {
     Refused(Answer),
     Opened(Box<Opening>, Instant),
+    Large(Box<Large>, Instant),
     Decided(Decided<message::Rendition>, Instant),
+}
+
+impl Stage {
+    fn refused(reason: Reason, begun: Instant) -> Self {
+        message::count(reason, begun);
+        Self::Refused(answer::refusal(reason))
+    }
 }
 
 async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>) -> Bytes {
@@ -115,18 +130,17 @@ async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>)
         let headers = message::headers(session);
         for line in group {
             let (begun, now) = (Instant::now(), Timestamp::now());
-            let opening =
-                core::with(|core| core.admit(peer, now)).and_then(|received| match line {
-                    Line::Whole(body) => message::open(received, body, headers, now),
-                    Line::TooLong => Err(Reason::BodyTooLarge),
-                });
-            stages.push(match opening {
-                Ok(opening) => Stage::Opened(Box::new(opening), begun),
-                Err(reason) => {
-                    message::count(reason, begun);
-                    Stage::Refused(answer::refusal(reason))
+            let admitted = core::with(|core| core.admit(peer, now));
+            let stage = admitted.and_then(|received| match line {
+                Line::Whole(body) if core::is_large(body.len()) => {
+                    let large = Large::new(received, body, headers, now);
+                    Ok(Stage::Large(Box::new(large), begun))
                 }
+                Line::Whole(body) => message::open(received, body, headers, now)
+                    .map(|opening| Stage::Opened(Box::new(opening), begun)),
+                Line::TooLong => Err(Reason::BodyTooLarge),
             });
+            stages.push(stage.unwrap_or_else(|reason| Stage::refused(reason, begun)));
         }
     }
     // In the order of the lines: a later line of the same sender is decided after an earlier one.
@@ -136,14 +150,13 @@ async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>)
             Stage::Opened(opening, begun) => {
                 let Opening { opened, proving } = *opening;
                 let proof = proving.await;
-                match core::decide(opened, proof, message::render).await {
-                    Ok(decided) => Stage::Decided(decided, begun),
-                    Err(reason) => {
-                        message::count(reason, begun);
-                        Stage::Refused(answer::refusal(reason))
-                    }
-                }
+                let decided = core::with(|core| core.decide(opened, proof, message::render));
+                Stage::Decided(decided, begun)
             }
+            Stage::Large(large, begun) => match core::decide_aside(*large, message::render).await {
+                Ok(decided) => Stage::Decided(decided, begun),
+                Err(reason) => Stage::refused(reason, begun),
+            },
             refused => refused,
         });
     }
@@ -152,7 +165,7 @@ async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>)
         let answer = match stage {
             Stage::Refused(answer) => answer,
             Stage::Decided(decided, begun) => message::conclude(decided, begun).await,
-            Stage::Opened(..) => unreachable!("every opened line was decided above"),
+            Stage::Opened(..) | Stage::Large(..) => unreachable!("every line was decided above"),
         };
         out.extend_from_slice(&answer.body);
     }
@@ -162,6 +175,7 @@ async fn decide_group(session: &Session, group: Vec<Line>, peer: Option<IpAddr>)
 /// The body broke off: says so in a last line if somebody may still read it.
 async fn give_up(session: &mut Session, fault: BodyFault) -> Result<()> {
     session.set_keepalive(None);
+    respond::note_unread(session.as_downstream_mut());
     if let Some(reason) = fault.reason() {
         message::count(reason, Instant::now());
         let line = answer::refusal(reason).body;
@@ -169,6 +183,7 @@ async fn give_up(session: &mut Session, fault: BodyFault) -> Result<()> {
             .as_downstream_mut()
             .write_response_body(line, true)
             .await?;
+        linger::on_stream(session).await;
     }
     Ok(())
 }

@@ -41,6 +41,11 @@ impl Relaying {
         Some(Self { keyless, clock })
     }
 
+    /// Its body is read from now on.
+    pub(crate) fn body_begins(&mut self, patience: Duration) {
+        self.clock = BodyClock::start(patience);
+    }
+
     /// Whether so many bytes of its body should have taken less time.
     pub(crate) fn is_late(&self, bytes: usize) -> bool {
         self.clock.is_over(bytes)

@@ -184,6 +184,8 @@ impl Site {
         options.pin = false;
         options.proxy_key_dir = self.paths.root.clone();
         options.drain = Duration::from_secs(5);
+        // Hardly any test has one.
+        options.patience.control_plane = Duration::ZERO;
         tune(&mut options);
         self.dataplane = Some(Dataplane::start(options).unwrap());
     }
