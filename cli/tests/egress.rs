@@ -6,6 +6,7 @@ mod common;
 
 use common::{Place, is_private};
 use serde_json::json;
+use std::io::{Read as _, Write as _};
 
 const PROXY: &str = "forward_proxy: {enabled: true, scan_requests: true, port: 18083}\n";
 
@@ -245,4 +246,107 @@ fn a_url_is_explained_with_the_line_that_decides() {
     place.run(&["explain", "http://"]).expect(2);
     let neither = place.run(&["explain", "f3a1"]).expect(2).stderr;
     assert!(neither.contains("no id of a record"), "{neither}");
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// What the proxy answers to an agent on this machine.
+fn ask(port: u16, agent: &str, method: &str, url: &str) -> String {
+    let host = url.split('/').nth(2).unwrap_or(url);
+    let head = format!(
+        "{method} {url} HTTP/1.1\r\nHost: {host}\r\nX-Oktsec-Agent: {agent}\r\nConnection: close\r\n\r\n"
+    );
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_refusal_on_record_is_explained_with_the_line_that_decided() {
+    let place = Place::with_agents();
+    let port = free_port();
+    let text = place.config(&format!(
+        "forward_proxy:\n  enabled: true\n  port: {port}\n  scan_requests: true\n  trusted_loopback_headers: true\n  \
+         blocked_domains: [fine.example, '*.evil.example']\n  allowed_domains: ['*.example', 10.0.0.0/8]\n  \
+         rules: [{{hosts: [a.example], paths: [/admin], action: block}}]\n\
+         agents:\n  a:\n    egress:\n      integrations: [github]\n  b: {{}}\n"
+    ));
+    place.write_config(&text);
+    let mut server = place.serve();
+    let blocked = "forward_proxy.blocked_domains[1]";
+    for (agent, method, url, reason, key, change) in [
+        (
+            "b",
+            "GET",
+            "http://x.evil.example/",
+            "egress_host_blocked",
+            blocked,
+            blocked,
+        ),
+        (
+            "b",
+            "CONNECT",
+            "x.evil.example:443",
+            "egress_host_blocked",
+            blocked,
+            blocked,
+        ),
+        (
+            "a",
+            "GET",
+            "http://b.example/",
+            "egress_host_not_allowed",
+            "agents.a.egress.integrations",
+            "add b.example to agents.a.egress.allowed_domains",
+        ),
+        (
+            "b",
+            "GET",
+            "http://b.test/",
+            "egress_host_not_allowed",
+            "forward_proxy.allowed_domains",
+            "add b.test to forward_proxy.allowed_domains",
+        ),
+        (
+            "b",
+            "GET",
+            "http://a.example/admin/x?q=1",
+            "egress_rule_blocked",
+            "forward_proxy.rules[0]",
+            "forward_proxy.rules[0]",
+        ),
+        (
+            "b",
+            "GET",
+            "http://b.example:22/",
+            "egress_port_not_allowed",
+            "forward_proxy.ports",
+            "ports: [22]",
+        ),
+        (
+            "b",
+            "GET",
+            "http://10.1.2.3/",
+            "egress_address_special",
+            "forward_proxy.private_targets",
+            "{agent: b, host: \"10.1.2.3\", network: \"10.1.2.3\", ports: [80]}",
+        ),
+    ] {
+        let answer = ask(port, agent, method, url);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{url}: {answer}");
+        let answer = common::json_in(&answer);
+        assert_eq!(answer["reason"], reason, "{answer}");
+        let why = place.json(&["explain", answer["record_id"].as_str().unwrap()], 0);
+        let cause = &why["causes"][0];
+        assert_eq!(cause["key"], key, "{url}: {why}");
+        let remedy = cause["remedy"].as_str().unwrap();
+        assert!(remedy.contains(change), "{url}: {remedy}");
+    }
+    server.stop();
 }

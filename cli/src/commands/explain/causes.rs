@@ -5,7 +5,11 @@ use super::cause::Cause;
 use oktsec_contract::config::{Config, RuleLane, RuleOverride, Step};
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
+use oktsec_pipeline::content::ARCHIVE_SEALED;
 use oktsec_rules::{Rule, RuleSet, Surface};
+
+/// How the detail of a tunnel begins that should have been looked into.
+const INTERCEPTION: &str = "forward_proxy.interception: ";
 
 /// What decided about a record, by the configuration and rules that are in force now.
 pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -> Vec<Cause> {
@@ -217,6 +221,13 @@ pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -
             "This port is not one that may be reached.",
             "add it there, or a rule that allows it for this host",
         ),
+        Reason::EgressNotInspectable if record.detail.starts_with(INTERCEPTION) => vec![
+            Cause::new(
+                "Its TLS was to be looked into, and the authority that signs for such hosts could not be used for it.",
+                "see what the detail says (`oktsec tls init` makes an authority), or list the host below `passthrough`",
+            )
+            .at(["forward_proxy", "interception"]),
+        ],
         Reason::EgressRuleBlocked | Reason::EgressNotInspectable => lists(
             config,
             from,
@@ -251,8 +262,15 @@ pub(super) fn causes(record: &RecordRef<'_>, config: &Config, rules: &RuleSet) -
             "A limit of the agent is reached: its rate, its budget or its connections.",
             "larger numbers",
         ),
+        Reason::EgressUndecodable if record.detail.ends_with(ARCHIVE_SEALED) => vec![
+            Cause::new(
+                "A file in an archive is encrypted, or compressed in a way that nobody here can undo, so it could not be seen.",
+                "`forward`, or send the archive without a password, its files deflated",
+            )
+            .at(["forward_proxy", "sealed_archives"]),
+        ],
         Reason::EgressUndecodable => vec![Cause::new(
-            "A content encoding could not be decoded within bounds, so the content could not be seen whole.",
+            "A content encoding or an archive could not be decoded within bounds, so the content could not be seen whole.",
             "send it with gzip, br, zstd, deflate or plainly, and nothing that unpacks to far more",
         )],
         Reason::EgressStopped => vec![

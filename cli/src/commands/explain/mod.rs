@@ -3,6 +3,7 @@
 
 mod cause;
 mod causes;
+mod outbound;
 
 use super::Global;
 use crate::exit::{Exit, Failure, Outcome};
@@ -133,7 +134,10 @@ fn record(global: &Global, id: MessageId) -> Outcome {
         .record(&mut findings)
         .map_err(|error| Failure::new(format_args!("the record is damaged: {error}")))?;
     let text = std::fs::read_to_string(&place.config_path).unwrap_or_default();
-    let causes = causes(&record, &place.config, &found.rules);
+    let mut causes = causes(&record, &place.config, &found.rules);
+    if let Some(exact) = outbound::exact(&record, &place.config) {
+        exact.narrow(&mut causes);
+    }
     if global.json {
         let causes: Vec<Value> = causes
             .iter()

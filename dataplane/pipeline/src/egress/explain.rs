@@ -218,6 +218,21 @@ fn change(
             at("the rule")
         )],
         Reason::EgressScopeEmpty => vec![String::from("add hosts to trust_boundaries.internal")],
+        Reason::EgressUndecodable if line.is_some() => {
+            vec![format!(
+                "set {} to forward",
+                at("forward_proxy.sealed_archives")
+            )]
+        }
+        // Interception is on, and cannot do it.
+        Reason::EgressNotInspectable
+            if line.is_some_and(|line| line.as_str() == "forward_proxy.interception") =>
+        {
+            vec![
+                String::from("make an authority that may sign for it (`oktsec tls init`)"),
+                format!("or add {host} to forward_proxy.interception.passthrough"),
+            ]
+        }
         Reason::EgressNotInspectable => vec![
             format!(
                 "add {host} to forward_proxy.interception.hosts and set forward_proxy.interception.enabled"

@@ -171,3 +171,32 @@ fn a_record_is_explained_by_what_decided_then_and_what_is_said_today() {
     };
     assert!(explain(&policy, nonsense).is_err());
 }
+
+#[test]
+fn what_no_request_without_a_body_would_tell_is_explained_from_its_record() {
+    let policy = policy(POLICY);
+    let question = Question {
+        agent: None,
+        method: "POST",
+        url: "http://b.corp.example/x",
+        addresses: &[],
+    };
+    for (reason, line, change) in [
+        (
+            Reason::EgressUndecodable,
+            "forward_proxy.sealed_archives",
+            "set forward_proxy.sealed_archives to forward",
+        ),
+        (
+            Reason::EgressNotInspectable,
+            "forward_proxy.interception",
+            "or add b.corp.example to forward_proxy.interception.passthrough",
+        ),
+    ] {
+        let found = explain_record(&policy, question, reason, Some(line)).unwrap();
+        assert_eq!((found.reason, found.line.unwrap().as_str()), (reason, line));
+        assert_eq!(found.change.last().unwrap(), change);
+    }
+    let found = explain_record(&policy, question, Reason::EgressUndecodable, None).unwrap();
+    assert!(found.change.is_empty());
+}
