@@ -531,7 +531,11 @@ fn the_door_decides_whether_a_key_is_needed() {
     let (status, page) = control.local("GET", "/v1/audit", "");
     assert_eq!((status, &page["entries"]), (200, &json!([])));
     let large = format!("{{\"name\":\"{}\"}}", "x".repeat(2 << 20));
-    assert_eq!(control.relayed("POST", "/v1/agents", key, &large).0, 413);
+    let (status, said) = control.relayed("POST", "/v1/agents", key, &large);
+    assert_eq!(
+        (status, &said["error"]),
+        (413, &"request body too large".into())
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::config::{Agent, EditError};
 use oktsec_contract::keys;
-use oktsec_contract::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One agent as clients of the Go version know it.
@@ -36,7 +36,7 @@ pub(super) struct AgentResponse {
 }
 
 impl AgentResponse {
-    fn of(name: &str, agent: &Agent, snapshot: &Snapshot) -> Self {
+    fn of(name: &str, agent: &Agent, has_key: bool) -> Self {
         Self {
             name: name.to_owned(),
             description: agent.description.clone(),
@@ -48,7 +48,7 @@ impl AgentResponse {
             tags: agent.tags.clone(),
             created_by: agent.created_by.clone(),
             created_at: agent.created_at.clone(),
-            has_key: snapshot.keys.iter().any(|key| key.agent == name),
+            has_key,
         }
     }
 }
@@ -95,10 +95,11 @@ pub(super) struct NewAgent {
 /// `GET /v1/agents`, by name.
 pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<AgentResponse>> {
     let snapshot = app.snapshot();
-    let agents = &snapshot.config.agents;
+    let keys = snapshot.keys.iter();
+    let with_key: HashSet<&str> = keys.map(|key| key.agent.as_str()).collect();
+    let agents = snapshot.config.agents.iter();
     ok(agents
-        .iter()
-        .map(|(name, agent)| AgentResponse::of(name, agent, &snapshot))
+        .map(|(name, agent)| AgentResponse::of(name, agent, with_key.contains(name.as_str())))
         .collect())
 }
 
@@ -213,7 +214,14 @@ pub(super) fn edit_failed(error: EditError) -> ApiError {
         EditError::NotEditable { .. } | EditError::ChangedMeanwhile(_) => {
             ApiError::new(StatusCode::CONFLICT, error.to_string())
         }
-        EditError::Unreadable(_) | EditError::Write { .. } => ApiError::internal(error),
+        EditError::Unreadable(_) => ApiError::internal(error),
+        EditError::Write { path, source } => {
+            tracing::error!(path = %path.display(), error = %source, "a change could not be written");
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("nothing was changed, the configuration cannot be written: {source}"),
+            )
+        }
     }
 }
 
@@ -221,5 +229,6 @@ fn response(app: &App, name: &str) -> Result<AgentResponse, ApiError> {
     let snapshot = app.snapshot();
     let agent = snapshot.config.agents.get(name);
     let agent = agent.ok_or_else(|| ApiError::missing("agent not found"))?;
-    Ok(AgentResponse::of(name, agent, &snapshot))
+    let has_key = snapshot.keys.iter().any(|key| key.agent == name);
+    Ok(AgentResponse::of(name, agent, has_key))
 }

@@ -145,7 +145,13 @@ where
     ) -> Result<Self, Self::Rejection> {
         let body = axum::body::Bytes::from_request(request, state)
             .await
-            .map_err(|rejection| ApiError::new(rejection.status(), "the body cannot be read"))?;
+            .map_err(|rejection| {
+                let text = match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => "request body too large",
+                    _ => "the body cannot be read",
+                };
+                ApiError::new(rejection.status(), text)
+            })?;
         serde_json::from_slice(&body)
             .map(Json)
             .map_err(|_| ApiError::bad("invalid JSON"))
