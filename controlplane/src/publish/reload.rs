@@ -156,10 +156,16 @@ impl Reloader {
                         anew |= trigger.anew;
                         trigger.cause
                     }
-                    Some(()) = changes.recv() => {
-                        wait_for_quiet(&mut changes).await;
-                        "file change"
-                    }
+                    Some(()) = changes.recv() => tokio::select! {
+                        biased;
+                        // Whoever asks has written what it wants to, and waits: a suspension does not wait for editors.
+                        Some(trigger) = triggers.recv() => {
+                            replies.extend(trigger.reply);
+                            anew |= trigger.anew;
+                            trigger.cause
+                        }
+                        () = wait_for_quiet(&mut changes) => "file change",
+                    },
                     _ = looks.tick() => {
                         let now = look_off_thread(watch.paths()).await;
                         if now == seen {
