@@ -109,6 +109,37 @@ fn a_bad_rule_is_refused_with_its_line_and_reason_and_the_others_stay() {
 }
 
 #[test]
+fn an_id_is_found_on_its_own_line_even_where_it_is_empty_or_begins_another() {
+    let text = "rules:\n  - id: A-10\n    severity: low\n    patterns: [{contains: ten-x}]\n\
+                \n  - id: A-1\n    severity: urgent\n    patterns: [{contains: one-x}]\n\
+                \n  - {id: \"\", severity: low, patterns: [{contains: none-x}]}\n";
+    let loaded = load_text("ids.yaml", text);
+    assert_eq!(loaded.rules.len(), 1);
+    let refused: Vec<_> = errors(&loaded).iter().map(|one| one.line).collect();
+    assert_eq!(refused, [Some(6), Some(10)], "{:#?}", loaded.problems);
+}
+
+/// Opening a pipe waits for whoever writes to it, and nobody does.
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_the_rule_files_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (loaded, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || loaded.send(load_dir(dir.path())));
+    let loaded = answer
+        .recv_timeout(std::time::Duration::from_secs(20))
+        .expect("the folder was read");
+    let said: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        said[0].contains("pipe.yaml: error: is not a regular file"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_document_that_is_no_yaml_leaves_the_next_one_readable() {
     let text = "id: A-1\nseverity: [\n---\nid: B-2\nseverity: low\npatterns: [{contains: b-two}]\n";
     let loaded = load_text("two.yaml", text);

@@ -117,7 +117,7 @@ fn try_load(file: &str, chunk: &Chunk<'_>, loaded: &mut LoadedRules) -> Result<(
         ]
         .contains(&key)
         {
-            let line = line_of(chunk, &format!("{key}:"), 0).map(|(line, _)| line);
+            let line = line_of(chunk, &format!("{key}:"));
             let reason = format!("unknown key {key:?} beside `rules` has no effect");
             loaded
                 .problems
@@ -173,21 +173,26 @@ fn load_rule(
     loaded.problems.extend(problems);
 }
 
+/// Line of the file (from one) that gives a rule this id.
 fn line_of_id(chunk: &Chunk<'_>, id: &str) -> Option<u32> {
-    let mut from = 0;
-    while let Some((line, at)) = line_of(chunk, id, from) {
-        let text = chunk.text[..at].rsplit('\n').next().unwrap_or_default();
-        if text.trim_start_matches([' ', '-']).starts_with("id") {
-            return Some(line);
-        }
-        from = at + id.len();
-    }
-    None
+    let gives_it = |line: &str| {
+        let rest = line
+            .trim_start_matches([' ', '-', '{'])
+            .strip_prefix("id")
+            .map(|rest| rest.trim_start_matches([' ', ':', '"', '\'']));
+        rest.and_then(|rest| rest.strip_prefix(id))
+            .is_some_and(|after| {
+                !after.starts_with(|c: char| c.is_alphanumeric() || "_-.".contains(c))
+            })
+    };
+    (chunk.first_line + 1..)
+        .zip(chunk.text.lines())
+        .find_map(|(number, line)| gives_it(line).then_some(number))
 }
 
-/// Line of the file (from one) and offset in the chunk of the next `needle`.
-fn line_of(chunk: &Chunk<'_>, needle: &str, from: usize) -> Option<(u32, usize)> {
-    let at = from + chunk.text.get(from..)?.find(needle)?;
+/// Line of the file (from one) of the first `needle`.
+fn line_of(chunk: &Chunk<'_>, needle: &str) -> Option<u32> {
+    let at = chunk.text.find(needle)?;
     let line = chunk.text[..at].matches('\n').count();
-    Some((chunk.first_line + 1 + u32::try_from(line).ok()?, at))
+    Some(chunk.first_line + 1 + u32::try_from(line).ok()?)
 }

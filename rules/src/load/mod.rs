@@ -114,6 +114,10 @@ fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Ve
             problems.push(refused(&path.display().to_string(), reason));
         } else if kind.is_dir() {
             collect(&path, depth + 1, files, problems);
+        } else if is_rule_file && !kind.is_file() {
+            // Opening a pipe waits for whoever writes to it.
+            let reason = "is not a regular file".to_owned();
+            problems.push(refused(&path.display().to_string(), reason));
         } else if is_rule_file && files.len() == FILES_MAX {
             problems.push(refused(&name, format!("more than {FILES_MAX} rule files")));
             return;
