@@ -279,6 +279,13 @@ fn opening() -> Kind {
     Kind::plain().opening_archives(DecodeLimits::default())
 }
 
+/// What does not become smaller a compressor may store as it is: then it is found in the bytes themselves as well.
+fn has_secret(outcome: &Outcome) -> bool {
+    let mut rules = outcome.rules.clone();
+    rules.dedup();
+    rules == [0]
+}
+
 #[test]
 fn a_secret_in_an_archive_is_found_before_all_of_it_left_at_every_split() {
     let archive = gzip(format!("some text before it: {SECRET} and some behind").as_bytes());
@@ -286,12 +293,12 @@ fn a_secret_in_an_archive_is_found_before_all_of_it_left_at_every_split() {
     for at in 0..=body.len() {
         let (a, b) = body.split_at(at);
         let outcome = send(opening(), &[a, b]).unwrap();
-        assert_eq!(outcome.rules, [0], "{at}");
+        assert!(has_secret(&outcome), "{at}");
         assert!(outcome.left_before.unwrap() < 10 + archive.len(), "{at}");
     }
     let twice = gzip(&gzip(&archive));
     let (a, b) = twice.split_at(twice.len() / 2);
-    assert_eq!(send(opening(), &[a, b]).unwrap().rules, [0]);
+    assert!(has_secret(&send(opening(), &[a, b]).unwrap()));
     assert_eq!(
         send(opening(), &[&gzip(&twice)]).unwrap_err(),
         ContentError::CodingsTooMany.into()
