@@ -249,6 +249,11 @@ impl Reason {
         self.code() >= Self::EgressTargetInvalid.code()
     }
 
+    /// Whether what came is no message or request at all, so that there is nothing to decide about.
+    pub const fn is_unreadable(self) -> bool {
+        self.code() >= Self::RequestInvalid.code() && self.code() <= Self::HeaderInvalid.code()
+    }
+
     /// Whether it helps to send the same again.
     pub const fn retry(self) -> Retry {
         match self {

@@ -36,18 +36,13 @@ pub const fn outcome(reason: Reason, mode: Mode) -> Outcome {
 }
 
 const fn verdict_of(reason: Reason) -> Verdict {
+    if matches!(reason, Reason::ContentFlagged | Reason::EgressFlagged) {
+        return Verdict::Flag;
+    }
     match reason.status() {
-        Status::Delivered => match reason {
-            Reason::ContentFlagged => Verdict::Flag,
-            _ => Verdict::Allow,
-        },
-        Status::Forwarded => match reason {
-            Reason::EgressFlagged => Verdict::Flag,
-            _ => Verdict::Allow,
-        },
+        Status::Delivered | Status::Forwarded | Status::Tunneled | Status::System => Verdict::Allow,
         Status::Quarantined => Verdict::Quarantine,
         Status::Blocked | Status::Rejected | Status::Error => Verdict::Block,
-        Status::Tunneled | Status::System => Verdict::Allow,
     }
 }
 
@@ -63,8 +58,7 @@ const fn observed(reason: Reason) -> Status {
 /// Reasons for which there is nothing to let through, or no way to record it. The kill switch is one: whoever
 /// pulls it wants nothing to go out.
 const fn stops_observing(reason: Reason) -> bool {
-    // Parse failures are codes 2 to 14; see `reason.rs`.
-    matches!(reason.code(), 2..=14)
+    reason.is_unreadable()
         || matches!(
             reason,
             Reason::AuditUnavailable
@@ -125,11 +119,12 @@ mod tests {
                 outcome(reason, Mode::Observe),
             );
             assert_eq!(enforced.verdict, observed.verdict, "{reason:?}");
-            let unreadable = matches!(reason.code(), 2..=14);
-            let unrecorded = matches!(reason.code(), 50..=53);
+            // What is not recorded could not be, except rates; see `Reason::is_recorded`.
+            let limited = matches!(reason, Reason::PeerRateLimited | Reason::AgentRateLimited);
+            let unrecorded = !reason.is_recorded() && !limited;
             // No target, no upstream server, or the kill switch.
             let nowhere = matches!(reason.code(), 70 | 75 | 87..=91 | 95 | 96);
-            if unreadable || unrecorded || nowhere {
+            if unrecorded || nowhere {
                 assert_eq!(enforced, observed, "{reason:?}");
             } else {
                 assert_eq!(observed.http_status, 200, "{reason:?}");
