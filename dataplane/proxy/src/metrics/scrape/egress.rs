@@ -3,11 +3,12 @@
 use super::{Facts, Families, Outcomes, merge, total};
 use crate::metrics::egress::Unscanned;
 use crate::metrics::{Counters, DECISION_BOUNDS};
+use oktsec_contract::reason::Reason;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>], facts: &Facts) {
-    let outcomes = Outcomes::of(cores, |core, reason| {
+    let outcomes = Outcomes::of(cores, expected, |core, reason| {
         core.egress.decided.get(usize::from(reason.code()))
     });
     outcomes.write(
@@ -79,4 +80,19 @@ pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>], facts: &F
             u64::from(ready),
         );
     }
+}
+
+/// What an outbound request or tunnel can come to.
+fn expected(reason: Reason) -> bool {
+    reason.is_egress()
+        || matches!(
+            reason,
+            Reason::RequestInvalid
+                | Reason::BodyTimeout
+                | Reason::AgentSuspended
+                | Reason::ScanFailed
+                | Reason::AuditUnavailable
+                | Reason::AuditOverloaded
+                | Reason::SnapshotMissing
+        )
 }
