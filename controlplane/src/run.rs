@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// Threads that serve requests; the work itself is done elsewhere.
 const THREADS: usize = 2;
@@ -88,6 +89,22 @@ pub enum RunError {
     /// The system has no more threads or file descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// A part without which it would only look alive has ended.
+    #[error("{0} ended unexpectedly")]
+    Lost(&'static str),
+}
+
+impl RunError {
+    /// The exit code of the process: 2 for what no restart will mend.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::AlreadyRunning { .. }
+            | Self::State { .. }
+            | Self::System(_) => 2,
+            Self::Lost(_) => 1,
+        }
+    }
 }
 
 /// The socket of this machine's operator: the same API as on `api.sock`, without a key.
@@ -98,7 +115,8 @@ pub fn local_socket(paths: &StatePaths) -> PathBuf {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// See [`RunError`]. Once it runs, nothing but a signal ends it.
+/// See [`RunError`]. Once it runs, nothing ends it but a signal, or a bug that costs it one of its parts
+/// ([`RunError::Lost`]).
 pub fn run(options: Options) -> Result<(), RunError> {
     let source = Source::new(options.clone());
     let (first, state) = first_read(&source, &options)?;
@@ -204,33 +222,42 @@ async fn serve(
         audit: Arc::new(AuditReader::new(paths.audit.clone(), secondary)),
         paths: paths.clone(),
     });
-    let reloading = tokio::spawn(reloader.run(wishes));
-    let linking = tokio::spawn(link::serve(
+    let (parts, mut lost) = mpsc::unbounded_channel();
+    let linking = link::serve(
         link_listener,
         hub,
         outlets.published,
         outlets.state,
         stopped.clone(),
-    ));
-    let relayed = tokio::spawn(answer(
+    );
+    let relayed = answer(
         api_listener,
         Arc::clone(&app),
         Door::Relayed,
         stopped.clone(),
-    ));
-    let locally = tokio::spawn(answer(local_listener, app, Door::Local, stopped));
+    );
+    let locally = answer(local_listener, app, Door::Local, stopped);
+    let reloading = vital(
+        "the publisher of configurations",
+        &parts,
+        reloader.run(wishes),
+    );
+    let linking = vital("the line to data planes", &parts, linking);
+    let relayed = vital("the API behind data planes", &parts, relayed);
+    let locally = vital("the API of this machine", &parts, locally);
     tracing::info!(api = %paths.api_socket.display(), "control plane ready");
 
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            Some(part) = lost.recv() => break Err(RunError::Lost(part)),
             _ = hangup.recv() => {
                 // A full queue means that a reload is about to happen anyway.
                 let _ = triggers.try_send(Trigger { cause: "SIGHUP", anew: true, reply: None });
             }
         }
-    }
+    };
     tracing::info!("control plane stopping");
     // Nobody receives any more only if everything has ended already.
     let _ = stop.send(true);
@@ -249,7 +276,31 @@ async fn serve(
         let _ = fs::remove_file(socket);
     }
     tracing::info!("control plane stopped");
-    Ok(())
+    ended
+}
+
+/// Runs a part without which the control plane would only look alive. Its end is told, also if it panics, which ends
+/// nothing else.
+fn vital(
+    part: &'static str,
+    lost: &mpsc::UnboundedSender<&'static str>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let report = Report(part, lost.clone());
+    tokio::spawn(async move {
+        let _report = report;
+        task.await;
+    })
+}
+
+/// Tells, when it is dropped, that a part has ended.
+struct Report(&'static str, mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // Nobody listens once the end has begun.
+        let _ = self.1.send(self.0);
+    }
 }
 
 async fn answer(
@@ -310,4 +361,21 @@ fn lock(paths: &StatePaths) -> Result<File, RunError> {
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::vital;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_part_that_ends_is_told_whether_it_panics_or_not() {
+        for panics in [false, true] {
+            let (parts, mut lost) = mpsc::unbounded_channel();
+            let task = async move { assert!(!panics, "as a bug would") };
+            let ended = vital("the line", &parts, task).await;
+            assert_eq!(ended.is_err(), panics);
+            assert_eq!(lost.try_recv(), Ok("the line"));
+        }
+    }
 }

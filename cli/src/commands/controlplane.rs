@@ -4,7 +4,7 @@ use super::{Global, plane};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{logging, parent};
 use oktsec_contract::config;
-use oktsec_controlplane::Options;
+use oktsec_controlplane::{Options, RunError};
 
 /// Runs until asked to stop.
 pub(crate) fn execute(global: &Global, args: plane::Args) -> Outcome {
@@ -24,7 +24,15 @@ pub(crate) fn execute(global: &Global, args: plane::Args) -> Outcome {
     match oktsec_controlplane::run(options) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
-            Err(Failure::all(error.to_string().lines()).context("the control plane cannot start:"))
+            let failure = Failure::all(error.to_string().lines());
+            let failure = failure.context(match error {
+                RunError::Lost(_) => "the control plane cannot go on:",
+                RunError::Config(_)
+                | RunError::AlreadyRunning { .. }
+                | RunError::State { .. }
+                | RunError::System(_) => "the control plane cannot start:",
+            });
+            Err(failure.with_code(error.exit_code()))
         }
     }
 }

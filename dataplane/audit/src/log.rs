@@ -166,6 +166,8 @@ pub(crate) enum Job {
         now: Timestamp,
         promise: Promise<u64, AppendError>,
     },
+    /// Dropped when the writer ends.
+    Keep(Box<dyn std::any::Any + Send>),
     Stop,
 }
 

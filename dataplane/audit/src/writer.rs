@@ -26,6 +26,7 @@ use crate::log::{AppendError, Job, Log, Shared, WriterOptions};
 use crate::store::{OpenError, Store};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
+use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -76,6 +77,13 @@ pub struct WriterThread {
 }
 
 impl WriterThread {
+    /// Keeps a value until the thread ends, however it ends, and drops it then: at once if it has ended. Whoever relies
+    /// on records being written learns from its drop that they are not any more.
+    pub fn keep(&self, value: impl Send + 'static) {
+        // What cannot be sent is dropped here, for the thread is gone.
+        drop(self.jobs.send(Job::Keep(Box::new(value))));
+    }
+
     /// Writes what waits, signs and syncs it, and ends the thread. Later appends are refused.
     pub fn shutdown(self) {
         drop(self);
@@ -106,6 +114,8 @@ struct Writer {
     /// Bytes of pending contents that the room counts for us while the log is not open.
     counted: u64,
     expire_at: Instant,
+    /// What others know our end by.
+    kept: Vec<Box<dyn Any + Send>>,
 }
 
 /// Either the log can be written or it waits to be opened again.
@@ -152,6 +162,7 @@ impl Writer {
             },
             counted: 0,
             expire_at: now + EXPIRE_EVERY,
+            kept: Vec::new(),
         }
     }
 
@@ -166,6 +177,7 @@ impl Writer {
                 }
                 Some(Job::Resolve(job)) => self.resolve(job),
                 Some(Job::Expire { now, promise }) => promise.keep(self.tidy(now)),
+                Some(Job::Keep(value)) => self.kept.push(value),
                 None => {}
             }
             self.do_what_is_due();

@@ -19,8 +19,8 @@ mod decider;
 mod scanners;
 mod signatures;
 mod slots;
-mod vital;
 
+use crate::ending::Vital;
 use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
 use bytes::Bytes;
@@ -41,7 +41,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use vital::Vital;
 
 /// Everything a core owns.
 pub(crate) struct Core {
@@ -57,9 +56,9 @@ thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
 }
 
-/// Makes this thread a core. Its pumps run on the current runtime until it ends; `lost` is called if one panics, for
-/// then nobody on this core is answered any more.
-pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>, lost: fn()) {
+/// Makes this thread a core. Its pumps run on the current runtime until it ends; without them nobody on this core is
+/// answered.
+pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>) {
     let core = Core {
         appends: appends::Appends::new(plane.log.clone(), plane.audit_queue_max),
         signatures: signatures::Signatures::default(),
@@ -71,7 +70,7 @@ pub(crate) fn start(plane: Arc<Plane>, counters: Arc<Counters>, lost: fn()) {
     CORE.set(Some(core));
     for pump in [signatures::pump, appends::pump] {
         let pump: fn(&mut Core, &mut Context<'_>) = pump;
-        tokio::spawn(Vital::new(Pump(pump), lost));
+        tokio::spawn(Vital(Pump(pump)));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::connection::Patience;
 use crate::egress::Terminator;
+use crate::ending::Vital;
 use crate::front::{Arrival, Front};
 use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, UNSENT_BYTES_MAX, WRITE_BUFFER_BYTES};
 use crate::listen;
@@ -119,7 +120,10 @@ async fn serve<A>(
     A::CTX: Send + Sync,
 {
     let (app, beside) = enter();
-    let beside: Vec<_> = beside.into_iter().map(tokio::spawn).collect();
+    let beside: Vec<_> = beside
+        .into_iter()
+        .map(|listener| tokio::spawn(Vital(listener)))
+        .collect();
     let app = Arc::new(http(app));
     let front = Front {
         app,

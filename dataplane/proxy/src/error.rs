@@ -72,9 +72,9 @@ pub enum RunError {
     /// The cores were started and nothing listens.
     #[error("nothing listens on {0}, long after the cores were started")]
     NotListening(SocketAddr),
-    /// A core ended by itself.
-    #[error("a core ended unexpectedly")]
-    CoreEnded,
+    /// A thread ended, or a task panicked, without which nothing or not everything would be checked.
+    #[error("{0} ended unexpectedly")]
+    Lost(&'static str),
 }
 
 impl RunError {
@@ -96,7 +96,7 @@ impl RunError {
             {
                 2
             }
-            Self::Audit(_) | Self::Thread(_) | Self::NotListening(_) | Self::CoreEnded => 1,
+            Self::Audit(_) | Self::Thread(_) | Self::NotListening(_) | Self::Lost(_) => 1,
         }
     }
 }

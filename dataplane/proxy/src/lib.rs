@@ -48,6 +48,7 @@ mod respond;
 mod bootstrap;
 mod cores;
 mod descriptors;
+mod ending;
 mod error;
 mod link;
 mod plane;

@@ -4,6 +4,7 @@
 mod reviews;
 
 use crate::bootstrap::note;
+use crate::ending::{Reports, report_this_thread};
 use crate::plane::{Live, Plane};
 use crate::tidy;
 use oktsec_contract::link::{FrameReader, LinkRequest, LinkResponse, ToControl, ToDataplane};
@@ -56,18 +57,21 @@ impl Link {
         plane: Arc<Plane>,
         paths: &StatePaths,
         first: Option<Snapshot>,
+        reports: &Reports,
     ) -> io::Result<Self> {
         let ending: Arc<Ending> = Arc::default();
         let keeper = Keeper {
-            reviews: Reviews::of(plane.log.clone())?,
+            reviews: Reviews::of(plane.log.clone(), reports.of("the thread of reviews"))?,
             plane,
             paths: paths.clone(),
             ending: Arc::clone(&ending),
             unkept: Mutex::default(),
         };
+        let report = reports.of("the line to the control plane");
         let thread = std::thread::Builder::new()
             .name(String::from("link"))
             .spawn(move || {
+                report_this_thread(report);
                 if let Some(first) = first {
                     keeper.begin_with(first);
                 }
@@ -433,6 +437,7 @@ mod tests {
     use super::{Ending, Keeper, Link, Up};
     use crate::DataplaneOptions;
     use crate::bootstrap::Bootstrap;
+    use crate::ending::Reports;
     use oktsec_contract::config::Config;
     use oktsec_contract::id::MessageId;
     use oktsec_contract::link::{
@@ -456,7 +461,7 @@ mod tests {
             plane: Arc::clone(&bootstrap.plane),
             paths,
             ending: Arc::default(),
-            reviews: Reviews::by(move |_| {
+            reviews: Reviews::by(Reports::new().0.of("reviews"), move |_| {
                 let _ = stalled.recv();
                 LinkResponse::NotFound
             })

@@ -6,6 +6,7 @@ use crate::core;
 use crate::cores::{self, Beside, Parting, Serving};
 use crate::descriptors;
 use crate::egress::{self, Gateway, Outbound, Terminator, Trust, Watcher};
+use crate::ending::{Event, Reports, Signals, Vital, report_this_thread};
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::{Arrival, Front};
 use crate::gate::Gate;
@@ -19,12 +20,10 @@ use oktsec_contract::config::{Audit, Config, Server, Tls};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
 use oktsec_contract::paths::StatePaths;
 use pingora::listeners::L4BufferSettings;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -143,24 +142,25 @@ pub fn run(mut options: DataplaneOptions) -> Result<(), RunError> {
         let cores = core_count(&options);
         descriptors::fit(&mut options, allowed, cores);
     }
-    let (events, happened) = mpsc::channel();
+    let (reports, happened) = Reports::new();
     let switch = Arc::new(AtomicBool::new(false));
-    let signals = Signals::watch(events.clone(), Arc::clone(&switch))?;
-    let dataplane = Dataplane::start_reporting(options, events, switch)?;
+    let signals = Signals::watch(&reports, Arc::clone(&switch))?;
+    let dataplane = Dataplane::start_reporting(options, &reports, switch)?;
     tracing::info!(address = %dataplane.address(), "data plane listens");
-    let event = happened.recv().unwrap_or(Event::CoreEnded);
+    let event = happened.recv().expect("reports are held here");
     signals.close();
-    match event {
+    let ended = match event {
         Event::Signal(signal) => {
             tracing::info!(signal, "data plane stops");
-            dataplane.stop();
             Ok(())
         }
-        Event::CoreEnded => {
-            dataplane.stop();
-            Err(RunError::CoreEnded)
+        Event::Lost(what) => {
+            tracing::error!(what, "data plane stops: it cannot go on without this");
+            Err(RunError::Lost(what))
         }
-    }
+    };
+    dataplane.stop();
+    ended
 }
 
 /// Cores it runs on.
@@ -169,12 +169,6 @@ fn core_count(options: &DataplaneOptions) -> usize {
     workers
         .unwrap_or_else(|| cores::allowed_cpus().len())
         .max(1)
-}
-
-/// What ends a data plane.
-enum Event {
-    Signal(i32),
-    CoreEnded,
 }
 
 /// A running data plane.
@@ -198,13 +192,13 @@ impl Dataplane {
     /// # Errors
     /// [`RunError`].
     pub fn start(options: DataplaneOptions) -> Result<Self, RunError> {
-        let (events, _) = mpsc::channel();
-        Self::start_reporting(options, events, Arc::default())
+        let (reports, _) = Reports::new();
+        Self::start_reporting(options, &reports, Arc::default())
     }
 
     fn start_reporting(
         options: DataplaneOptions,
-        events: mpsc::Sender<Event>,
+        reports: &Reports,
         switch: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
         let begun = Instant::now();
@@ -218,6 +212,7 @@ impl Dataplane {
             writer,
             uncompiled,
         } = Bootstrap::load(&options, count)?;
+        writer.keep(reports.of("the writer of the audit log"));
         let (shutdown, watching) = watch::channel(false);
         let serving = Serving {
             address,
@@ -227,14 +222,15 @@ impl Dataplane {
             shutdown: watching,
             drain: options.drain,
         };
-        let threads = start_cores(&plane, &serving, &egress, options.pin, &events)?;
+        let threads = start_cores(&plane, &serving, &egress, options.pin, reports)?;
         drop(serving);
-        let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled)
+        let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled, reports)
             .map_err(RunError::Thread)?;
         let watcher = if egress.addresses.is_empty() {
             None
         } else {
-            let watching = Watcher::start(Arc::clone(&plane), Arc::clone(&switch));
+            let report = reports.of("what looks at the kill switch");
+            let watching = Watcher::start(Arc::clone(&plane), Arc::clone(&switch), report);
             Some((watching.map_err(RunError::Thread)?, switch))
         };
         let dataplane = Self {
@@ -315,7 +311,7 @@ impl Dataplane {
                 return Ok(());
             }
             if self.threads.iter().any(JoinHandle::is_finished) {
-                return Err(RunError::CoreEnded);
+                return Err(RunError::Lost(A_CORE));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -323,26 +319,28 @@ impl Dataplane {
     }
 }
 
+/// For reports.
+const A_CORE: &str = "a core";
+
 /// Starts a thread for each core of the plane.
 fn start_cores(
     plane: &Arc<Plane>,
     serving: &Serving,
     egress: &Listeners,
     pin: bool,
-    events: &mpsc::Sender<Event>,
+    reports: &Reports,
 ) -> Result<Vec<JoinHandle<()>>, RunError> {
     let cpus = cores::allowed_cpus();
     let mut threads = Vec::with_capacity(plane.cores.len());
     for (at, counters) in plane.cores.iter().enumerate() {
         let cpu = pin.then(|| cpus[at % cpus.len()]);
-        let report = Report(events.clone());
+        let report = reports.of(A_CORE);
         let enter = {
             let (plane, counters) = (Arc::clone(plane), Arc::clone(counters));
             let (egress, serving) = (egress.clone(), serving.clone());
             move || {
-                // Told when the thread ends, however it ends.
-                REPORT.set(Some(report));
-                core::start(Arc::clone(&plane), Arc::clone(&counters), core_lost);
+                report_this_thread(report);
+                core::start(Arc::clone(&plane), Arc::clone(&counters));
                 let beside = egress.serve(&plane, &counters, &serving);
                 (Gate::new(plane, counters), beside)
             }
@@ -397,7 +395,8 @@ impl Listeners {
         if self.addresses.is_empty() {
             return Vec::new();
         }
-        tokio::spawn(egress::watch(Arc::clone(plane), plane.changes()));
+        let watching = egress::watch(Arc::clone(plane), plane.changes());
+        tokio::spawn(Vital(Box::pin(watching)));
         let outbound = Arc::new(Outbound::new(
             Arc::clone(plane),
             Arc::clone(counters),
@@ -449,58 +448,4 @@ fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
         Some(path.to_string_lossy().into_owned())
     };
     Ok(Trust { roots })
-}
-
-thread_local! {
-    static REPORT: std::cell::RefCell<Option<Report>> = const { std::cell::RefCell::new(None) };
-}
-
-/// This core cannot go on, though its thread can.
-fn core_lost() {
-    REPORT.set(None);
-}
-
-/// Lives as long as a core's thread.
-struct Report(mpsc::Sender<Event>);
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let _ = self.0.send(Event::CoreEnded);
-    }
-}
-
-/// The signals that end us, turned into events.
-struct Signals {
-    handle: signal_hook::iterator::Handle,
-    thread: JoinHandle<()>,
-}
-
-impl Signals {
-    /// SIGUSR1 turns `switch`.
-    fn watch(events: mpsc::Sender<Event>, switch: Arc<AtomicBool>) -> Result<Self, RunError> {
-        // SIGHUP asks the control plane to reload; without a handler it would end this process.
-        let handled = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1];
-        let mut signals = signal_hook::iterator::Signals::new(handled).map_err(RunError::Thread)?;
-        let handle = signals.handle();
-        let thread = std::thread::Builder::new()
-            .name(String::from("signals"))
-            .spawn(move || {
-                for signal in signals.forever().filter(|&signal| signal != SIGHUP) {
-                    if signal == SIGUSR1 {
-                        switch.fetch_not(Ordering::Relaxed);
-                        continue;
-                    }
-                    if events.send(Event::Signal(signal)).is_err() {
-                        return;
-                    }
-                }
-            })
-            .map_err(RunError::Thread)?;
-        Ok(Self { handle, thread })
-    }
-
-    fn close(self) {
-        self.handle.close();
-        let _ = self.thread.join();
-    }
 }

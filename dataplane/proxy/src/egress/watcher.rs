@@ -4,6 +4,7 @@
 //! The switch has several sources, a signal and a file that exists. Whichever of them says so, nothing goes out, whatever
 //! the mode.
 
+use crate::ending::{Report, report_this_thread};
 use crate::plane::Plane;
 use std::io;
 use std::path::Path;
@@ -27,12 +28,17 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Begins to look. `thrown` is the switch that signals turn.
-    pub(crate) fn start(plane: Arc<Plane>, thrown: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(crate) fn start(
+        plane: Arc<Plane>,
+        thrown: Arc<AtomicBool>,
+        report: Report,
+    ) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&ending);
         let thread = std::thread::Builder::new()
             .name(String::from("egress-watch"))
             .spawn(move || {
+                report_this_thread(report);
                 let mut looks = 0_u32;
                 while !ended.load(Ordering::Relaxed) {
                     let stopped = thrown.load(Ordering::Relaxed) || file_says_so(&plane);
@@ -50,7 +56,9 @@ impl Watcher {
     pub(crate) fn end(self) {
         self.ending.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        let _ = self.thread.join();
+        if self.thread.join().is_err() {
+            tracing::error!("what looks at the kill switch panicked");
+        }
     }
 }
 

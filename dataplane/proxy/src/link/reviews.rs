@@ -2,6 +2,7 @@
 //! questions must not wait with them.
 
 use super::{Up, send};
+use crate::ending::{Report, report_this_thread};
 use oktsec_audit::{Log, Review, ReviewError, ReviewTicket};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::id::MessageId;
@@ -29,16 +30,22 @@ pub(super) struct Reviews {
 
 impl Reviews {
     /// Reviews in this log.
-    pub(super) fn of(log: Log) -> io::Result<Self> {
-        Self::by(move |asked| resolve(&log, asked))
+    pub(super) fn of(log: Log, report: Report) -> io::Result<Self> {
+        Self::by(report, move |asked| resolve(&log, asked))
     }
 
     /// Reviews as `review` answers them.
-    pub(super) fn by(review: impl Fn(&Asked) -> LinkResponse + Send + 'static) -> io::Result<Self> {
+    pub(super) fn by(
+        report: Report,
+        review: impl Fn(&Asked) -> LinkResponse + Send + 'static,
+    ) -> io::Result<Self> {
         let (waiting, next) = sync_channel(REVIEWS_MAX);
         std::thread::Builder::new()
             .name(String::from("reviews"))
-            .spawn(move || run(&next, review))?;
+            .spawn(move || {
+                report_this_thread(report);
+                run(&next, review);
+            })?;
         Ok(Self { waiting })
     }
 
@@ -107,6 +114,7 @@ fn resolve(log: &Log, asked: &Asked) -> LinkResponse {
 #[cfg(test)]
 mod tests {
     use super::{Asked, REVIEWS_MAX, Reviews};
+    use crate::ending::Reports;
     use oktsec_contract::id::MessageId;
     use oktsec_contract::link::{FrameReader, LinkResponse, Resolution, ToControl};
     use parking_lot::Mutex;
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn reviews_wait_aside_in_bounded_number_and_are_all_answered() {
         let (go_on, stalled) = mpsc::channel::<()>();
-        let reviews = Reviews::by(move |_| {
+        let reviews = Reviews::by(Reports::new().0.of("reviews"), move |_| {
             let _ = stalled.recv();
             LinkResponse::NotFound
         })
