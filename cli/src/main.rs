@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod duration;
+mod examples;
 mod exit;
 mod http;
 mod local;
