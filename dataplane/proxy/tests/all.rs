@@ -19,6 +19,7 @@ mod egress_https;
 mod egress_inside;
 mod egress_tunnel;
 mod http;
+mod http_slow;
 mod life;
 mod message;
 mod messages;

@@ -1,0 +1,225 @@
+//! Who sends: signatures, keys, replays, delegation.
+
+use crate::common::{Plane, START, agent_key};
+use crate::{SIGNED, refused};
+use bytes::Bytes;
+use oktsec_contract::Surface;
+use oktsec_contract::keys::RevokedKey;
+use oktsec_contract::reason::Reason;
+use oktsec_contract::record::RecordRef;
+use oktsec_pipeline::{Headers, Moment, Proof};
+
+#[test]
+fn unsigned_message_is_refused_when_signatures_are_required() {
+    refused(
+        Reason::SignatureRequired,
+        &Plane::new(SIGNED).unsigned("a", "b", "hi"),
+    );
+}
+
+#[test]
+fn a_forged_signature_is_refused() {
+    let mut plane = Plane::new(SIGNED);
+    let body = plane
+        .signed_body("a", "b", "pay 10", None)
+        .replace("pay 10", "pay 99");
+    let said = plane.send_body(&body, Headers::default()).unwrap();
+    refused(Reason::SignatureInvalid, &said);
+    assert!(!said.verified);
+}
+
+#[test]
+fn a_signature_without_a_time_never_holds() {
+    let mut plane = Plane::new(SIGNED);
+    let body = plane.signed_without_time("a", "b", "good for ever");
+    refused(
+        Reason::SignatureInvalid,
+        &plane.send_body(&body, Headers::default()).unwrap(),
+    );
+}
+
+#[test]
+fn an_unknown_key_and_a_revoked_key_are_refused() {
+    let mut plane = Plane::new(SIGNED);
+    refused(Reason::KeyUnknown, &plane.signed("zoe", "b", "hi"));
+    let revoked = RevokedKey {
+        fingerprint: agent_key("a").fingerprint,
+        agent_name: "a".into(),
+        revoked_at: START.to_rfc3339(),
+        reason: "manually revoked".into(),
+    };
+    let mut plane = Plane::with(SIGNED, vec![revoked]);
+    refused(Reason::KeyRevoked, &plane.signed("a", "b", "hi"));
+    assert_eq!(plane.signed("b", "a", "hi").reason, Reason::Allowed);
+}
+
+#[test]
+fn key_versions_are_honoured_and_clients_that_send_none_are_not_locked_out() {
+    let config = "
+identity: {keys_dir: /keys}
+agents: {a: {can_message: [b], key_version: 2}}
+";
+    let mut plane = Plane::new(config);
+    let mut send = |version, header: Option<&[u8]>, content: &str| {
+        let body = plane.signed_body("a", "b", content, version);
+        let headers = Headers {
+            key_version: header,
+            ..Headers::default()
+        };
+        plane.send_body(&body, headers).unwrap().reason
+    };
+    assert_eq!(send(Some(2), Some(b"2"), "1"), Reason::Allowed);
+    assert_eq!(send(None, None, "2"), Reason::Allowed);
+    assert_eq!(send(Some(3), Some(b"3"), "3"), Reason::KeyVersionMismatch);
+    assert_eq!(send(None, Some(b"2"), "4"), Reason::SignatureInvalid);
+    let mut plane = Plane::new(SIGNED);
+    let body = plane.signed_body("a", "b", "v1 with a header, no version configured", None);
+    let headers = Headers {
+        key_version: Some(b"7"),
+        ..Headers::default()
+    };
+    assert_eq!(
+        plane.send_body(&body, headers).unwrap().reason,
+        Reason::Allowed
+    );
+}
+
+#[test]
+fn the_same_signature_counts_once_while_it_is_valid() {
+    let mut plane = Plane::new(SIGNED);
+    let body = plane.signed_body("a", "b", "transfer", None);
+    assert_eq!(
+        plane.send_body(&body, Headers::default()).unwrap().reason,
+        Reason::Allowed
+    );
+    plane.now = plane.now.plus_secs(299);
+    let again = plane.send_body(&body, Headers::default()).unwrap();
+    refused(Reason::ReplayRejected, &again);
+    assert_eq!(again.http, 409);
+    plane.now = plane.now.plus_secs(2);
+    assert_eq!(
+        plane.send_body(&body, Headers::default()),
+        Err(Reason::TimestampTooOld)
+    );
+}
+
+#[test]
+fn what_cannot_be_told_from_a_replay_is_recorded_without_its_signature() {
+    let mut plane = Plane::new(SIGNED);
+    plane.shared.lose_signatures(plane.now);
+    let said = plane.signed("a", "b", "transfer");
+    refused(Reason::ReplayCacheFull, &said);
+    // A start that reads this record must not take the refusal for the signature's first use.
+    let mut findings = Vec::new();
+    let record = RecordRef::decode(&said.record, &mut findings).unwrap();
+    assert_eq!(record.signature_bytes, None);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_its_signature_is_verified_proves_nothing() {
+    let mut plane = Plane::new(SIGNED);
+    let revoked = RevokedKey::new(agent_key("a").fingerprint, "a", START, "stolen");
+    for (then, reason) in [
+        (Plane::new(SIGNED), Reason::Allowed),
+        (Plane::with(SIGNED, vec![revoked]), Reason::KeyRevoked),
+    ] {
+        let body = plane.signed_body("a", "b", reason.as_str(), None);
+        let received = plane.pipeline.admit(Surface::Message, None, plane.now);
+        let moment = Moment {
+            now: plane.now,
+            random: [reason.code(); 32],
+        };
+        let opened =
+            plane
+                .pipeline
+                .open(received.unwrap(), body.into(), Headers::default(), moment);
+        let mut opened = opened.unwrap();
+        let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+        assert!(proof.is_held());
+        let policy = then.pipeline.policy();
+        plane.pipeline.set_policy(policy.clone()).unwrap();
+        let now = plane.now;
+        plane.pipeline.decide(
+            opened,
+            proof,
+            || now,
+            |decision| {
+                assert_eq!(decision.reason, reason);
+                assert_eq!(decision.is_verified(), reason == Reason::Allowed);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_replay_is_known_after_a_restart() {
+    let mut before = Plane::new(SIGNED);
+    let body = before.signed_body("a", "b", "transfer", None);
+    let received = before
+        .pipeline
+        .admit(Surface::Message, None, before.now)
+        .unwrap();
+    let moment = Moment {
+        now: before.now,
+        random: [9; 32],
+    };
+    let bytes = Bytes::from(body.clone());
+    let mut opened = before
+        .pipeline
+        .open(received, bytes, Headers::default(), moment)
+        .unwrap();
+    let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+    let mut record = Vec::new();
+    let now = before.now;
+    before
+        .pipeline
+        .decide(opened, proof, || now, |d| d.record().encode(&mut record));
+
+    let mut after = Plane::new(SIGNED);
+    let mut findings = Vec::new();
+    let record = RecordRef::decode(&record, &mut findings).unwrap();
+    after.shared.restore(&record, after.now);
+    let said = after.send_body(&body, Headers::default()).unwrap();
+    assert_eq!(said.reason, Reason::ReplayRejected);
+}
+
+#[test]
+fn replays_are_not_looked_for_when_switched_off() {
+    let mut plane = Plane::new(
+        "
+identity: {keys_dir: /keys, replay: off}
+agents: {a: {can_message: [b]}}
+",
+    );
+    let body = plane.signed_body("a", "b", "transfer", None);
+    for _ in 0..3 {
+        assert_eq!(
+            plane.send_body(&body, Headers::default()).unwrap().reason,
+            Reason::Allowed
+        );
+    }
+}
+
+#[test]
+fn delegation_is_refused_while_chains_cannot_be_verified() {
+    let mut plane = Plane::new(SIGNED);
+    let body = plane.signed_body("a", "b", "hi", None);
+    let headers = Headers {
+        delegation: Some(b"W10="),
+        ..Headers::default()
+    };
+    assert_eq!(
+        plane.send_body(&body, headers).unwrap().reason,
+        Reason::DelegationInvalid
+    );
+    let mut plane = Plane::new(
+        "
+identity: {keys_dir: /keys, require_delegation: true}
+agents: {a: {can_message: [b]}}
+",
+    );
+    assert_eq!(
+        plane.signed("a", "b", "hi").reason,
+        Reason::DelegationRequired
+    );
+}
