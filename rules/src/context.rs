@@ -3,19 +3,21 @@
 //!
 //! A rule asks for them with `exclude: [{context: mention}]`, so that one list serves all rules. What
 //! is dropped here is still flagged by the rules that look for attacks in quotes (`PI-119`):
-//! an attacker may use these words as well.
+//! an attacker may use these words as well. `sample` is for values behind a name that no provider's form proves:
+//! among tests and examples they are flagged (`CRED_GENERIC_SAMPLE`).
 
 /// The expressions behind a name; `None` if there is no such context.
 pub(crate) fn named(name: &str) -> Option<&'static [&'static str]> {
     match name {
         "mention" => Some(MENTION),
         "documented" => Some(DOCUMENTED),
+        "sample" => Some(SAMPLE),
         _ => None,
     }
 }
 
 /// The names, for messages.
-pub(crate) const NAMES: &str = "mention, documented";
+pub(crate) const NAMES: &str = "mention, documented, sample";
 
 const MENTION: &[&str] = &[
     // Reports: attackers may, injection is, jailbreak prompts commonly.
@@ -37,4 +39,14 @@ const DOCUMENTED: &[&str] = &[
     r"(?i)\b(?:an|the|if|when)\s+(?:an\s+)?attackers?\s+(?:then\s+)?(?:sends?|appends?|enters?|supplies|submits?|passes|controls?|puts?|injects?|uses?|could|can|may|might|who|to)\b|\blets?\s+an\s+attacker\b",
     r"(?i)\b(?:malicious|untrusted|hostile)\s+(?:prompts?|inputs?|payloads?|requests?)\b[^\n]{0,20}(?::|\bsuch\s+as\b|\blike\b|\be\.g\.)",
     r"(?i)\b(?:alert|trigger)s?\s+on\s+(?:them|it|this|these)\b|\boften\s+look\s+like\b|\bmitigations?\*{0,2}\s*(?::|\n)|\bnever\s+build\s+\w+\s+commands\b",
+];
+
+/// Tests and examples, where a value that looks generated is made up more often than not.
+const SAMPLE: &[&str] = &[
+    // Calls of test suites, and how tests are declared.
+    r"(?i)\b(?:assert\w*|expect|describe|mock\w*|stub\w*|fixtures?)\b!?\s?[(.]|\b(?:it|test)\(\s?[\x22\x27\x60]",
+    r"\bt\.(?:Run|Error|Errorf|Fatal|Fatalf|Log|Logf)\(|\bfunc\s+Test[A-Z]|@Test\b|#\[test\]|\bdef\s+test_|\bclass\s+Test[A-Z]",
+    // Names and words that say so.
+    r"(?i)\b(?:fake|dummy|mock|sample|bogus|invalid|expected|unit|test)[ _-]?(?:data|value|token|key|secret|password|credential|test)s?\b|\bexamples?\b",
+    r"\b(?:fake|dummy|mock|sample|example|bogus|invalid|expected|valid|given|test)[A-Z]\w{0,40}(?:Token|Key|Secret|Password|Credential)",
 ];

@@ -72,6 +72,8 @@ pub enum Check {
     Number(Scheme),
     /// Letters and digits that no words are made of, as generated keys are.
     Random,
+    /// Ends with a value that is not plainly made of words, as names of variables and placeholders are.
+    NotWords,
     /// Letters and digits in the order of the alphabet or of a keyboard, as people type values.
     Typed,
     /// `scheme://user:password@` with a password that no guide or factory uses.
@@ -94,7 +96,7 @@ pub enum Check {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown check {0:?}; known: luhn iban aba jwt github gitlab npm age entropy:<bits> random \
-     typed userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
+     not_words typed userinfo not_placeholder ssn bip39 wif base58check stellar eth_address btc_address email private_ip \
      lookalike_host apart \
      es_dni br_cpf uk_nino in_aadhaar {known}",
     known = Scheme::words().collect::<Vec<_>>().join(" ")
@@ -126,6 +128,7 @@ impl Check {
             Self::InAadhaar => identity::in_aadhaar(matched),
             Self::Number(scheme) => scheme.passes(matched),
             Self::Random => quality::random(matched),
+            Self::NotWords => quality::not_words(matched),
             Self::Typed => quality::typed(matched),
             Self::UserInfo => quality::userinfo(matched),
             Self::Age => crypto::age(matched),
@@ -175,6 +178,7 @@ impl FromStr for Check {
             "uk_nino" => Self::UkNino,
             "in_aadhaar" => Self::InAadhaar,
             "random" => Self::Random,
+            "not_words" => Self::NotWords,
             "typed" => Self::Typed,
             "userinfo" => Self::UserInfo,
             "age" => Self::Age,
@@ -217,6 +221,7 @@ impl fmt::Display for Check {
             Self::InAadhaar => "in_aadhaar",
             Self::Number(scheme) => scheme.as_str(),
             Self::Random => "random",
+            Self::NotWords => "not_words",
             Self::Typed => "typed",
             Self::UserInfo => "userinfo",
             Self::Age => "age",
@@ -289,6 +294,7 @@ mod tests {
             "uk_nino",
             "in_aadhaar",
             "random",
+            "not_words",
             "typed",
             "userinfo",
             "age",

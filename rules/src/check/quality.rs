@@ -100,13 +100,47 @@ pub(super) fn random(matched: &[u8]) -> bool {
 
 /// Whether two in five neighbours in a value of ten characters or more do not stand side by side in words.
 pub(super) fn is_random(value: &[u8]) -> bool {
-    let (mut pairs, mut odd) = (0_u32, 0_u32);
+    let Pairs { all, odd } = pairs(value);
+    all >= RANDOM_PAIRS_MIN && odd * 5 >= all * 2
+}
+
+/// Whether what stands last in the match, a value behind its name, can be something else than words:
+/// `createNewInstance` and `your_token_here` cannot. What is too short to say passes, and so do hex digits and
+/// whatever has a digit for each six letters.
+pub(super) fn not_words(matched: &[u8]) -> bool {
+    let is_value = |byte: u8| byte.is_ascii_alphanumeric() || b"+/_-.".contains(&byte);
+    let end = matched.iter().rposition(|byte| is_value(*byte));
+    let matched = end.map_or(&[][..], |end| &matched[..=end]);
+    let start = matched.iter().rposition(|byte| !is_value(*byte));
+    let value = &matched[start.map_or(0, |start| start + 1)..];
+    let count = |is: fn(&u8) -> bool| value.iter().filter(|byte| is(byte)).count();
+    let letters = count(u8::is_ascii_alphabetic);
+    let digits = count(u8::is_ascii_digit);
+    let Pairs { all, odd } = pairs(value);
+    digits * LETTERS_PER_DIGIT >= letters
+        || count(u8::is_ascii_hexdigit) == letters + digits
+        || all < RANDOM_PAIRS_MIN
+        || odd * 5 >= all * 2
+}
+
+/// Names have fewer digits than one for so many letters.
+const LETTERS_PER_DIGIT: usize = 6;
+
+/// Neighbours in a value that are letters or digits.
+struct Pairs {
+    all: u32,
+    /// Those that hardly stand side by side in words and numbers.
+    odd: u32,
+}
+
+fn pairs(value: &[u8]) -> Pairs {
+    let (mut all, mut odd) = (0, 0);
     for pair in value.windows(2) {
         let (a, b) = (pair[0], pair[1]);
         if !a.is_ascii_alphanumeric() || !b.is_ascii_alphanumeric() {
             continue;
         }
-        pairs += 1;
+        all += 1;
         let letters = a.is_ascii_alphabetic() && b.is_ascii_alphabetic();
         let word = letters
             && !(a.is_ascii_lowercase() && b.is_ascii_uppercase())
@@ -117,7 +151,7 @@ pub(super) fn is_random(value: &[u8]) -> bool {
         let number = a.is_ascii_digit() && b.is_ascii_digit();
         odd += u32::from(!word && !number);
     }
-    pairs >= RANDOM_PAIRS_MIN && odd * 5 >= pairs * 2
+    Pairs { all, odd }
 }
 
 /// Fewest characters for [`typed`] to judge: four keys in a row are a word, sixteen are not.
@@ -400,6 +434,30 @@ mod tests {
             "",
         ] {
             assert!(!random(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_value_behind_a_name_is_judged_not_the_name() {
+        for good in [
+            "service_access_key_for_the_nightly_backup = q8Zr3TnV6yLw1KpX7dHm",
+            "token: fa1e0b5c3d7429860fed1cba95e4\"",
+            "key=20240131120000000000",
+            "key=short1",
+            "key: Zm9vYmFyMTIzNDU2Nzg5MA==",
+            "key: abcdef1234567890abcdef1234567890",
+            "key: facadefacadefacadefacade",
+            "",
+        ] {
+            assert!(not_words(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "K8Zr3TnV6yLw1KpX7dHmSecret = createDiscoveredInstance",
+            "token: \"your_access_token_goes_here\",",
+            "password = decode_utf8_into_a_copy",
+            "key: projects/example/secrets/database-password",
+        ] {
+            assert!(!not_words(bad.as_bytes()), "{bad}");
         }
     }
 
