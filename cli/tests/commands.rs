@@ -295,6 +295,14 @@ fn keys_are_rotated_and_revoked() {
     assert_ne!(first, second);
     assert!(place.read_config().starts_with("# kept comment\n"));
     assert!(place.read_config().contains("key_version: 1"));
+    let slip = place
+        .run(&["keys", "rotate", "--agent", "resaerch-agent"])
+        .expect(2);
+    assert!(
+        slip.stderr.contains("resaerch-agent has no key"),
+        "{slip:?}"
+    );
+    assert_eq!(fingerprint("resaerch-agent"), None);
 
     place
         .run(&[

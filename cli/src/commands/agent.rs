@@ -6,9 +6,10 @@ use crate::local;
 use crate::out;
 use crate::place::Place;
 use crate::table::Table;
-use oktsec_contract::keys;
+use oktsec_contract::keys::{self, Fingerprint};
 use oktsec_controlplane::edit;
 use serde_json::json;
+use std::collections::HashMap;
 
 /// What to do with agents.
 #[derive(Debug, clap::Subcommand)]
@@ -45,14 +46,11 @@ fn list(global: &Global, place: &Place) -> Outcome {
         .keys_dir
         .as_deref()
         .map(keys::load_dir);
-    let fingerprint = |name: &str| {
-        known
-            .as_ref()?
-            .keys
-            .iter()
-            .find(|key| key.agent == name)
-            .map(|key| key.fingerprint)
-    };
+    let known = known.iter().flat_map(|found| &found.keys);
+    let known: HashMap<&str, Fingerprint> = known
+        .map(|key| (key.agent.as_str(), key.fingerprint))
+        .collect();
+    let fingerprint = |name: &str| known.get(name).copied();
     if global.json {
         let agents: Vec<_> = place
             .config

@@ -156,6 +156,13 @@ fn rotate(global: &Global, agent: &str) -> Outcome {
     let dir = place.keys_dir()?;
     // The lock covers both, so that two rotations cannot take the same version.
     let mut locked = edit::open(&place.config_path).map_err(Failure::new)?;
+    if !locked.config.agents.contains_key(agent) && !has_key(dir, agent) {
+        // A slip of the pen must not look like a key that was replaced.
+        return Err(Failure::new(format_args!(
+            "{agent} has no key in {} and is not configured; `oktsec keygen` makes a first key, `oktsec keys list` names those there are",
+            dir.display()
+        )));
+    }
     let pair = keys::rotate(dir, agent, Timestamp::now())
         .map_err(Failure::new)?
         .pair;
@@ -188,6 +195,15 @@ fn rotate(global: &Global, agent: &str) -> Outcome {
         in_force.tell();
     }
     Ok(Exit::Done)
+}
+
+/// Whether there is a key to rotate, readable or not.
+fn has_key(dir: &std::path::Path, agent: &str) -> bool {
+    ["key", "pub"].iter().any(|half| {
+        dir.join(format!("{agent}.{half}"))
+            .symlink_metadata()
+            .is_ok()
+    })
 }
 
 fn revoke(global: &Global, args: &Revoke) -> Outcome {

@@ -5,12 +5,10 @@ mod common;
 mod reload;
 
 use common::{Control, PATIENCE, Plane, until};
-use oktsec_contract::config;
 use oktsec_contract::id::MessageId;
 use oktsec_contract::link::{
     LinkRequest, LinkResponse, Resolution, ResolvedItem, ToControl, ToDataplane,
 };
-use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::Status;
 use oktsec_controlplane::local_socket;
 use serde_json::json;
