@@ -97,6 +97,24 @@ const POOL_MAX: usize = 256;
 /// A buffer that grew beyond this is dropped instead of kept.
 const POOL_BUFFER_BYTES_MAX: usize = 64 << 10;
 
+/// The signature that a message was identified by, until its decision is handed over. A panic before leaves nothing
+/// decided and nothing recorded: then the signature may come again.
+#[derive(Debug)]
+struct Claimed {
+    shared: Arc<Shared>,
+    signature: Option<[u8; 64]>,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some(signature) = &self.signature
+            && std::thread::panicking()
+        {
+            self.shared.forget(signature);
+        }
+    }
+}
+
 impl Pipeline {
     /// A pipeline for one core.
     ///
@@ -192,9 +210,16 @@ impl Pipeline {
         clock: impl Fn() -> Timestamp,
         sink: impl FnOnce(&Decision<'_>) -> R,
     ) -> R {
-        let ruling = self.rule(&opened, &proof, clock());
+        let mut claimed = Claimed {
+            shared: Arc::clone(&self.shared),
+            signature: None,
+        };
+        let ruling = self.rule(&opened, &proof, clock(), &mut claimed);
         self.let_come_again(&ruling, opened.received.surface);
-        let result = self.conclude(&opened, ruling, clock(), sink);
+        let result = self.conclude(&opened, ruling, clock(), |decision| {
+            claimed.signature = None;
+            sink(decision)
+        });
         let Opened { parsed, check, .. } = opened;
         let mut buffers = parsed.buffers;
         buffers.payload = check.map_or(proof.payload, |check| check.payload);
@@ -203,7 +228,13 @@ impl Pipeline {
     }
 
     /// The stages in their order. Whatever refuses ends here with its reason.
-    fn rule(&mut self, opened: &Opened, proof: &Proof, now: Timestamp) -> Ruling {
+    fn rule(
+        &mut self,
+        opened: &Opened,
+        proof: &Proof,
+        now: Timestamp,
+        claimed: &mut Claimed,
+    ) -> Ruling {
         let message = opened.parsed.view();
         let received = opened.received;
         self.hits.clear();
@@ -229,6 +260,7 @@ impl Pipeline {
                 };
             }
         };
+        claimed.signature = identity.signature;
         sender_key(message.from, &identity, received.peer, &mut self.sender);
         let mut place = Place {
             shared: &self.shared,

@@ -7,7 +7,9 @@ use oktsec_contract::Surface;
 use oktsec_contract::keys::RevokedKey;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
-use oktsec_pipeline::{Headers, Moment, Proof};
+use oktsec_pipeline::{Headers, Moment, Opened, Proof};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]
 fn unsigned_message_is_refused_when_signatures_are_required() {
@@ -151,24 +153,62 @@ fn a_key_that_is_revoked_while_its_signature_is_verified_proves_nothing() {
     }
 }
 
+/// A body that was read and verified, and is still to be decided.
+fn opened(plane: &mut Plane, body: &str, random: u8) -> (Opened, Proof) {
+    let pipeline = &mut plane.pipeline;
+    let received = pipeline.admit(Surface::Message, None, plane.now).unwrap();
+    let moment = Moment {
+        now: plane.now,
+        random: [random; 32],
+    };
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let mut opened = pipeline
+        .open(received, body, Headers::default(), moment)
+        .unwrap();
+    let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+    (opened, proof)
+}
+
+#[test]
+fn a_message_whose_stages_panicked_may_come_again_and_a_replay_may_not() {
+    let mut plane = Plane::new(SIGNED);
+    let now = plane.now;
+    let body = plane.signed_body("a", "b", "transfer", None);
+    let panic_before_decision = |plane: &mut Plane, random| {
+        let (opened, proof) = opened(plane, &body, random);
+        let asked = Cell::new(0);
+        let clock = || {
+            asked.set(asked.get() + 1);
+            assert!(asked.get() < 2, "on purpose, behind the stages");
+            now
+        };
+        let pipeline = &mut plane.pipeline;
+        let decide = AssertUnwindSafe(|| pipeline.decide(opened, proof, clock, |_| ()));
+        assert!(catch_unwind(decide).is_err());
+    };
+    panic_before_decision(&mut plane, 9);
+    let send = |plane: &mut Plane| plane.send_body(&body, Headers::default()).unwrap().reason;
+    assert_eq!(send(&mut plane), Reason::Allowed);
+    panic_before_decision(&mut plane, 8);
+    assert_eq!(send(&mut plane), Reason::ReplayRejected);
+
+    // Once the decision was handed over it may be recorded.
+    let body = plane.signed_body("a", "b", "another", None);
+    let (opened, proof) = opened(&mut plane, &body, 7);
+    let pipeline = &mut plane.pipeline;
+    let hand_over = AssertUnwindSafe(|| {
+        pipeline.decide(opened, proof, || now, |_| panic!("on purpose"));
+    });
+    assert!(catch_unwind(hand_over).is_err());
+    let said = plane.send_body(&body, Headers::default()).unwrap();
+    assert_eq!(said.reason, Reason::ReplayRejected);
+}
+
 #[test]
 fn a_replay_is_known_after_a_restart() {
     let mut before = Plane::new(SIGNED);
     let body = before.signed_body("a", "b", "transfer", None);
-    let received = before
-        .pipeline
-        .admit(Surface::Message, None, before.now)
-        .unwrap();
-    let moment = Moment {
-        now: before.now,
-        random: [9; 32],
-    };
-    let bytes = Bytes::from(body.clone());
-    let mut opened = before
-        .pipeline
-        .open(received, bytes, Headers::default(), moment)
-        .unwrap();
-    let proof = opened.take_check().map_or_else(Proof::none, Proof::single);
+    let (opened, proof) = opened(&mut before, &body, 9);
     let mut record = Vec::new();
     let now = before.now;
     before
