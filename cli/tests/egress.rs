@@ -70,6 +70,7 @@ fn a_token_is_shown_once_kept_as_a_hash_and_can_be_revoked() {
         .expect(0);
     assert!(said.stdout.starts_with("okt_gw_"), "{said:?}");
     assert!(said.stderr.contains("No agent is called"), "{said:?}");
+    assert!(said.stderr.contains("--type proxy_basic"), "{said:?}");
 
     let list = place.json(&["tokens", "list"], 0);
     assert_eq!(list.as_array().unwrap().len(), 2);

@@ -66,6 +66,11 @@ fn values_come_from_files_variables_commands_and_pipes() {
         "echo Fern8Gable; exit 3",
     ]);
     assert!(!failed.expect(2).stderr.contains("Fern8"));
+    std::fs::write(place.path("blank"), "\n\r\n").unwrap();
+    let file = place.path("blank").display().to_string();
+    let blank = place.run(&["secrets", "add", "no", "--lines", "--file", &file]);
+    let said_of_it = &blank.expect(2).stderr;
+    assert!(said_of_it.contains("every line is empty"), "{said_of_it}");
     let mut child = place
         .command(&["secrets", "add", "pipe"])
         .stdin(Stdio::piped())

@@ -137,6 +137,12 @@ fn create(global: &Global, place: &Place, args: &Create) -> Outcome {
             args.principal
         ));
     }
+    if args.kind != TokenKind::ProxyBasic {
+        out::note(format_args!(
+            "Nothing of this version takes a {}; the forward proxy takes those made with --type proxy_basic.",
+            args.kind.as_str()
+        ));
+    }
     in_force.tell();
     Ok(Exit::Done)
 }

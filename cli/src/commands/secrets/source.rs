@@ -37,7 +37,11 @@ impl Source {
             (None, None, Some(command)) => printed_by(command)?,
             (None, None, None) => standard_input()?,
         };
-        Ok(values(&bytes, self.lines))
+        let values = values(&bytes, self.lines);
+        match values.is_empty() {
+            true => Err(Failure::new("every line is empty; nothing was added")),
+            false => Ok(values),
+        }
     }
 }
 
