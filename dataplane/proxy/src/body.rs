@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 use oktsec_contract::reason::Reason;
 use pingora::ErrorType;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -67,7 +67,7 @@ impl BodyClock {
 
 /// Reads the whole body. The room it takes is the caller's to give back.
 pub(crate) async fn read(
-    session: &mut Session,
+    session: &mut ServerSession,
     bytes_max: usize,
     patience: Duration,
     room: &mut Room,
@@ -116,11 +116,11 @@ pub(crate) async fn read(
 
 /// The next piece of the body, `None` at its end. `before` counts what has come so far.
 pub(crate) async fn next_chunk(
-    session: &mut Session,
+    session: &mut ServerSession,
     clock: BodyClock,
     before: usize,
 ) -> Result<Option<Bytes>, BodyFault> {
-    let read = session.as_downstream_mut().read_request_body();
+    let read = session.read_request_body();
     match timeout_at(clock.deadline(before), read).await {
         Err(_) => Err(BodyFault::TooSlow),
         Ok(Ok(chunk)) => Ok(chunk),
@@ -136,7 +136,7 @@ pub(crate) async fn next_chunk(
 
 /// Reads a small body away, so that an early answer reaches a peer which is still sending and the connection can
 /// go on. A large one, or one that waits to be invited, is left: the connection closes.
-pub(crate) async fn discard_small(session: &mut Session, patience: Duration) {
+pub(crate) async fn discard_small(session: &mut ServerSession, patience: Duration) {
     const SMALL: usize = 64 << 10;
     let small = declared_bytes(session).is_some_and(|bytes| bytes <= SMALL);
     if !small || session.req_header().headers.contains_key(header::EXPECT) {
@@ -146,7 +146,12 @@ pub(crate) async fn discard_small(session: &mut Session, patience: Duration) {
 }
 
 /// Reads what is left of a body behind its first `bytes` and keeps none of it.
-async fn discard(session: &mut Session, clock: BodyClock, mut bytes: usize, bytes_max: usize) {
+async fn discard(
+    session: &mut ServerSession,
+    clock: BodyClock,
+    mut bytes: usize,
+    bytes_max: usize,
+) {
     while bytes <= bytes_max
         && let Ok(Some(chunk)) = next_chunk(session, clock, bytes).await
     {
@@ -155,17 +160,17 @@ async fn discard(session: &mut Session, clock: BodyClock, mut bytes: usize, byte
 }
 
 /// Tells a peer that asked first to go on sending.
-pub(crate) async fn invite(session: &mut Session) -> Result<(), BodyFault> {
+pub(crate) async fn invite(session: &mut ServerSession) -> Result<(), BodyFault> {
     let expects = session.req_header().headers.get(header::EXPECT);
     if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        let invited = session.as_downstream_mut().write_continue_response().await;
+        let invited = session.write_continue_response().await;
         return invited.map_err(|_| BodyFault::Gone);
     }
     Ok(())
 }
 
 /// Bytes it will have, if its head says so.
-pub(crate) fn declared_bytes(session: &Session) -> Option<usize> {
+pub(crate) fn declared_bytes(session: &ServerSession) -> Option<usize> {
     let length = session.req_header().headers.get(header::CONTENT_LENGTH)?;
     // `framing` has checked the digits; a number beyond usize is certainly too large.
     Some(length.to_str().ok()?.parse().unwrap_or(usize::MAX))

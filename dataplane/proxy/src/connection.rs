@@ -25,8 +25,8 @@ use pingora::server::ShutdownWatch;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -72,8 +72,8 @@ pub(crate) struct Connection {
     turns: AtomicU32,
     /// The time for a head was over before its end.
     head_is_late: AtomicBool,
-    /// What was answered last had a body that was not read to its end.
-    leaves_body: AtomicBool,
+    /// What was answered last was not read to its end.
+    left: OnceLock<Rest>,
     /// Turns `true` when the process stops.
     shutdown: ShutdownWatch,
 }
@@ -112,9 +112,10 @@ impl Connection {
         self.head_is_late.load(Ordering::Relaxed)
     }
 
-    /// The connection is to end, and the peer may still be sending a body that nobody reads.
-    pub(crate) fn leave_body(&self) {
-        self.leaves_body.store(true, Ordering::Relaxed);
+    /// The connection is to end, and the peer may still be sending what nobody reads.
+    pub(crate) fn leave(&self, rest: Rest) {
+        // Whatever was left first comes first.
+        let _ = self.left.set(rest);
     }
 
     /// Waits until the process stops.
@@ -204,7 +205,7 @@ impl<G> Guarded<G> {
             trailers: caller.has_trailers.then(Mutex::default),
             turns: AtomicU32::new(0),
             head_is_late: AtomicBool::new(false),
-            leaves_body: AtomicBool::new(false),
+            left: OnceLock::new(),
             shutdown,
         });
         let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))
@@ -477,10 +478,9 @@ impl<G: Unpin> AsyncWrite for Guarded<G> {
         if this.linger.is_none() {
             let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
             let outcome = ready!(this.timed_write(cx, outcome));
-            let rest = match &this.refused {
-                Some(_) => Rest::Head,
-                None if this.connection.leaves_body.load(Ordering::Relaxed) => Rest::Body,
-                None => return Poll::Ready(outcome),
+            let refused = this.refused.as_ref().map(|_| Rest::Head);
+            let Some(rest) = refused.or_else(|| this.connection.left.get().copied()) else {
+                return Poll::Ready(outcome);
             };
             this.linger = Some(Linger::new(rest, Arc::clone(&this.connection)));
         }

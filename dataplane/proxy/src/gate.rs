@@ -73,7 +73,7 @@ impl Gate {
             if opens {
                 message::count(Reason::RequestInvalid, std::time::Instant::now());
             }
-            body::discard_small(session, plane.patience.body).await;
+            body::discard_small(session.as_downstream_mut(), plane.patience.body).await;
             respond::send(session, refusal).await?;
             return Ok(true);
         }
@@ -85,7 +85,7 @@ impl Gate {
             Route::Metrics => respond::send(session, health::metrics(plane)).await?,
             Route::Splash => respond::send(session, splash::splash()).await?,
             Route::WrongMethod(allow) => {
-                body::discard_small(session, plane.patience.body).await;
+                body::discard_small(session.as_downstream_mut(), plane.patience.body).await;
                 respond::send(session, wrong_method(allow)).await?;
             }
             Route::Relay => return self.relay(session, visit, opens).await,
@@ -115,14 +115,16 @@ impl Gate {
 
     /// Passes a request on, if there is room for one more.
     async fn relay(&self, session: &mut Session, visit: &mut Visit, opens: bool) -> Result<bool> {
-        if body::declared_bytes(session).is_some_and(|bytes| bytes > RELAYED_BYTES_MAX) {
+        if body::declared_bytes(session.as_downstream())
+            .is_some_and(|bytes| bytes > RELAYED_BYTES_MAX)
+        {
             respond::send(session, answer::too_large()).await?;
             return Ok(true);
         }
         let patience = self.plane.patience;
         let Some(mut relaying) = Relaying::begin(opens, patience.body) else {
             self.counters.relay_failures.add(1);
-            body::discard_small(session, patience.body).await;
+            body::discard_small(session.as_downstream_mut(), patience.body).await;
             respond::send(session, relay::unavailable()).await?;
             return Ok(true);
         };
@@ -247,7 +249,7 @@ impl ProxyHttp for Gate {
         if let Some(answer) = answer
             && session.response_written().is_none()
         {
-            body::discard_small(session, self.plane.patience.body).await;
+            body::discard_small(session.as_downstream_mut(), self.plane.patience.body).await;
             // pingora closes after a failure whatever we say, so the answer should say so as well.
             if respond::send(session, answer.closing()).await.is_ok()
                 && let ServerSession::H1(h1) = session.as_downstream_mut()

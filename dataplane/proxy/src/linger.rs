@@ -10,7 +10,6 @@ use crate::limits::{
 };
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::proxy::Session;
 use std::future::Future;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -101,13 +100,11 @@ impl Linger {
 
 /// Drops what is still to come of a stream's body: the peer may not look at our answer before it could send everything,
 /// and over HTTP/2 it sends no more than we read.
-pub(crate) async fn on_stream(session: &mut Session) {
-    if !matches!(session.as_downstream(), ServerSession::H2(_))
-        || session.as_downstream_mut().is_body_done()
-    {
+pub(crate) async fn on_stream(session: &mut ServerSession) {
+    if !matches!(session, ServerSession::H2(_)) || session.is_body_done() {
         return;
     }
-    let Some(connection) = crate::respond::connection(session) else {
+    let Some(connection) = Connection::of(session.digest()).cloned() else {
         return;
     };
     let (bytes_max, pause, time_max) = Rest::Body.bounds();

@@ -147,7 +147,14 @@ impl ProxyHttp for Null {
         let answer = match session.req_header().uri.path() {
             "/v1/message" => {
                 let mut room = Room::default();
-                match body::read(session, BODY_BYTES_MAX, patience.body, &mut room).await {
+                match body::read(
+                    session.as_downstream_mut(),
+                    BODY_BYTES_MAX,
+                    patience.body,
+                    &mut room,
+                )
+                .await
+                {
                     Ok(_) => Answer::json(200, Bytes::from_static(ANSWER)),
                     Err(_) => {
                         respond::hang_up(session)?;

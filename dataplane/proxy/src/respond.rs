@@ -2,7 +2,7 @@
 
 use crate::chance;
 use crate::connection::Connection;
-use crate::linger;
+use crate::linger::{self, Rest};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::Result;
@@ -83,7 +83,7 @@ impl Answer {
 pub(crate) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
     send_on(session.as_downstream_mut(), answer, |_| Ok(())).await?;
     note_unread(session.as_downstream_mut());
-    linger::on_stream(session).await;
+    linger::on_stream(session.as_downstream_mut()).await;
     Ok(())
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn note_unread(session: &mut ServerSession) {
         && let Some(connection) = Connection::of(Some(h1.digest()))
         && (!is_read || connection.is_stopping())
     {
-        connection.leave_body();
+        connection.leave(Rest::Body);
     }
 }
 

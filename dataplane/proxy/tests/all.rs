@@ -18,6 +18,7 @@ mod egress_http;
 mod egress_https;
 mod egress_inside;
 mod egress_tunnel;
+mod egress_unread;
 mod http;
 mod http_slow;
 mod life;

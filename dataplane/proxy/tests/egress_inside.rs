@@ -86,7 +86,7 @@ impl Stand {
     }
 
     /// A host with a certificate of `authority` that answers every request with this body.
-    async fn host(&self, authority: &Authority, body: &'static str) -> SocketAddr {
+    pub(crate) async fn host(&self, authority: &Authority, body: &'static str) -> SocketAddr {
         let acceptor = self.acceptor(authority, &[]);
         let listener = TcpListener::from_std(self.listener.try_clone().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -168,6 +168,22 @@ impl Stand {
             .await
     }
 
+    /// A stream inside of a tunnel to this port, for a client that speaks this protocol.
+    pub(crate) async fn inside(&self, port: u16, protocol: &str) -> TlsStream<TcpStream> {
+        let (head, stream) = self.tunnel(port).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(self.ours.roots())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let name = ServerName::try_from("localhost").unwrap();
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream = connecting.await.unwrap();
+        let spoken = stream.get_ref().1.alpn_protocol().unwrap();
+        assert_eq!(spoken, protocol.as_bytes());
+        stream
+    }
+
     /// Asks for `/` with this body, and gives the whole answer.
     async fn ask(&self, port: u16, body: &str) -> String {
         let mut stream = self
@@ -185,7 +201,7 @@ impl Stand {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

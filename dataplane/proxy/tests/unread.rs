@@ -5,6 +5,7 @@ use crate::common::{Client, PLAIN, Site, Wish, request, signed};
 use oktsec_contract::limits::BODY_BYTES_MAX;
 use std::io::Write as _;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 const TOO_LARGE: usize = BODY_BYTES_MAX + (1 << 20);
 
@@ -19,8 +20,10 @@ fn told_after(client: &mut Client, bytes: &[u8]) -> (u16, String) {
     (answer.status, why.unwrap().to_owned())
 }
 
-fn chunked(path: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+/// A POST to `target` whose length nobody knows before its end.
+pub(crate) fn chunked(target: &str, host: &str, body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut bytes = head.into_bytes();
     for piece in body.chunks(64 << 10) {
         write!(bytes, "{:x}\r\n", piece.len()).unwrap();
@@ -37,7 +40,7 @@ fn whoever_sends_too_much_is_told_so_after_sending_it() {
     let body = vec![b' '; TOO_LARGE];
     for bytes in [
         request("/v1/message", &[], &body),
-        chunked("/v1/message", &body),
+        chunked("/v1/message", "t", &body),
     ] {
         let told = told_after(&mut site.client(), &bytes);
         assert_eq!(told, (400, String::from("body_too_large")));
@@ -68,7 +71,7 @@ fn what_is_too_large_for_the_control_plane_is_told_after_it_was_sent() {
     let body = vec![b' '; TOO_LARGE];
     for bytes in [
         request("/v1/agents", &[], &body),
-        chunked("/v1/agents", &body),
+        chunked("/v1/agents", "t", &body),
     ] {
         let told = told_after(&mut site.client(), &bytes);
         assert_eq!(told, (413, String::from("body_too_large")));
@@ -81,7 +84,6 @@ fn over_http2_whoever_sends_too_much_may_send_all_of_it() {
     over_http2(&Site::plain(), "/v1/message", 400);
 }
 
-/// Sends everything, then reads.
 fn over_http2(site: &Site, path: &str, status: u16) {
     let address = site.address();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,25 +92,35 @@ fn over_http2(site: &Site, path: &str, status: u16) {
         .unwrap();
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut h2, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let request = http::Request::post(format!("http://t{path}"));
-        let (answer, mut body) = h2.send_request(request.body(()).unwrap(), false).unwrap();
-        let mut left = TOO_LARGE;
-        while left > 0 {
-            body.reserve_capacity(left.min(64 << 10));
-            let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
-            let room = room.expect("the stream is open").unwrap();
-            let piece = vec![b' '; room.min(left)];
-            left -= piece.len();
-            body.send_data(piece.into(), left == 0).unwrap();
-        }
-        let mut answer = answer.await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        let said = answer.body_mut().data().await.unwrap().unwrap();
-        let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
-        assert_eq!(said["reason"], "body_too_large", "{path}");
+        let url = format!("http://t{path}");
+        let told = told_over_http2(stream, &url, vec![b' '; TOO_LARGE]).await;
+        assert_eq!(told, (status, String::from("body_too_large")), "{path}");
     });
+}
+
+/// Sends everything, then reads: the status, and the reason.
+pub(crate) async fn told_over_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    url: &str,
+    body: Vec<u8>,
+) -> (u16, String) {
+    let (mut h2, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(url).body(()).unwrap();
+    let (answer, mut sender) = h2.send_request(request, false).unwrap();
+    let mut left = bytes::Bytes::from(body);
+    while !left.is_empty() {
+        sender.reserve_capacity(left.len().min(64 << 10));
+        let room = std::future::poll_fn(|cx| sender.poll_capacity(cx)).await;
+        let room = room.expect("the stream is open").unwrap();
+        let piece = left.split_to(room.min(left.len()));
+        sender.send_data(piece, left.is_empty()).unwrap();
+    }
+    let mut answer = answer.await.unwrap();
+    let said = answer.body_mut().data().await.unwrap().unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    let why = said["reason"].as_str().unwrap().to_owned();
+    (answer.status().as_u16(), why)
 }
 
 #[test]

@@ -15,13 +15,16 @@ use super::sieve::{Way, scan_head};
 use super::trail::{Trail, detail_of};
 use super::tunnel::Tunnel;
 use super::{answer, upstream, websocket};
+use crate::body;
 use crate::connection::Connection;
 use crate::core;
 use crate::cores::{h2_options, server_options};
 use crate::framing::HeadFault;
 use crate::limits::UPSTREAM_IDLE_MAX;
+use crate::linger::{self, Rest};
 use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
+use crate::respond;
 use crate::visit::prepare_stream;
 use async_trait::async_trait;
 use http::{Version, header};
@@ -200,6 +203,8 @@ impl Gateway {
         };
         match next {
             Next::Answered => {
+                respond::note_unread(&mut session);
+                linger::on_stream(&mut session).await;
                 if let Some(connection) = &connection {
                     connection.answered();
                     if let Some(trailers) = &connection.trailers {
@@ -242,6 +247,9 @@ impl Gateway {
             let mut trail = Trail::begin(peer, "");
             let refusal = because(reason, detail);
             self.refuse(&mut session, &mut trail, &refusal).await;
+            if let Some(connection) = Connection::of(session.digest()) {
+                connection.leave(Rest::Head);
+            }
         }
         session.shutdown().await;
     }
@@ -455,7 +463,7 @@ impl Gateway {
         trail: &mut Trail,
         refusal: &Refusal,
     ) -> Next {
-        discard_small(session).await;
+        body::discard_small(session, self.outbound.plane.patience.body).await;
         self.refuse(session, trail, refusal).await
     }
 
@@ -508,20 +516,4 @@ fn find_trailers(connection: &Connection, session: &ServerSession) {
     if !is_chunked || !trailers.agrees(h1.get_headers_raw_bytes().len()) {
         trailers.ignore();
     }
-}
-
-/// Reads a small body away, so that the answer reaches a client which is still sending and the connection can go on.
-async fn discard_small(session: &mut ServerSession) {
-    const SMALL: u64 = 64 << 10;
-    let headers = &session.req_header().headers;
-    let small = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
-        .is_some_and(|length| length <= SMALL);
-    if !small || headers.contains_key(header::EXPECT) {
-        return;
-    }
-    let patience = Duration::from_secs(5);
-    let all = async { while let Ok(Some(_)) = session.read_request_body().await {} };
-    let _ = tokio::time::timeout(patience, all).await;
 }

@@ -30,12 +30,18 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
         Ok(received) => received,
         Err(reason) => {
             count(reason, begun);
-            body::discard_small(session, plane.patience.body).await;
+            body::discard_small(session.as_downstream_mut(), plane.patience.body).await;
             return respond::send(session, answer::refusal(reason)).await;
         }
     };
     let mut room = Room::default();
-    let body = body::read(session, BODY_BYTES_MAX, plane.patience.body, &mut room).await;
+    let body = body::read(
+        session.as_downstream_mut(),
+        BODY_BYTES_MAX,
+        plane.patience.body,
+        &mut room,
+    )
+    .await;
     let body = match body {
         Ok(body) => body,
         Err(fault) => {

@@ -27,7 +27,7 @@ use std::time::Instant;
 
 /// Answers the request.
 pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAddr>) -> Result<()> {
-    if body::invite(session).await.is_err() {
+    if body::invite(session.as_downstream_mut()).await.is_err() {
         return respond::hang_up(session);
     }
     if let ServerSession::H1(h1) = session.as_downstream_mut() {
@@ -57,7 +57,7 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
         let clock = BodyClock::start(plane.patience.idle);
         let next = tokio::select! {
             biased;
-            next = body::next_chunk(session, clock, 0) => next,
+            next = body::next_chunk(session.as_downstream_mut(), clock, 0) => next,
             () = stopping(connection.as_deref()) => continue,
         };
         match next {
@@ -78,7 +78,7 @@ pub(crate) async fn post(plane: &Plane, session: &mut Session, peer: Option<IpAd
         .as_downstream_mut()
         .write_response_body(Bytes::new(), true)
         .await?;
-    linger::on_stream(session).await;
+    linger::on_stream(session.as_downstream_mut()).await;
     Ok(())
 }
 
@@ -183,7 +183,7 @@ async fn give_up(session: &mut Session, fault: BodyFault) -> Result<()> {
             .as_downstream_mut()
             .write_response_body(line, true)
             .await?;
-        linger::on_stream(session).await;
+        linger::on_stream(session.as_downstream_mut()).await;
     }
     Ok(())
 }
