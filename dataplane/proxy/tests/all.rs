@@ -17,6 +17,8 @@ mod egress_hosts;
 mod egress_http;
 mod egress_https;
 mod egress_inside;
+mod egress_scan;
+mod egress_stream;
 mod egress_tunnel;
 mod egress_unread;
 mod http;

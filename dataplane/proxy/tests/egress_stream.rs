@@ -1,0 +1,212 @@
+//! What goes on for a while: events, messages of gRPC and WebSocket, and silence.
+
+use crate::common::egress::{Host, ask, client, get, records, site, yaml};
+use crate::common::{eventually, within_a_tenth_of_a_second};
+use std::time::{Duration, Instant};
+
+#[test]
+fn events_reach_the_agent_one_by_one_as_they_are_sent() {
+    let (heard, next) = std::sync::mpsc::channel();
+    let next = std::sync::Mutex::new(next);
+    let host = Host::serve(move |mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        for n in 0..20 {
+            visitor.send(format!("data: tick {n}\n\n").as_bytes());
+            // Another one comes when this one was heard.
+            if next.lock().unwrap().recv().is_err() {
+                return;
+            }
+        }
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    let head = client.receive_head().unwrap();
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    for n in 0..20 {
+        let event = format!("data: tick {n}\n\n");
+        assert_eq!(client.chunk().unwrap(), event.as_bytes());
+        heard.send(()).unwrap();
+    }
+    assert_eq!(client.chunk(), None);
+}
+
+#[test]
+fn a_response_that_trickles_is_passed_on_although_it_has_no_units() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf ");
+        // The rest comes when the agent has the first half.
+        visitor.fill();
+        visitor.send(b"whole");
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    client.receive_head().unwrap();
+    assert_eq!(client.bytes(5), b"half ");
+}
+
+#[test]
+fn a_host_that_keeps_silent_is_a_504() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.fill();
+    });
+    let site = site(&yaml("  timeouts: {first_byte: 200ms}\n"));
+    let response = get(&site, &host.url("/"));
+    assert_eq!(response.status, 504);
+    assert_eq!(response.header("x-oktsec-retry"), Some("transient"));
+}
+
+#[test]
+fn a_grpc_message_is_answered_before_the_next_one_comes() {
+    let message = |text: &str| {
+        [
+            &[0, 0, 0, 0, u8::try_from(text.len()).unwrap()],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    let chunk =
+        |bytes: &[u8]| [format!("{:X}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    let question = chunk(&message("how are you"));
+    let (asked, answered) = (question.clone(), chunk(&message("fine")));
+    let host = Host::serve(move |mut visitor| {
+        visitor.head();
+        assert_eq!(visitor.body(asked.len()), asked);
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n");
+        visitor.send(&answered);
+        assert_eq!(visitor.body(5), b"0\r\n\r\n");
+        visitor.send(b"0\r\n\r\n");
+    });
+    let site = site(&yaml(""));
+    let mut client = client(&site);
+    let headers = [
+        ("Content-Type", "application/grpc"),
+        ("Transfer-Encoding", "chunked"),
+    ];
+    client.send(&ask("POST", &host.url("/a.Service/Talk"), &headers, b""));
+    client.send(&question);
+    assert_eq!(client.receive_head().unwrap().status, 200);
+    assert_eq!(client.chunk().unwrap(), message("fine"));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.chunk(), None);
+    eventually("its record", || !records(&site).is_empty());
+    assert_eq!(records(&site)[0]["status"], "forwarded");
+}
+
+/// Half an hour of events with the timers as delivered (`first_byte` 5 min, `idle` 10 min, an event every 15 s), three
+/// hundred times as fast; then silence.
+#[test]
+fn a_stream_outlives_every_timer_and_is_ended_by_silence_alone() {
+    const EVENTS: usize = 120;
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        for n in 0..EVENTS {
+            visitor.send(format!("data: tick {n}\n\n").as_bytes());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        // Until the other side has closed.
+        visitor.fill();
+    });
+    let site = site(&yaml("  timeouts: {first_byte: 1s, idle: 2s}\n"));
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &[], b""));
+    client.receive_head().unwrap();
+    let begun = Instant::now();
+    let mut all = Vec::new();
+    while all.iter().filter(|&&byte| byte == b'\n').count() < 2 * EVENTS {
+        all.extend(client.chunk().expect("it has not ended"));
+    }
+    assert!(
+        begun.elapsed() > Duration::from_secs(5),
+        "longer than any timer"
+    );
+    let last = format!("data: tick {}\n\n", EVENTS - 1);
+    assert!(all.ends_with(last.as_bytes()));
+    let begun = Instant::now();
+    assert!(client.is_closed());
+    assert!(
+        begun.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    eventually("its record", || !records(&site).is_empty());
+    assert_eq!(records(&site)[0]["reason"], "egress_upstream_timeout");
+}
+
+#[test]
+fn a_websocket_is_passed_and_looked_into() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        );
+        // A text frame to the agent, then whatever it sends is read away.
+        visitor.send(b"\x81\x05hello");
+        while visitor.fill() {}
+    });
+    let site = site(&yaml(""));
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    let mut client = client(&site);
+    client.send(&ask("GET", &host.url("/"), &upgrade, b""));
+    let head = client.receive_head().unwrap();
+    assert_eq!(head.status, 101);
+    assert_eq!(client.bytes(7), b"\x81\x05hello");
+    let masked = |text: &[u8]| {
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 1, 2, 3, 4];
+        frame.extend(
+            text.iter()
+                .enumerate()
+                .map(|(at, b)| b ^ [1, 2, 3, 4][at % 4]),
+        );
+        frame
+    };
+    let harmless = masked(b"harmless");
+    client.send(&harmless);
+    eventually("the frame has arrived", || {
+        host.reached.bytes().ends_with(&harmless)
+    });
+    client.send(&masked(b"a forbidden-word"));
+    assert!(client.is_closed());
+    eventually("a record", || records(&site).len() == 1);
+    assert_eq!(records(&site)[0]["reason"], "egress_request_content");
+    assert!(
+        host.reached.bytes().ends_with(&harmless),
+        "nothing more of it"
+    );
+}
+
+#[test]
+fn suspending_an_agent_ends_a_response_that_streams() {
+    let host = Host::serve(|mut visitor| {
+        visitor.head();
+        visitor.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n");
+        visitor.fill();
+    });
+    within_a_tenth_of_a_second(|| {
+        let site = site(&yaml(""));
+        let mut client = client(&site);
+        let mallory = [("X-Oktsec-Agent", "mallory")];
+        client.send(&ask("GET", &host.url("/"), &mallory, b""));
+        client.receive_head().unwrap();
+        client.chunk().unwrap();
+        let mut config = site.config.clone();
+        config.agents.get_mut("mallory").unwrap().suspended = true;
+        crate::common::control::publish(&site, &crate::common::snapshot(2, config));
+        let begun = Instant::now();
+        assert!(client.is_closed());
+        let took = begun.elapsed();
+        eventually("a record", || records(&site).len() == 1);
+        assert_eq!(records(&site)[0]["reason"], "agent_suspended");
+        took
+    });
+}
