@@ -1,7 +1,7 @@
 //! From the disk to a plane that can decide: audit log, memory of the last minutes, last good snapshot.
 
 use crate::door::Door;
-use crate::egress::AuthorityInForce;
+use crate::egress::{AuthorityInForce, TrustInForce};
 use crate::error::RunError;
 use crate::link;
 use crate::plane::{Plane, PlaneParts};
@@ -64,6 +64,7 @@ impl Bootstrap {
             first_door: Door::new(&options.server),
             startup: Startup::new(options.clone()),
             authority: AuthorityInForce::new(paths),
+            trust: trust(options, cores)?,
         }));
         restore(&plane, Timestamp::now());
         note(&log, Reason::Started, 0, &started_detail(cores));
@@ -74,6 +75,15 @@ impl Bootstrap {
             uncompiled,
         })
     }
+}
+
+fn trust(options: &DataplaneOptions, cores: usize) -> Result<TrustInForce, RunError> {
+    let (cores, files) = match &options.egress {
+        Some(egress) => (cores, egress.extra_roots.clone()),
+        None => (0, Vec::new()),
+    };
+    TrustInForce::start(cores, options.paths.root.join("upstream-roots.pem"), files)
+        .map_err(|error| RunError::Interception(error.to_string()))
 }
 
 /// Puts the last good snapshot in force, if there is one and its rules are compiled; gives it back if they are not.

@@ -3,7 +3,7 @@
 use crate::connection::Patience;
 use crate::core::aside::Aside;
 use crate::door::Door;
-use crate::egress::AuthorityInForce;
+use crate::egress::{AuthorityInForce, TrustInForce};
 use crate::metrics::{Counters, Facts, Pace};
 use crate::presence::Presence;
 use crate::startup::Startup;
@@ -49,6 +49,8 @@ pub(crate) struct Plane {
     pub(crate) startup: Startup,
     /// Signs for hosts whose TLS is looked into.
     pub(crate) authority: AuthorityInForce,
+    /// Vouches for hosts.
+    pub(crate) trust: Arc<TrustInForce>,
     pub(crate) control_plane: Presence,
     pub(crate) snapshots_refused: AtomicU64,
     /// What the control plane said last of the configuration on disk; `None` if it said nothing yet.
@@ -78,6 +80,7 @@ pub(crate) struct PlaneParts {
     pub(crate) first_door: Door,
     pub(crate) startup: Startup,
     pub(crate) authority: AuthorityInForce,
+    pub(crate) trust: TrustInForce,
 }
 
 impl Plane {
@@ -96,6 +99,7 @@ impl Plane {
             first_door: parts.first_door,
             startup: parts.startup,
             authority: parts.authority,
+            trust: Arc::new(parts.trust),
             control_plane: Presence::default(),
             snapshots_refused: AtomicU64::new(0),
             standing: Mutex::default(),
@@ -116,7 +120,9 @@ impl Plane {
         let balancers = balancers.filter_map(|n| Cidr::parse(n)).collect();
         let revision = policy.revision();
         // First: whoever is to look into something finds what it takes.
-        self.authority.follow(&config.forward_proxy);
+        let proxy = &config.forward_proxy;
+        self.authority.follow(proxy);
+        self.trust.follow(&proxy.interception.extra_roots);
         self.live.store(Some(Arc::new(Live {
             policy,
             door,
@@ -206,6 +212,7 @@ impl Plane {
             cores: self.cores.len() as u64,
             waiting_aside: self.aside.waiting() as u64,
             interception_ready: self.authority.is_usable(),
+            roots_ready: self.trust.is_usable(),
             config_problems: self.standing().map(|standing| u64::from(standing.problems)),
         }
     }

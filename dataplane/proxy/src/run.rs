@@ -5,7 +5,7 @@ use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Parting, Serving};
 use crate::descriptors;
-use crate::egress::{self, Gateway, Outbound, Terminator, Trust, Watcher};
+use crate::egress::{self, Gateway, Outbound, Terminator, Watcher};
 use crate::ending::{Event, Reports, Signals, Vital, report_this_thread};
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::{Arrival, Front};
@@ -13,7 +13,6 @@ use crate::gate::Gate;
 use crate::limits::{CONNECTIONS_PER_CORE_MAX, GATHERED_BYTES_MAX};
 use crate::link::Link;
 use crate::listen::{self, Claim};
-use crate::metrics::Counters;
 use crate::plane::Plane;
 use oktsec_audit::WriterThread;
 use oktsec_contract::config::{Audit, Config, Server, Tls};
@@ -68,12 +67,12 @@ pub struct EgressOptions {
     pub name_servers: Vec<SocketAddr>,
     /// TLS between agents and us; `None` is plain.
     pub tls: Option<Tls>,
-    /// PEM files with authorities of hosts, in addition to the system's, and where all of them are put together.
-    pub extra_roots: (Vec<PathBuf>, PathBuf),
+    /// PEM files with authorities of hosts, in addition to the system's, until a snapshot names others.
+    pub extra_roots: Vec<PathBuf>,
 }
 
 impl EgressOptions {
-    fn from_config(config: &Config, paths: &StatePaths) -> Option<Self> {
+    fn from_config(config: &Config) -> Option<Self> {
         let proxy = &config.forward_proxy;
         let main = (proxy.bind.clone(), proxy.port);
         let others = proxy.listeners.iter();
@@ -83,10 +82,7 @@ impl EgressOptions {
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             name_servers: Vec::new(),
             tls: proxy.tls.clone(),
-            extra_roots: (
-                proxy.interception.extra_roots.clone(),
-                paths.root.join("upstream-roots.pem"),
-            ),
+            extra_roots: proxy.interception.extra_roots.clone(),
         })
     }
 }
@@ -108,7 +104,7 @@ impl DataplaneOptions {
             connections_per_core_max: CONNECTIONS_PER_CORE_MAX,
             audit_queue_max: (AUDIT_QUEUE_RECORDS_MAX, AUDIT_QUEUE_BYTES_MAX),
             drain: Duration::from_secs(10),
-            egress: EgressOptions::from_config(config, &paths),
+            egress: EgressOptions::from_config(config),
             pin: true,
             paths,
         }
@@ -129,7 +125,14 @@ impl DataplaneOptions {
             Err(other) => Some((key, other.to_string())),
             Ok(_) => None,
         })
+        .chain(self.unusable_roots())
         .collect()
+    }
+
+    fn unusable_roots(&self) -> Option<(&'static str, String)> {
+        let files = &self.egress.as_ref()?.extra_roots;
+        let error = egress::read_roots(files).err()?;
+        Some((egress::ROOTS_KEY, error.to_string()))
     }
 }
 
@@ -341,7 +344,7 @@ fn start_cores(
             move || {
                 report_this_thread(report);
                 core::start(Arc::clone(&plane), Arc::clone(&counters));
-                let beside = egress.serve(&plane, &counters, &serving);
+                let beside = egress.serve(&plane, at, &serving);
                 (Gate::new(plane, counters), beside)
             }
         };
@@ -363,7 +366,6 @@ struct Listeners {
     connections_max: usize,
     name_servers: Vec<SocketAddr>,
     tls: Option<Terminator>,
-    trust: Trust,
 }
 
 impl Listeners {
@@ -385,23 +387,23 @@ impl Listeners {
             connections_max: options.connections_per_core_max,
             name_servers: options.name_servers.clone(),
             tls: terminator(options.tls.as_ref(), "forward_proxy.tls")?,
-            trust: trust(options)?,
         };
         Ok((listeners, claims))
     }
 
     /// Serves them on this core.
-    fn serve(self, plane: &Arc<Plane>, counters: &Arc<Counters>, serving: &Serving) -> Vec<Beside> {
+    fn serve(self, plane: &Arc<Plane>, core: usize, serving: &Serving) -> Vec<Beside> {
         if self.addresses.is_empty() {
             return Vec::new();
         }
+        let counters = &plane.cores[core];
         let watching = egress::watch(Arc::clone(plane), plane.changes());
         tokio::spawn(Vital(Box::pin(watching)));
         let outbound = Arc::new(Outbound::new(
             Arc::clone(plane),
             Arc::clone(counters),
             self.name_servers,
-            self.trust,
+            core,
         ));
         let listener = |(at, address): (usize, SocketAddr)| {
             let front = Front {
@@ -435,17 +437,4 @@ impl Listeners {
 fn terminator(tls: Option<&Tls>, key: &'static str) -> Result<Option<Terminator>, RunError> {
     tls.map(|tls| Ok(Terminator::new(Arc::new(listen::tls(tls, key)?))))
         .transpose()
-}
-
-/// Puts the authorities of hosts into one file.
-fn trust(options: &EgressOptions) -> Result<Trust, RunError> {
-    let (extra, path) = &options.extra_roots;
-    let roots = if extra.is_empty() {
-        None
-    } else {
-        egress::write_roots(path, extra)
-            .map_err(|error| RunError::Interception(error.to_string()))?;
-        Some(path.to_string_lossy().into_owned())
-    };
-    Ok(Trust { roots })
 }

@@ -54,10 +54,6 @@ fn outdated_egress(old: Option<&EgressOptions>, new: Option<&EgressOptions>) -> 
     let keys = [
         ("forward_proxy.listeners", old.listeners != new.listeners),
         ("forward_proxy.tls", old.tls != new.tls),
-        (
-            "forward_proxy.interception.extra_roots",
-            old.extra_roots.0 != new.extra_roots.0,
-        ),
     ];
     keys.into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))
@@ -116,7 +112,6 @@ mod tests {
         let into = proxy(", interception: {enabled: true, ca_dir: /elsewhere}");
         assert_eq!(outdated(&plain, &into), [""; 0]);
         let roots = proxy(", interception: {extra_roots: [/roots.pem]}");
-        let key = "forward_proxy.interception.extra_roots";
-        assert_eq!(outdated(&plain, &roots), [key]);
+        assert_eq!(outdated(&plain, &roots), [""; 0]);
     }
 }

@@ -17,6 +17,7 @@ mod egress_hosts;
 mod egress_http;
 mod egress_https;
 mod egress_inside;
+mod egress_roots;
 mod egress_scan;
 mod egress_stream;
 mod egress_tunnel;

@@ -1,7 +1,7 @@
 //! Behind a proxy that is spoken to over TLS (`upstream_proxy.url: https://…`).
 
-use crate::common::Site;
 use crate::common::egress::{Host, ask, client, get, records, site, tunnel, yaml};
+use crate::common::{Site, eventually};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -156,4 +156,26 @@ fn one_that_nobody_vouches_for_gets_nothing() {
     assert_eq!(record["status"], "error", "{record}");
     assert!(proxy.heads.lock().unwrap().is_empty());
     assert_eq!(host.reached.connections(), 0);
+}
+
+#[test]
+fn one_that_is_vouched_for_later_needs_no_restart() {
+    let (proxy, another) = (TlsProxy::start(), TlsProxy::start());
+    // As files are mounted: the name stays, and leads to another file.
+    let folder = tempfile::tempdir().unwrap();
+    let (name, next) = (folder.path().join("roots.pem"), folder.path().join("next"));
+    std::os::unix::fs::symlink(&another.roots, &name).unwrap();
+    let site = proxy.site(&name.display().to_string());
+    let host = Host::echo();
+    let url = host.url("/");
+    assert_eq!(get(&site, &url).status, 502);
+    std::os::unix::fs::symlink(&proxy.roots, &next).unwrap();
+    std::fs::rename(&next, &name).unwrap();
+    eventually("it is trusted", || get(&site, &url).status == 200);
+    std::fs::remove_file(&name).unwrap();
+    eventually("nobody is", || get(&site, &url).status == 502);
+    assert_eq!(
+        records(&site).last().unwrap()["reason"],
+        "egress_upstream_tls"
+    );
 }

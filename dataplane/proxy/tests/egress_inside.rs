@@ -5,7 +5,7 @@ use crate::common::{Site, Wish, eventually, websocket};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -83,6 +83,20 @@ impl Stand {
             listener,
             files,
         }
+    }
+
+    /// The file with the authorities that vouch for hosts.
+    pub(crate) fn roots_file(&self) -> PathBuf {
+        self.files.path().join("hosts.pem")
+    }
+
+    /// From now on these vouch for hosts.
+    pub(crate) fn trust(&self, authorities: &[&Authority]) {
+        let all: String = authorities
+            .iter()
+            .map(|authority| authority.0.pem())
+            .collect();
+        write(&self.roots_file(), &all, 0o644);
     }
 
     /// A host with a certificate of `authority` that answers every request with this body.

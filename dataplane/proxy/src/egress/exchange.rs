@@ -211,11 +211,15 @@ impl Exchange<'_> {
     }
 
     async fn release(&self, mut upstream: Upstream, reusable: bool) {
-        if reusable {
-            upstream.body = None;
-            let idle = Some(Duration::from_secs(UPSTREAM_IDLE_SECS_MAX));
-            self.outbound
-                .connector
+        let outbound = self.outbound;
+        // What was connected under an older trust is not kept; others that share it come to their end.
+        if !(reusable && outbound.plane.trust.is_in_force(&upstream.trust)) {
+            return;
+        }
+        upstream.body = None;
+        let idle = Some(Duration::from_secs(UPSTREAM_IDLE_SECS_MAX));
+        if let Ok(connector) = upstream.trust.connector(outbound.core) {
+            connector
                 .release_http_session(upstream.session, &*upstream.peer, idle)
                 .await;
         }

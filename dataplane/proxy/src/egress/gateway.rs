@@ -5,7 +5,6 @@ use super::asked::{
     Asked, check_head, host_header, inner_path, is_proxied, what_is_wrong, written_target,
 };
 use super::exchange::{Exchange, Finish};
-use super::hop::ProxyTrust;
 use super::inside::Inside;
 use super::intercept::Standing;
 use super::live::Leash;
@@ -20,7 +19,6 @@ use crate::connection::Connection;
 use crate::core;
 use crate::cores::{h2_options, server_options};
 use crate::framing::HeadFault;
-use crate::limits::UPSTREAM_IDLE_MAX;
 use crate::linger::{self, Rest};
 use crate::metrics::Counters;
 use crate::plane::{Live, Plane};
@@ -36,8 +34,6 @@ use oktsec_pipeline::egress::{
 use parking_lot::Mutex;
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
@@ -52,8 +48,8 @@ pub(crate) struct Outbound {
     pub(crate) plane: Arc<Plane>,
     pub(super) counters: Arc<Counters>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) connector: Connector,
-    pub(crate) proxy_trust: Arc<ProxyTrust>,
+    /// Which of the cores it is.
+    pub(crate) core: usize,
     /// Held for moments, never while waiting.
     tokens: Mutex<TokenCache>,
     server_options: HttpServerOptions,
@@ -64,27 +60,17 @@ impl Outbound {
         plane: Arc<Plane>,
         counters: Arc<Counters>,
         servers: Vec<SocketAddr>,
-        trust: Trust,
+        core: usize,
     ) -> Self {
-        let mut options = ConnectorOptions::new(UPSTREAM_IDLE_MAX);
-        options.ca_file.clone_from(&trust.roots);
         Self {
             plane,
             counters,
             resolver: Arc::new(Resolver::new(servers)),
-            connector: Connector::new(Some(options)),
-            proxy_trust: Arc::new(ProxyTrust::new(trust.roots)),
+            core,
             tokens: Mutex::default(),
             server_options: server_options(),
         }
     }
-}
-
-/// Whom we trust towards hosts.
-#[derive(Clone, Default)]
-pub(crate) struct Trust {
-    /// PEM file of the authorities that may vouch for hosts; `None` for the system's.
-    pub(crate) roots: Option<String>,
 }
 
 /// One listener of one core, or the inside of a tunnel that we look into.

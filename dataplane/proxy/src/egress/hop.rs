@@ -5,6 +5,7 @@
 use super::dial::dial;
 use super::refusal::{because, plain};
 use super::resolve::Resolver;
+use super::trust::Trust;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
@@ -14,13 +15,11 @@ use oktsec_pipeline::egress::{Refusal, Scheme, Target, Upstream as Proxy, Vetted
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -43,54 +42,13 @@ pub(crate) enum Far {
     Secured(Box<TlsStream<TcpStream>>),
 }
 
-/// What verifies proxies that are spoken to over TLS. Read when first needed: it takes tens of milliseconds.
-#[derive(Debug)]
-pub(crate) struct ProxyTrust {
-    /// PEM file of the authorities; `None` for the system's.
-    roots: Option<String>,
-    config: OnceLock<Option<Arc<ClientConfig>>>,
-}
-
-impl ProxyTrust {
-    pub(crate) const fn new(roots: Option<String>) -> Self {
-        Self {
-            roots,
-            config: OnceLock::new(),
-        }
-    }
-
-    fn config(&self) -> Result<Arc<ClientConfig>, Refusal> {
-        let config = self.config.get_or_init(|| {
-            let mut roots = RootCertStore::empty();
-            let certificates: Vec<CertificateDer<'static>> = match &self.roots {
-                Some(path) => CertificateDer::pem_file_iter(path)
-                    .ok()?
-                    .flatten()
-                    .collect(),
-                None => rustls_native_certs::load_native_certs().ok()?,
-            };
-            roots.add_parsable_certificates(certificates);
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .ok()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Some(Arc::new(config))
-        });
-        let unreadable = "the authorities that vouch for the upstream proxy cannot be read";
-        config
-            .clone()
-            .ok_or_else(|| because(Reason::EgressUpstreamTls, unreadable))
-    }
-}
-
 /// A proxy, with what it takes to go through it.
 #[derive(Clone, Debug)]
 pub(crate) struct Hop {
     proxy: Proxy,
     addresses: Vec<SocketAddr>,
-    trust: Arc<ProxyTrust>,
+    /// What verifies it, if it is spoken to over TLS.
+    verifier: Option<Arc<ClientConfig>>,
     /// What it is asked to connect to; none for requests in absolute form.
     targets: Vec<Target>,
 }
@@ -100,8 +58,12 @@ impl Hop {
     pub(crate) async fn to(
         proxy: &Proxy,
         resolver: &Resolver,
-        trust: &Arc<ProxyTrust>,
+        trust: &Trust,
     ) -> Result<Self, Refusal> {
+        let verifier = match proxy.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(trust.verifier()?),
+        };
         let port = proxy.target.port();
         let of = |ip| SocketAddr::new(ip, port);
         let host = proxy.target.host();
@@ -115,7 +77,7 @@ impl Hop {
         Ok(Self {
             proxy: proxy.clone(),
             addresses,
-            trust: Arc::clone(trust),
+            verifier,
             targets: Vec::new(),
         })
     }
@@ -176,9 +138,9 @@ impl Hop {
         let (stream, _) = dial(&self.addresses, patience)
             .await
             .map_err(|reason| because(reason, "the upstream proxy takes no connection"))?;
-        if self.proxy.scheme == Scheme::Http {
+        let Some(verifier) = &self.verifier else {
             return Ok(Far::Plain(stream));
-        }
+        };
         let untrusted = || {
             because(
                 Reason::EgressUpstreamTls,
@@ -187,7 +149,7 @@ impl Hop {
         };
         let name = self.proxy.target.host().to_string();
         let name = ServerName::try_from(name).map_err(|_| untrusted())?;
-        let connector = TlsConnector::from(self.trust.config()?);
+        let connector = TlsConnector::from(Arc::clone(verifier));
         let secured = connector.connect(name, stream).await;
         Ok(Far::Secured(Box::new(secured.map_err(|_| untrusted())?)))
     }

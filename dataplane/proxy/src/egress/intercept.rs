@@ -12,11 +12,9 @@ mod accept;
 mod authority;
 mod in_force;
 mod mint;
-mod roots;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::{Broken, Intercepted};
 pub(crate) use in_force::{AuthorityInForce, Standing};
 pub(crate) use mint::Minter;
-pub(crate) use roots::write_roots;

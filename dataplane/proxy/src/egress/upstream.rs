@@ -10,6 +10,7 @@ use super::refusal::{because, plain};
 use super::resolve::Resolver;
 use super::tap::Tap;
 use super::trail::Trail;
+use super::trust::Trust;
 use crate::limits::GOODBYE_MS;
 use crate::plane::Live;
 use ahash::RandomState;
@@ -34,6 +35,8 @@ pub(crate) struct Upstream {
     /// The way out of a request over HTTP/2, from its head on.
     pub(crate) body: Option<H2Request>,
     pub(crate) peer: Box<HttpPeer>,
+    /// Under which it was connected, with the pool it belongs to.
+    pub(crate) trust: Arc<Trust>,
     /// It carried requests before.
     pub(crate) reused: bool,
     /// A proxy is on the other end.
@@ -79,10 +82,14 @@ pub(crate) async fn connect(
     let patience = policy.timeouts().connect.as_duration();
     let target = vetted.target();
     let tls = vetted.scheme() == Some(Scheme::Https);
+    let trust = outbound.plane.trust.standing();
+    if tls {
+        trust.verifier()?;
+    }
     let hop = match policy.upstream(target.host()) {
         None => None,
         Some(proxy) => {
-            let hop = Hop::to(proxy, &outbound.resolver, &outbound.proxy_trust).await?;
+            let hop = Hop::to(proxy, &outbound.resolver, &trust).await?;
             Some((proxy, if tls { hop.on_to(vetted) } else { hop }))
         }
     };
@@ -116,8 +123,8 @@ pub(crate) async fn connect(
         },
     };
     options.custom_l4 = Some(Arc::new(dialer));
-    let (session, reused) = outbound
-        .connector
+    let (session, reused) = trust
+        .connector(outbound.core)?
         .get_http_session(&*peer)
         .await
         .map_err(|error| unreachable(&error))?;
@@ -140,6 +147,7 @@ pub(crate) async fn connect(
         session,
         body: None,
         peer,
+        trust,
         reused,
         takes_absolute_form: by_proxy,
         proxy_authorization,
@@ -199,7 +207,8 @@ pub(crate) async fn connect_tunnel(
             (Far::Plain(stream), Vec::new())
         }
         Some(proxy) => {
-            let hop = Hop::to(proxy, &outbound.resolver, &outbound.proxy_trust).await?;
+            let trust = outbound.plane.trust.standing();
+            let hop = Hop::to(proxy, &outbound.resolver, &trust).await?;
             let hop = hop.on_to(vetted);
             trail.address = vetted.addresses().first().copied().or(hop.address());
             hop.connect(patience).await?

@@ -1,5 +1,5 @@
-//! What is looked at beside the traffic, again and again: whether outbound traffic is switched off, and whether the
-//! authority that signs for hosts is another one.
+//! What is looked at beside the traffic, again and again: whether outbound traffic is switched off, and whether
+//! the authority that signs for hosts, or those that vouch for them, are others.
 //!
 //! The switch has several sources, a signal and a file that exists. Whichever of them says so, nothing goes out, whatever
 //! the mode.
@@ -16,8 +16,8 @@ use std::time::Duration;
 /// How often the switch is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
-/// Looks at the switch for each one at the files of the authority.
-const LOOKS_PER_AUTHORITY: u32 = 5;
+/// Looks at the switch for each one at the files of authorities.
+const LOOKS_PER_FILE: u32 = 5;
 
 /// A thread that looks.
 #[derive(Debug)]
@@ -44,8 +44,9 @@ impl Watcher {
                     let stopped = thrown.load(Ordering::Relaxed) || file_says_so(&plane);
                     plane.stop_egress(stopped);
                     looks = looks.wrapping_add(1);
-                    if looks.is_multiple_of(LOOKS_PER_AUTHORITY) {
+                    if looks.is_multiple_of(LOOKS_PER_FILE) {
                         plane.authority.look();
+                        plane.trust.look();
                     }
                     std::thread::park_timeout(LOOK_EVERY);
                 }

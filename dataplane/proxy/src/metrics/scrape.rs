@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) config_problems: Option<u64>,
     /// Whether the authority of hosts we look into can be used; `None` if none is asked for.
     pub(crate) interception_ready: Option<bool>,
+    /// Whether the authorities of hosts can be used; `None` if no outbound requests are taken.
+    pub(crate) roots_ready: Option<bool>,
     pub(crate) cores: u64,
     /// Large messages waiting to be decided.
     pub(crate) waiting_aside: u64,

@@ -1,13 +1,13 @@
 //! The authority in force: read when a configuration asks for one, and again whenever its files are others. As long as it
 //! cannot be used nothing is signed, and tunnels to the hosts it is for are refused with what is wrong.
 
+use super::super::stamp::Stamp;
 use super::mint::Minter;
 use arc_swap::ArcSwap;
 use oktsec_contract::config::{ForwardProxy, Interception};
 use oktsec_contract::paths::StatePaths;
 use parking_lot::Mutex;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Looks between two attempts to read files that cannot be used and stay as they are: what was wrong may be us.
@@ -52,14 +52,6 @@ struct Wanted {
 
 /// Tells a file from another one in its place. `None` if there is none.
 type Stamps = [Option<Stamp>; 2];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    bytes: u64,
-    mode: u32,
-    changed: (i64, i64),
-}
 
 impl AuthorityInForce {
     /// None is asked for yet.
@@ -173,18 +165,6 @@ impl Reading {
 }
 
 fn stamps(files: &[PathBuf; 2]) -> Stamps {
-    files.each_ref().map(|file| Stamp::of(file))
-}
-
-impl Stamp {
-    fn of(file: &Path) -> Option<Self> {
-        // Of the name itself: a link is refused when it is read.
-        let meta = std::fs::symlink_metadata(file).ok()?;
-        Some(Self {
-            file: (meta.dev(), meta.ino()),
-            bytes: meta.len(),
-            mode: meta.mode(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
+    // A link is refused when it is read.
+    files.each_ref().map(|file| Stamp::of_name(file))
 }

@@ -14,8 +14,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose,
     NameConstraints,
 };
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
@@ -412,24 +411,4 @@ fn files_that_go_or_change_their_mode_end_what_was_signed_with_them() {
     std::fs::remove_file(&site.paths.ca_cert).unwrap();
     let cause = look().unwrap();
     assert!(cause.contains("oktsec tls init"), "{cause}");
-}
-
-#[test]
-fn extra_roots_join_those_of_the_system() {
-    let site = Site::new(&[]);
-    // A folder that is not there: nothing ran here before.
-    let path = site.folder.path().join("state").join("roots.pem");
-    let system = write_roots(&path, &[]).unwrap();
-    assert_eq!(
-        write_roots(&path, std::slice::from_ref(&site.paths.ca_cert)).unwrap(),
-        system + 1
-    );
-    let written = CertificateDer::pem_file_iter(&path)
-        .unwrap()
-        .collect::<Result<Vec<_>, _>>()
-        .unwrap();
-    let ours = CertificateDer::from_pem_file(&site.paths.ca_cert).unwrap();
-    assert_eq!(written.last(), Some(&ours));
-    let error = write_roots(&path, std::slice::from_ref(&site.paths.ca_key)).unwrap_err();
-    assert!(error.to_string().contains("ca.key"), "{error}");
 }

@@ -80,6 +80,13 @@ pub(super) fn egress(families: &mut Families, cores: &[Arc<Counters>], facts: &F
             u64::from(ready),
         );
     }
+    if let Some(ready) = facts.roots_ready {
+        families.gauge(
+            "oktsec_egress_roots_ready",
+            "1 if the authorities that vouch for hosts can be used; 0 means what goes to hosts over TLS of ours is refused.",
+            u64::from(ready),
+        );
+    }
 }
 
 /// What an outbound request or tunnel can come to.

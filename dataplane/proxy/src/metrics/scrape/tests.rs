@@ -74,6 +74,7 @@ fn everything() -> String {
         held_pending: Some(2),
         config_problems: Some(0),
         interception_ready: Some(true),
+        roots_ready: Some(true),
         ..Facts::default()
     };
     String::from_utf8(scrape(&[core], &facts)).expect("the format is UTF-8")
