@@ -66,6 +66,8 @@ pub const INTERIM_ANSWERS_MAX: u32 = 32;
 pub const UNTAKEN_BYTES_MAX: usize = 64 << 10;
 /// Milliseconds that a host has to take what a connection holds which is given up.
 pub const GOODBYE_MS: u64 = 20;
+/// Times that a host may say it has not begun with a request before it is asked no more.
+pub const UNTOUCHED_MAX: u32 = 3;
 /// Bytes of a `git push` that is refused which are dropped before it is answered: git reads no answer before it has sent
 /// everything.
 pub const PUSH_DRAINED_BYTES_MAX: usize = 1 << 30;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod common;
+mod egress_again;
 mod egress_archives;
 mod egress_chain;
 mod egress_chain_tls;

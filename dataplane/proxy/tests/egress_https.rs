@@ -14,16 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// A host behind TLS, and how many connections were opened to it.
-struct Host {
-    stand: Stand,
-    url: String,
+pub(crate) struct Host {
+    pub(crate) stand: Stand,
+    pub(crate) url: String,
     opened: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Host {
     /// One that speaks HTTP/2 and does this with each request.
-    fn over_h2<F>(
+    pub(crate) fn over_h2<F>(
         serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -44,7 +44,7 @@ impl Host {
     }
 
     /// One that speaks these protocols, and serves each connection so.
-    fn new<F>(
+    pub(crate) fn new<F>(
         protocols: &[&str],
         serve: impl Fn(tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> F + Send + 'static,
     ) -> Self
@@ -85,11 +85,11 @@ impl Host {
         }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         client(&self.stand.site)
     }
 
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.opened.load(Ordering::SeqCst)
     }
 }
@@ -112,7 +112,7 @@ async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> bool {
 }
 
 /// Answers with what comes, while it comes, and ends with these trailers.
-async fn echo(request: Request<RecvStream>, mut answer: SendResponse<Bytes>) {
+pub(crate) async fn echo(request: Request<RecvStream>, mut answer: SendResponse<Bytes>) {
     let mut body = request.into_body();
     let head = Response::builder().header("content-type", "text/plain");
     let mut stream = answer.send_response(head.body(()).unwrap(), false).unwrap();

@@ -21,7 +21,7 @@ use super::sieve::{Sieve, Way};
 use super::trail::Trail;
 use super::upstream::{self, Upstream};
 use super::websocket;
-use crate::limits::UPSTREAM_IDLE_SECS_MAX;
+use crate::limits::{UNTOUCHED_MAX, UPSTREAM_IDLE_SECS_MAX};
 use crate::plane::Live;
 use bytes::Bytes;
 use flow::Flow;
@@ -128,6 +128,8 @@ impl Exchange<'_> {
             ready: Vec::new(),
             // What an opening WebSocket sends comes after the answer.
             request_done: websocket || session.is_body_empty(),
+            first: None,
+            unwanted: false,
             key: websocket::extended(session.req_header()).map(|_| websocket::Key::new()),
             trailers: HeaderMap::new(),
             answer_trailers: HeaderMap::new(),
@@ -159,11 +161,9 @@ impl Exchange<'_> {
         trail: &mut Trail,
     ) -> Result<(), Stop> {
         flow.gather(session, trail).await?;
+        flow.first = Some(flow.ready.clone());
         let idempotent = is_idempotent(&session.req_header().method);
-        let first = match idempotent {
-            true => flow.ready.clone(),
-            false => Vec::new(),
-        };
+        let mut untouched = 0;
         loop {
             let connecting = upstream::connect(
                 self.outbound,
@@ -186,14 +186,24 @@ impl Exchange<'_> {
                     return Ok(());
                 }
                 // A connection that had been lying idle was closed by the host just now.
-                Err(Failure::Stale) if reused && idempotent && flow.can_begin_again() => {
+                Err(Failure::Stale) if reused && idempotent && flow.begins_again() => {
                     self.give_up(upstream).await;
-                    flow.ready.clone_from(&first);
                 }
                 Err(Failure::Stale) => {
                     self.give_up(upstream).await;
                     let detail = "the host closed the connection without an answer";
                     return Err(because(Reason::EgressUpstreamInvalid, detail).into());
+                }
+                Err(Failure::Untouched { h1 }) => {
+                    self.give_up(upstream).await;
+                    untouched += 1;
+                    if untouched > UNTOUCHED_MAX || !flow.begins_again() {
+                        let detail = "the host does not begin with the request";
+                        return Err(because(Reason::EgressUpstreamInvalid, detail).into());
+                    }
+                    if h1 {
+                        flow.offered = Some(ALPN::H1);
+                    }
                 }
                 Err(Failure::Stop(stop)) => {
                     self.give_up(upstream).await;
@@ -258,6 +268,11 @@ async fn refuse(
 enum Failure {
     /// Nothing came back, not even the beginning of a head.
     Stale,
+    /// The host says that it has not begun with the request, whatever that asks for; `h1` if it wants to hear it over
+    /// HTTP/1.1.
+    Untouched {
+        h1: bool,
+    },
     Stop(Stop),
 }
 

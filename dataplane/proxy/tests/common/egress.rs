@@ -119,6 +119,12 @@ impl Visitor {
         self.buffer.drain(..length).collect()
     }
 
+    /// Everything up to these bytes, which come last.
+    pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
+        while !self.buffer.ends_with(end) && self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Everything up to the end of what the other side sends.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}

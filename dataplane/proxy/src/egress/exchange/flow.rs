@@ -18,7 +18,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession as ClientSession;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorType, RetryType};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
@@ -81,6 +81,11 @@ pub(super) struct Flow<'a> {
     /// Bytes of the request that may leave and have not.
     pub(super) ready: Vec<Bytes>,
     pub(super) request_done: bool,
+    /// What went to the host first, while nothing else has: with it the request can begin again.
+    pub(super) first: Option<Vec<Bytes>>,
+    /// This host takes no more of the request. It may have answered already, and wants no more because of what it
+    /// answered; the agent may go on sending.
+    pub(super) unwanted: bool,
     /// What stands behind the body of the request, and of the response; scanned.
     pub(super) trailers: HeaderMap,
     pub(super) answer_trailers: HeaderMap,
@@ -106,8 +111,16 @@ pub(super) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    pub(super) fn can_begin_again(&self) -> bool {
-        self.request_done && !self.head_seen
+    /// Makes the request ready to be sent once more, if nothing is lost by that: no more of it was read than is still
+    /// there, and the agent has heard nothing.
+    pub(super) fn begins_again(&mut self) -> bool {
+        match &self.first {
+            Some(first) if !self.head_seen && self.interim == 0 => {
+                self.ready.clone_from(first);
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn idle(&self) -> Duration {
@@ -147,12 +160,13 @@ impl Flow<'_> {
         upstream: &mut Upstream,
         trail: &mut Trail,
     ) -> Result<bool, Failure> {
+        self.unwanted = false;
         let head = self.upstream_head(session, upstream)?;
         if let Some(trailers) = Tap::of(&upstream.session) {
             trailers.lock().begin();
         }
         let sent = upstream.session.write_request_header(Box::new(head)).await;
-        sent.map_err(|_| Failure::Stale)?;
+        sent.map_err(|error| untouched(&error).unwrap_or(Failure::Stale))?;
         if let ClientSession::H2(h2) = &mut upstream.session {
             upstream.body = h2.take_request_body_writer().map(H2Request::new);
             self.invite(session).await?;
@@ -170,13 +184,13 @@ impl Flow<'_> {
                 Event::Clock => self.ring(session, upstream, trail).await?,
                 Event::Taken(true) => self.moved_at = Instant::now(),
                 Event::Taken(false) => {
-                    // It may have answered already, and wants no more because of what it answered.
-                    self.request_done = true;
+                    self.unwanted = true;
                     upstream.body = None;
                 }
                 Event::Request(chunk) => {
                     let ended = chunk.is_none();
                     self.moved_at = Instant::now();
+                    self.first = None;
                     self.request(chunk, session, trail)?;
                     self.send_request(upstream).await?;
                     if ended && self.upgraded {
@@ -188,7 +202,7 @@ impl Flow<'_> {
                     self.moved_at = Instant::now();
                     if self.response_head(session, upstream, trail).await? {
                         self.finish(session, trail, Vec::new()).await?;
-                        return Ok(self.request_done && !self.upgraded);
+                        return Ok(self.leaves_nothing_open());
                     }
                 }
                 Event::Response(Some(bytes)) => {
@@ -202,16 +216,19 @@ impl Flow<'_> {
                     if !self.upgraded && upstream.session.response_done() {
                         self.response_ends(upstream, trail).await?;
                         self.finish(session, trail, out).await?;
-                        return Ok(self.request_done);
+                        return Ok(self.leaves_nothing_open());
                     }
                     self.settle(session, trail, out).await?;
                 }
                 Event::Response(None) => {
                     self.response_ends(upstream, trail).await?;
                     self.finish(session, trail, Vec::new()).await?;
-                    return Ok(self.request_done && !self.upgraded);
+                    return Ok(self.leaves_nothing_open());
                 }
                 Event::UpstreamFailed(error) => {
+                    if let Some(failure) = untouched(&error).filter(|_| !self.head_seen) {
+                        return Err(failure);
+                    }
                     if !self.head_seen && is_stale(&error) {
                         return Err(Failure::Stale);
                     }
@@ -219,6 +236,16 @@ impl Flow<'_> {
                 }
             }
         }
+    }
+
+    /// Whether another request can follow over the connection to the host.
+    const fn leaves_nothing_open(&self) -> bool {
+        self.request_done && !self.unwanted && !self.upgraded
+    }
+
+    /// Whether it is the host's turn.
+    const fn waits_for_host(&self) -> bool {
+        self.request_done || self.unwanted || self.head_seen
     }
 
     /// Waits for whatever comes first.
@@ -270,7 +297,7 @@ impl Flow<'_> {
 
     /// When something is overdue.
     fn due(&self) -> Instant {
-        let idle = if self.request_done && !self.head_seen {
+        let idle = if self.waits_for_host() && !self.head_seen {
             forever_if_zero(self.timeouts.first_byte.as_duration())
         } else {
             self.idle()
@@ -309,8 +336,7 @@ impl Flow<'_> {
             if untaken > 0 {
                 return Err(not_taken().into());
             }
-            let waits_for_host = self.request_done || self.head_seen;
-            return Err(match waits_for_host {
+            return Err(match self.waits_for_host() {
                 true => because(Reason::EgressUpstreamTimeout, "the host kept silent"),
                 false => because(Reason::BodyTimeout, "the request came too slowly"),
             }
@@ -336,9 +362,20 @@ async fn response_event(session: &mut ClientSession, head_seen: bool) -> Event {
 }
 
 /// Whether a connection was closed before anything came back over it.
-fn is_stale(error: &Error) -> bool {
+pub(super) fn is_stale(error: &Error) -> bool {
     matches!(
         error.etype(),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
     )
+}
+
+/// Whether the host says that it has not begun with a request (RFC 9113 §8.7): it refused the stream, closes the
+/// connection in peace and counts the stream among those it does not answer, or speaks HTTP/1.1 there.
+fn untouched(error: &Error) -> Option<Failure> {
+    let said_so = matches!(error.retry, RetryType::Decided(true));
+    match error.etype() {
+        ErrorType::H2Downgrade if said_so => Some(Failure::Untouched { h1: true }),
+        ErrorType::H2Error if said_so => Some(Failure::Untouched { h1: false }),
+        _ => None,
+    }
 }

@@ -1,6 +1,6 @@
 //! The way up: the request is read, scanned and sent to the host.
 
-use super::flow::{Event, Flow, not_taken, unreadable};
+use super::flow::{Event, Flow, is_stale, not_taken, unreadable};
 use super::{Failure, Stop, length_of};
 use crate::connection::Connection;
 use crate::egress::headers::{self, has_token};
@@ -197,12 +197,10 @@ impl Flow<'_> {
         {
             h1.maybe_upgrade_body_writer();
         }
-        let gone = |_| {
-            because(
-                Reason::EgressUpstreamInvalid,
-                "the host does not take the request",
-            )
-        };
+        if self.unwanted {
+            self.ready.clear();
+            return Ok(());
+        }
         if let Some(body) = &mut upstream.body {
             self.ready.drain(..).for_each(|bytes| body.push(bytes));
             if self.request_done {
@@ -217,8 +215,7 @@ impl Flow<'_> {
             let sending = upstream.session.write_request_body(bytes, false);
             let sent = Self::send(exchange, idle, late, sending).await?;
             if sent.is_err() {
-                // It may have answered already, and closed because of what it answered.
-                self.request_done = true;
+                self.unwanted = true;
                 return Ok(());
             }
         }
@@ -231,7 +228,14 @@ impl Flow<'_> {
             }
             let finishing = upstream.session.finish_request_body();
             let sent = Self::send(exchange, idle, late, finishing).await?;
-            sent.map_err(gone)?;
+            match sent {
+                Err(error) if is_stale(&error) => self.unwanted = true,
+                Err(_) => {
+                    let detail = "the host does not take the request";
+                    return Err(because(Reason::EgressUpstreamInvalid, detail).into());
+                }
+                Ok(_) => {}
+            }
         }
         self.untaken = upstream.untaken_bytes();
         Ok(())
