@@ -1,10 +1,11 @@
 //! Hosts that speak an HTTP of their own, take nothing or send bytes that are no text: agents get what was meant, or a
 //! refusal, and nothing is held for longer than it may be.
 
-use crate::common::Client;
-use crate::common::egress::{Host, answer, ask, client, get, records, site, yaml};
-use crate::common::eventually;
+use crate::common::egress::{Host, answer, ask, client, get, records, site, tunnel, yaml};
+use crate::common::{Client, Site, Wish, eventually, snapshot};
 use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
 
@@ -108,7 +109,7 @@ fn answers_that_announce_another_one_are_scanned_and_counted() {
 
 /// A host that takes the first bytes of a request and nothing more until its client is gone, and an agent that sends it
 /// more than any buffer holds.
-fn stalled(site: &crate::common::Site) -> (Host, std::thread::JoinHandle<()>, Client) {
+fn stalled(site: &Site) -> (Host, std::thread::JoinHandle<()>, Client) {
     let (gone, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let host = Host::serve(move |_visitor| {
@@ -198,7 +199,7 @@ fn the_kill_switch_ends_what_waits_for_a_host_that_takes_nothing() {
     sending.join().unwrap();
 }
 
-fn site_is_busy(site: &crate::common::Site) -> bool {
+fn site_is_busy(site: &Site) -> bool {
     site.metric("oktsec_egress_bytes_total{direction=\"up\"}") > 8e6
 }
 
@@ -284,5 +285,119 @@ fn a_head_that_is_refused_says_what_is_wrong_with_it() {
         let response = client.receive().unwrap();
         assert_eq!(response.status, 400);
         assert_eq!(response.json()["detail"], detail, "{head}");
+    }
+}
+
+/// A name server that holds its answers back until it is told: everybody has the address 127.0.0.1.
+struct LateServer {
+    socket: UdpSocket,
+    asked: Vec<(Vec<u8>, SocketAddr)>,
+}
+
+impl LateServer {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let patience = Duration::from_secs(20);
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let asked = Vec::new();
+        Self { socket, asked }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    /// Returns when somebody asks; `false` if nobody does.
+    fn is_asked(&mut self) -> bool {
+        let mut message = [0; 512];
+        let Ok((length, asker)) = self.socket.recv_from(&mut message) else {
+            return false;
+        };
+        self.asked.push((message[..length].to_vec(), asker));
+        true
+    }
+
+    /// Answers what was asked, and from now on at once.
+    fn answer(mut self) {
+        std::thread::spawn(move || {
+            loop {
+                for (mut message, asker) in self.asked.drain(..) {
+                    // The question: a name in labels, its type and class (RFC 1035 §4.1.2). What follows it is left out.
+                    let mut end = 12;
+                    while message[end] > 0 {
+                        end += 1 + usize::from(message[end]);
+                    }
+                    let is_v4 = message[end + 2] == 1;
+                    message.truncate(end + 5);
+                    message[2..12].copy_from_slice(&[
+                        0x81,
+                        0x80,
+                        0,
+                        1,
+                        0,
+                        u8::from(is_v4),
+                        0,
+                        0,
+                        0,
+                        0,
+                    ]);
+                    if is_v4 {
+                        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                    }
+                    let _ = self.socket.send_to(&message, asker);
+                }
+                if !self.is_asked() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn what_changes_while_a_name_is_looked_up_counts() {
+    type Change = fn(&Site);
+    let nothing: Change = |_| {};
+    let suspended: Change = |site| {
+        let mut config = site.config.clone();
+        config.agents.get_mut("mallory").unwrap().suspended = true;
+        crate::common::control::publish(site, &snapshot(2, config));
+    };
+    let stopped: Change = |site| site.running().stop_egress(true);
+    for (change, status, reason) in [
+        (nothing, 200, None),
+        (suspended, 403, Some("agent_suspended")),
+        (stopped, 403, Some("egress_stopped")),
+    ] {
+        let host = Host::echo();
+        let mut server = LateServer::new();
+        let address = server.address();
+        let site = Site::new(Wish {
+            yaml: &yaml(""),
+            tune: Box::new(move |options| {
+                let egress = options.egress.as_mut().expect("forward_proxy is enabled");
+                egress.listeners[0].1 = 0;
+                egress.name_servers = vec![address];
+            }),
+            ..Wish::default()
+        });
+        let header = "X-Oktsec-Agent: mallory\r\n";
+        let (mut open, _) = tunnel(&site, &host.address.to_string(), header);
+        let authority = format!("late.test:{}", host.address.port());
+        let mut client = client(&site);
+        let head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{header}\r\n");
+        client.send(head.as_bytes());
+        assert!(server.is_asked());
+        change(&site);
+        // Whoever looks at what is under way has done so.
+        assert!(reason.is_none() || open.is_closed());
+        server.answer();
+        let answer = client.receive_head().unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("x-oktsec-reason"), reason);
+        assert_eq!(
+            host.reached.connections(),
+            if reason.is_none() { 2 } else { 1 }
+        );
     }
 }

@@ -266,6 +266,7 @@ impl Gateway {
         trail.permitted(&vetted);
         trail.decided();
         let leash = Leash::take(vetted, Arc::clone(&self.outbound.counters));
+        leash.recheck(&live, &self.outbound.plane)?;
         if !websocket::opens_tunnel(session.req_header()) {
             let exchange = Exchange {
                 outbound: &self.outbound,

@@ -1,13 +1,14 @@
 //! What is under way on this core, so that a suspension, the kill switch or a new policy reaches it within
 //! milliseconds: a task of the core looks at every live tunnel and exchange whenever one of them may have changed.
 
+use super::refusal::plain;
 use super::relay;
 use crate::core;
 use crate::metrics::Counters;
-use crate::plane::Plane;
+use crate::plane::{Live, Plane};
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
-use oktsec_pipeline::egress::Vetted;
+use oktsec_pipeline::egress::{Refusal, Vetted};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -67,6 +68,18 @@ impl Leash {
     /// What it was permitted.
     pub(crate) fn vetted(&self) -> &Vetted {
         &self.lead.vetted
+    }
+
+    /// Looks at what was permitted under `decided` once more, if another policy came since or the kill switch moved:
+    /// nobody else saw it while its name was looked up.
+    pub(crate) fn recheck(&self, decided: &Arc<Live>, plane: &Plane) -> Result<(), Refusal> {
+        let usage = plane.shared.egress();
+        let live = core::with(|core| core.live().cloned());
+        match live {
+            Some(live) if Arc::ptr_eq(&live, decided) && !usage.is_stopped() => Ok(()),
+            Some(live) => self.lead.vetted.recheck(live.policy.egress(), usage),
+            None => Err(plain(Reason::SnapshotMissing)),
+        }
     }
 
     /// Resolves when it must end.
