@@ -182,6 +182,7 @@ fn list(address: &Address, bundle: Option<&Bundle>) -> Vec<(&'static str, String
             ("npm_config_cafile", pem.clone()),
             ("AWS_CA_BUNDLE", pem.clone()),
             ("DENO_CERT", pem.clone()),
+            ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", pem.clone()),
             // In addition to Node's own authorities. Hosts that stay opaque may have those of this machine.
             ("NODE_EXTRA_CA_CERTS", pem),
         ]);

@@ -7,7 +7,8 @@ use oktsec_contract::reason::{Reason, Retry};
 use oktsec_contract::snapshot::Snapshot;
 use oktsec_contract::verdict::{Mode, Verdict};
 use oktsec_pipeline::egress::{
-    Absolute, EgressUsage, Presented, Principal, Refusal, Requested, Target, TokenCache, Vetted,
+    Absolute, EgressUsage, Presented, Principal, Refusal, Requested, Scheme, Target, TokenCache,
+    Vetted,
 };
 use oktsec_pipeline::{Policy, Shared, outcome, suggestion};
 use oktsec_rules::{RuleSet, load_text};
@@ -271,7 +272,7 @@ fn whatever_names_the_host_must_name_the_same_one() {
     );
     let tunnel = Target::from_authority("a.example:443").unwrap();
     let inside = |host: Option<&str>| {
-        Requested::inside(&tunnel, "GET", "/", host.map(str::as_bytes)).map(|_| ())
+        Requested::inside(&tunnel, Scheme::Https, "GET", "/", host.map(str::as_bytes)).map(|_| ())
     };
     assert_eq!(inside(Some("a.example")), Ok(()));
     assert_eq!(
@@ -292,7 +293,7 @@ fn an_opened_tunnel_is_decided_again_for_each_request_inside_it() {
     let (target, principal): (Target, Principal) =
         (tunnel.target().clone(), tunnel.principal().clone());
     let ask = |core: &Core, method: &str| {
-        Requested::inside(&target, method, "/x", Some(b"a.example"))
+        Requested::inside(&target, Scheme::Https, method, "/x", Some(b"a.example"))
             .unwrap()
             .by(&principal)
             .permit(core.policy.egress(), core.usage(), NOW)

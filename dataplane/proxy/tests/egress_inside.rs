@@ -145,7 +145,7 @@ impl Stand {
     }
 
     /// A tunnel to this port of localhost; what came behind the answer is dropped with it.
-    async fn tunnel(&self, port: u16) -> (String, TcpStream) {
+    pub(crate) async fn tunnel(&self, port: u16) -> (String, TcpStream) {
         let mut stream = TcpStream::connect(proxy_of(&self.site)).await.unwrap();
         let ask = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
         stream.write_all(ask.as_bytes()).await.unwrap();

@@ -83,12 +83,14 @@ impl<'a> Requested<'a> {
         })
     }
 
-    /// A request inside a tunnel that we opened: its `Host` or `:authority` must agree with the tunnel's target.
+    /// A request inside a tunnel that we opened, where TLS is spoken or is not: its `Host` or `:authority` must agree
+    /// with the tunnel's target.
     ///
     /// # Errors
     /// [`Reason::EgressTargetInvalid`], [`Reason::EgressNameMismatch`].
     pub fn inside(
         tunnel: &Target,
+        scheme: Scheme,
         method: &'a str,
         path: &'a str,
         host: Option<&[u8]>,
@@ -98,10 +100,10 @@ impl<'a> Requested<'a> {
                 Refusal::new(Reason::EgressNameMismatch).because("the request names no host")
             );
         };
-        agree::names_agree(tunnel, host, Scheme::Https)?;
+        agree::names_agree(tunnel, host, scheme)?;
         Ok(Self {
             target: tunnel.clone(),
-            scheme: Some(Scheme::Https),
+            scheme: Some(scheme),
             written: "",
             ask: Ask::Request {
                 method,

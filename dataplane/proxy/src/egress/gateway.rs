@@ -5,7 +5,7 @@ use super::asked::{
     Asked, check_head, host_header, inner_path, is_proxied, what_is_wrong, written_target,
 };
 use super::exchange::{Exchange, Finish};
-use super::inside::Inside;
+use super::inside::{Inside, Spoken};
 use super::intercept::Standing;
 use super::live::Leash;
 use super::refusal::{because, plain};
@@ -35,7 +35,6 @@ use parking_lot::Mutex;
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::RequestHeader;
-use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
@@ -102,8 +101,8 @@ pub(crate) fn head_patience() -> Option<Duration> {
 enum Via {
     /// At a listener: which of `forward_proxy.listeners`; `None` is the main one.
     Listener(Option<usize>),
-    /// Inside a tunnel: its principal asks, and only for its host, which is offered what its client offered.
-    Tunnel(Principal, Target, ALPN),
+    /// Inside a tunnel: its principal asks, and only for its host, which is spoken to as its client speaks.
+    Tunnel(Principal, Target, Spoken),
 }
 
 /// What becomes of the agent's connection.
@@ -142,11 +141,11 @@ impl Gateway {
         outbound: Arc<Outbound>,
         principal: Principal,
         target: Target,
-        offered: ALPN,
+        spoken: Spoken,
     ) -> Self {
         Self {
             outbound,
-            via: Via::Tunnel(principal, target, offered),
+            via: Via::Tunnel(principal, target, spoken),
         }
     }
 
@@ -275,7 +274,7 @@ impl Gateway {
                 path,
                 offered: match &self.via {
                     Via::Listener(_) => None,
-                    Via::Tunnel(_, _, offered) => Some(offered.clone()),
+                    Via::Tunnel(_, _, spoken) => Some(spoken.to_host(session.req_header().version)),
                 },
             };
             return Ok(match Box::pin(exchange.run(session, trail)).await {
@@ -391,14 +390,14 @@ impl Gateway {
         let method = websocket::method(head);
         let listener = match &self.via {
             Via::Listener(listener) => *listener,
-            Via::Tunnel(principal, target, _) => {
+            Via::Tunnel(principal, target, spoken) => {
                 trail.asks_for(target);
                 trail.asks_for_path(path);
                 let host = match head.version {
                     Version::HTTP_2 => head.uri.authority().map(|a| a.as_str().as_bytes()),
                     _ => host_header(&head.headers),
                 };
-                let requested = Requested::inside(target, method, path, host)?;
+                let requested = Requested::inside(target, spoken.scheme(), method, path, host)?;
                 return Ok(requested.by(principal));
             }
         };

@@ -8,10 +8,11 @@ use oktsec_contract::reason::Reason;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 /// Always about one connection. `Upgrade` and its `Connection` are put back for a WebSocket.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,

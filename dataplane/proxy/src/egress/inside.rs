@@ -1,5 +1,6 @@
-//! A tunnel that we look into: the client's TLS ends here, and what it says inside is served like any other request,
-//! for the principal and the host of the tunnel only. The tunnel leaves one record, and each request in it another.
+//! A tunnel that we look into: the client's TLS ends here, if it speaks TLS, and what it says inside is served like any
+//! other request, for the principal and the host of the tunnel only. The tunnel leaves one record, and each request in it
+//! another.
 
 use super::gateway::{Gateway, Outbound};
 use super::intercept::{Broken, Intercepted, Minter};
@@ -9,19 +10,52 @@ use super::tunnel::{Opened, establish};
 use crate::connection::{Caller, Guarded, peer_of};
 use crate::limits::GATHERED_BYTES_MAX;
 use crate::throttle::throttled;
+use http::Version;
 use oktsec_contract::clock::Timestamp;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::verdict::Status;
+use oktsec_pipeline::egress::Scheme;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 /// What a client gets for its handshake.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The first byte of a TLS connection: the content type of a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+
+/// How a client speaks inside of its tunnel; its host is spoken to alike.
+#[derive(Clone, Debug)]
+pub(crate) enum Spoken {
+    /// Over TLS, for which it offered these protocols.
+    Tls(ALPN),
+    /// As it is: `ws://` and gRPC without TLS go through tunnels, too.
+    Plain,
+}
+
+impl Spoken {
+    pub(crate) const fn scheme(&self) -> Scheme {
+        match self {
+            Self::Tls(_) => Scheme::Https,
+            Self::Plain => Scheme::Http,
+        }
+    }
+
+    /// What the host is offered for a request in this version.
+    pub(crate) fn to_host(&self, version: Version) -> ALPN {
+        match self {
+            Self::Tls(offered) => offered.clone(),
+            Self::Plain if version == Version::HTTP_2 => ALPN::H2,
+            Self::Plain => ALPN::H1,
+        }
+    }
+}
 
 /// A tunnel that may begin.
 pub(crate) struct Inside {
@@ -61,7 +95,7 @@ impl Inside {
         drop(self.leash);
     }
 
-    /// Ends the client's TLS and serves requests until it goes.
+    /// Ends the client's TLS, if that is what it speaks, and serves requests until it goes.
     async fn pass(&self, opened: Opened, shutdown: ShutdownWatch) -> Result<(), Broken> {
         let Opened {
             stream,
@@ -69,31 +103,65 @@ impl Inside {
             seat,
         } = opened;
         let vetted = self.leash.vetted();
-        let accepted = self
-            .minter
-            .accept(stream, early, vetted.target(), Timestamp::now());
-        let Intercepted { stream, offered } = tokio::time::timeout(HANDSHAKE_PATIENCE, accepted)
-            .await
-            .map_err(|_| Broken::TooSlow)??;
+        let begun = tokio::time::timeout(HANDSHAKE_PATIENCE, self.begin(stream, early));
+        let Begun {
+            stream,
+            early,
+            spoken,
+        } = begun.await.map_err(|_| Broken::TooSlow)??;
         let app = Arc::new(Gateway::inside(
             Arc::clone(&self.outbound),
             vetted.principal().clone(),
             vetted.target().clone(),
-            offered,
+            spoken,
         ));
         let patience = self.outbound.plane.patience;
-        let stream: Stream = Box::new(stream);
         let caller = Caller {
             address: peer_of(&stream),
             has_trailers: true,
             gathers: GATHERED_BYTES_MAX,
             ..Caller::default()
         };
-        let mut stream = Guarded::new(stream, caller, Vec::new(), patience, shutdown.clone(), seat);
+        let mut stream = Guarded::new(stream, caller, early, patience, shutdown.clone(), seat);
         stream.count_refusals(Arc::clone(&self.outbound.counters));
         app.process_new(Box::new(stream), &shutdown).await;
         Ok(())
     }
+
+    /// Finds out what the client speaks, and ends its TLS.
+    async fn begin(&self, mut stream: Stream, mut early: Vec<u8>) -> Result<Begun, Broken> {
+        if early.is_empty() {
+            let read = stream.read_buf(&mut early).await;
+            read.map_err(|_| Broken::NotTls)?;
+        }
+        match early.first() {
+            Some(&HANDSHAKE) => {
+                let target = self.leash.vetted().target();
+                let accepted = self.minter.accept(stream, early, target, Timestamp::now());
+                let Intercepted { stream, offered } = accepted.await?;
+                Ok(Begun {
+                    stream: Box::new(stream),
+                    early: Vec::new(),
+                    spoken: Spoken::Tls(offered),
+                })
+            }
+            // Methods are words, and so is the preface of HTTP/2. Anything else cannot be looked into.
+            Some(first) if first.is_ascii_alphabetic() => Ok(Begun {
+                stream,
+                early,
+                spoken: Spoken::Plain,
+            }),
+            Some(_) | None => Err(Broken::NotTls),
+        }
+    }
+}
+
+/// What a client said first was understood.
+struct Begun {
+    stream: Stream,
+    /// Read already; a request begins with it.
+    early: Vec<u8>,
+    spoken: Spoken,
 }
 
 fn reason_of(broken: Broken) -> Reason {

@@ -86,16 +86,18 @@ pub(crate) async fn connect(
     if tls {
         trust.verifier()?;
     }
+    // A proxy takes HTTP/2 without TLS no more than it takes TLS: both go through it.
+    let goes_on = tls || matches!(offered, Some(ALPN::H2));
     let hop = match policy.upstream(target.host()) {
         None => None,
         Some(proxy) => {
             let hop = Hop::to(proxy, &outbound.resolver, &trust).await?;
-            Some((proxy, if tls { hop.on_to(vetted) } else { hop }))
+            Some((proxy, if goes_on { hop.on_to(vetted) } else { hop }))
         }
     };
     // A proxy that gets whole URIs takes requests to any host over one connection.
     let named = match &hop {
-        Some((proxy, _)) if !tls => &proxy.target,
+        Some((proxy, _)) if !goes_on => &proxy.target,
         Some(_) | None => target,
     };
     // One of the addresses stands for all of them where connections are kept, whichever is tried first this time.
@@ -104,9 +106,9 @@ pub(crate) async fn connect(
         None => vetted.addresses().iter().min().copied(),
     };
     let any = any.ok_or_else(|| plain(Reason::EgressNameUnresolved))?;
-    let (by_proxy, goes_by_connect) = (hop.is_some() && !tls, hop.is_some() && tls);
+    let (by_proxy, goes_by_connect) = (hop.is_some() && !goes_on, hop.is_some() && goes_on);
     let proxy_authorization = match &hop {
-        Some((_, hop)) if !tls => hop.authorization(),
+        Some((_, hop)) if !goes_on => hop.authorization(),
         Some(_) | None => None,
     };
     let mut peer = peer_at(any, leash, tls, named, offered);
@@ -177,8 +179,11 @@ fn peer_at(
         offered.map(|alpn| (alpn.get_min_http_version(), alpn.get_max_http_version())),
     ));
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
-    if tls {
-        peer.options.alpn = offered.cloned().unwrap_or(ALPN::H2H1);
+    match (tls, offered) {
+        (true, offered) => peer.options.alpn = offered.cloned().unwrap_or(ALPN::H2H1),
+        // Nobody negotiates: the client knows that its host speaks it.
+        (false, Some(ALPN::H2)) => peer.options.alpn = ALPN::H2,
+        (false, _) => {}
     }
     peer
 }

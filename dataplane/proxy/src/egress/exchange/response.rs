@@ -275,8 +275,17 @@ impl Flow<'_> {
             // Nothing has left yet, so its length is known after all.
             headers::set_length(head, length_of(&out)).map_err(plain)?;
         }
-        self.send_head(session).await?;
         let trailers = std::mem::take(&mut self.answer_trailers);
+        if let (true, true, ServerSession::H2(h2)) =
+            (out.is_empty(), trailers.is_empty(), &mut *session)
+            && let Some(head) = self.head.take()
+        {
+            // Nothing follows, and the head says so itself: gRPC tells an error so (its "Trailers-Only").
+            self.head_sent = true;
+            let sent = h2.write_response_header(head, true);
+            return sent.map_err(|_| Stop::Gone.into());
+        }
+        self.send_head(session).await?;
         let ends_with_body = trailers.is_empty() || !session.is_http2();
         let last = match ends_with_body {
             true => out.pop(),

@@ -17,8 +17,8 @@ use crate::egress::tls::{Rewound, TlsEnd};
 /// Why there is no connection to look into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Broken {
-    /// What the client says first is no TLS we speak.
-    #[error("between the client and us: no TLS handshake")]
+    /// What the client says first is no TLS we speak, and no HTTP.
+    #[error("between the client and us: neither a TLS handshake nor HTTP")]
     NotTls,
     /// It asks for another host than the one it tunnelled to.
     #[error("between the client and us: the handshake asks for another host")]
