@@ -28,6 +28,7 @@
 
 mod agree;
 mod announced;
+mod clear;
 mod compiled;
 mod explain;
 mod hello;

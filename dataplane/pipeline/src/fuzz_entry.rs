@@ -59,7 +59,7 @@ pub fn target(bytes: &[u8]) {
 
 /// The first bytes of a TLS client: what is found in a part must be what is found in the whole.
 pub fn client_hello(bytes: &[u8]) {
-    use crate::egress::{Hello, Opening, Ruling, Target, read_hello};
+    use crate::egress::{HELLO_BYTES_MAX, Hello, Opening, Ruling, Target, read_hello};
     let (mut joined, mut again) = (Vec::new(), Vec::new());
     let whole = read_hello(bytes, &mut joined);
     if let Hello::Named(name) = whole {
@@ -71,6 +71,14 @@ pub fn client_hello(bytes: &[u8]) {
         }
     }
     let middle = &bytes[..bytes.len() / 2];
+    let opening = Target::from_authority("a.example:80").map(Opening::new);
+    let opening = opening.expect("a host and a port");
+    match opening.judge(middle) {
+        Ruling::More => {}
+        // Whoever says too much is refused, whatever it comes to.
+        ruling if bytes.len() < HELLO_BYTES_MAX => assert_eq!(ruling, opening.judge(bytes)),
+        _ => {}
+    }
     match read_hello(middle, &mut again) {
         Hello::Incomplete => {}
         decided => assert_eq!(decided, whole),

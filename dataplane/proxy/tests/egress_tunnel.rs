@@ -164,6 +164,25 @@ fn a_tls_greeting_to_another_host_ends_the_tunnel_before_it_reaches_anybody() {
 }
 
 #[test]
+fn a_request_in_the_clear_to_another_host_ends_the_tunnel_before_it_reaches_anybody() {
+    let host = Host::answering(answer("fine"));
+    let site = site(&yaml(""));
+    let authority = format!("localhost:{}", host.address.port());
+    let (mut client, _) = tunnel(&site, &authority, "");
+    client.send(b"GET / HTTP/1.1\r\nHost: fronted.example\r\n\r\n");
+    assert!(client.is_closed());
+    let record = only_record(&site);
+    assert_eq!(record["reason"], "egress_name_mismatch");
+    assert_eq!(host.reached.bytes(), b"");
+    let (mut client, _) = tunnel(&site, &authority, "");
+    let request = format!("GET / HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    for half in request.as_bytes().chunks(request.len() / 2) {
+        client.send(half);
+    }
+    assert_eq!(client.receive().unwrap().text(), "fine");
+}
+
+#[test]
 fn refusals_have_a_status_a_body_headers_and_a_record() {
     let host = Host::echo();
     let port = host.address.port();

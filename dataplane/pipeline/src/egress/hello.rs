@@ -3,6 +3,7 @@
 //!
 //! Bounded: a greeting that is not complete within [`HELLO_BYTES_MAX`] is refused.
 
+use super::clear::{self, Clear};
 use super::{Target, sni_agrees};
 use oktsec_contract::reason::Reason;
 
@@ -20,7 +21,7 @@ pub enum Ruling {
     Refuse(Reason),
 }
 
-/// Compares the name in the greeting with the host that was asked for.
+/// Compares the name in the greeting of TLS, or in a request of HTTP/1, with the host that was asked for.
 #[derive(Clone, Debug)]
 pub struct Opening {
     target: Target,
@@ -37,8 +38,12 @@ impl Opening {
         match read(bytes, &mut Vec::new()) {
             Hello::Incomplete if bytes.len() < HELLO_BYTES_MAX => Ruling::More,
             Hello::Incomplete | Hello::Malformed => Ruling::Refuse(Reason::EgressNameMismatch),
-            // What is not TLS has no name in it that we could compare.
-            Hello::NotTls => Ruling::Pass,
+            Hello::NotTls => match clear::read(bytes, &self.target) {
+                Clear::Incomplete if bytes.len() < HELLO_BYTES_MAX => Ruling::More,
+                Clear::Incomplete | Clear::Differs => Ruling::Refuse(Reason::EgressNameMismatch),
+                // There is no name in it that we could compare.
+                Clear::Other | Clear::Agrees => Ruling::Pass,
+            },
             Hello::Nameless => self.compare(None),
             Hello::Named(name) => self.compare(Some(name)),
         }
@@ -290,7 +295,12 @@ mod tests {
         let opening = opening_to("example.com");
         for (bytes, ruling) in [
             (&b""[..], Ruling::More),
-            (b"GET / HTTP/1.1\r\n", Ruling::Pass),
+            (b"GET / HTTP/1.1\r\n", Ruling::More),
+            (b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", Ruling::Pass),
+            (
+                b"GET / HTTP/1.1\r\nHost: example.org\r\n",
+                Ruling::Refuse(Reason::EgressNameMismatch),
+            ),
             (b"SSH-2.0-x", Ruling::Pass),
             (b"\x16", Ruling::More),
             (
@@ -308,6 +318,12 @@ mod tests {
         ] {
             assert_eq!(opening.judge(bytes), ruling, "{bytes:?}");
         }
+        let mut endless = b"GET / HTTP/1.1\r\n".to_vec();
+        endless.resize(HELLO_BYTES_MAX, b'x');
+        assert_eq!(
+            opening.judge(&endless),
+            Ruling::Refuse(Reason::EgressNameMismatch)
+        );
         let mut endless = b"\x16\x03\x01\x40\x00\x01\x00\x7f\x00".to_vec();
         endless.resize(HELLO_BYTES_MAX, 0);
         assert_eq!(

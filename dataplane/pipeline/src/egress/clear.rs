@@ -1,0 +1,273 @@
+//! Reads whom a request of HTTP/1 names (RFC 9112 §3.2) from the first bytes of a tunnel that nobody encrypts, so that
+//! it is no more used to talk to another host behind the same address than one with TLS is.
+//!
+//! Of every request only the first is read, as of every TLS connection only the greeting is. What servers put up with
+//! is read as they do: empty lines before the request, lines that end in LF alone, blanks where none belong.
+
+use super::Target;
+use super::agree::names_agree;
+use super::target::Scheme;
+
+/// Bytes of a method; `UPDATEREDIRECTREF` is the longest that is registered.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// What the first bytes come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clear {
+    /// They may become a request.
+    Incomplete,
+    /// They begin none that names a host.
+    Other,
+    /// A request to the target.
+    Agrees,
+    /// A request that names another host, or none, or cannot be read in one way only.
+    Differs,
+}
+
+/// Reads the request at the start of `bytes`.
+pub(super) fn read(bytes: &[u8], target: &Target) -> Clear {
+    let begun = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n'));
+    let Some(bytes) = begun.map(|at| &bytes[at..]) else {
+        return Clear::Incomplete;
+    };
+    let is_of_word = |b: &u8| b.is_ascii_uppercase() || matches!(b, b'-' | b'_');
+    let method = bytes.iter().position(|b| !is_of_word(b));
+    match method {
+        None if bytes.len() <= METHOD_BYTES_MAX => return Clear::Incomplete,
+        Some(1..=METHOD_BYTES_MAX) => {}
+        None | Some(_) => return Clear::Other,
+    }
+    let (method, rest) = bytes.split_at(method.unwrap_or_default());
+    if !matches!(rest.first(), Some(b' ' | b'\t')) {
+        return Clear::Other;
+    }
+    match asks_for_something(method, rest.trim_ascii_start()) {
+        Some(true) => {}
+        Some(false) => return Clear::Other,
+        None => return Clear::Incomplete,
+    }
+    let mut lines = Lines(rest);
+    let Some(line) = lines.line() else {
+        return Clear::Incomplete;
+    };
+    let line = line.trim_ascii();
+    let at = line.iter().rposition(|b| matches!(b, b' ' | b'\t'));
+    let (asked, version) = line.split_at(at.unwrap_or_default());
+    let version = version.trim_ascii();
+    if asked.is_empty() || !version.starts_with(b"HTTP/1.") {
+        return Clear::Other;
+    }
+    judge(method, asked.trim_ascii(), version, lines, target)
+}
+
+/// Whether what stands behind a method begins like the target of a request; `None` if that is not clear yet. A line of
+/// another protocol waits for its end no longer than this takes.
+fn asks_for_something(method: &[u8], target: &[u8]) -> Option<bool> {
+    if method == b"CONNECT" {
+        return Some(true);
+    }
+    match target.first()? {
+        b'/' | b'*' => Some(true),
+        _ => {
+            let begins = |scheme: &[u8]| {
+                let shared = target.len().min(scheme.len());
+                target[..shared].eq_ignore_ascii_case(&scheme[..shared])
+            };
+            let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+            let is_begun = schemes.iter().any(|scheme| begins(scheme));
+            let is_whole = schemes
+                .iter()
+                .any(|&scheme| begins(scheme) && target.len() >= scheme.len());
+            (!is_begun || is_whole).then_some(is_begun)
+        }
+    }
+}
+
+/// What a request says of its host.
+fn judge(method: &[u8], asked: &[u8], version: &[u8], lines: Lines<'_>, target: &Target) -> Clear {
+    let agrees = |name: &[u8]| names_agree(target, name, Scheme::Http).is_ok();
+    let mut named = false;
+    // A whole URI counts more than `Host` (RFC 9112 §3.2.2).
+    let inner = match method == b"CONNECT" {
+        true => Some(asked),
+        false => authority_of(asked),
+    };
+    if let Some(authority) = inner {
+        if !agrees(authority) {
+            return Clear::Differs;
+        }
+        named = true;
+    }
+    let mut is_host = false;
+    for line in lines.ends() {
+        let Some(line) = line else {
+            return Clear::Incomplete;
+        };
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            if is_host {
+                return Clear::Differs;
+            }
+            continue;
+        }
+        let colon = line.iter().position(|&b| b == b':');
+        let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+        is_host = name.trim_ascii().eq_ignore_ascii_case(b"host");
+        if is_host {
+            let value = value.strip_prefix(b":").unwrap_or_default();
+            if !agrees(value.trim_ascii()) {
+                return Clear::Differs;
+            }
+            named = true;
+        }
+    }
+    match named {
+        true => Clear::Agrees,
+        // It may come without, and gets what the address serves.
+        false if version == b"HTTP/1.0" => Clear::Other,
+        false => Clear::Differs,
+    }
+}
+
+/// The authority of a whole URI.
+fn authority_of(asked: &[u8]) -> Option<&[u8]> {
+    let at = asked.windows(3).position(|three| three == b"://")?;
+    let is_scheme = asked[..at].iter().all(u8::is_ascii_alphanumeric);
+    let rest = asked.get(at + 3..).filter(|_| is_scheme && at > 0)?;
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#'));
+    Some(&rest[..end.unwrap_or(rest.len())])
+}
+
+/// Whole lines, without their ends.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Lines<'a> {
+    fn line(&mut self) -> Option<&'a [u8]> {
+        let at = self.0.iter().position(|&b| b == b'\n')?;
+        let (line, rest) = self.0.split_at(at);
+        self.0 = &rest[1..];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// Those up to an empty one; `None` where a line is not whole.
+    fn ends(mut self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            let line = (!is_over).then(|| self.line())?;
+            is_over = line.is_none_or(<[u8]>::is_empty);
+            match line {
+                Some([]) => None,
+                other => Some(other),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clear, read};
+    use crate::egress::Target;
+
+    fn said(text: &str) -> Clear {
+        let target = Target::from_authority("a.example:80").unwrap();
+        read(text.as_bytes(), &target)
+    }
+
+    #[test]
+    fn a_request_to_another_host_is_told_from_one_to_the_target() {
+        for (text, is) in [
+            ("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", Clear::Agrees),
+            (
+                "GET / HTTP/1.1\r\nX: 1\r\nhost: A.example.:80\r\n\r\nbody",
+                Clear::Agrees,
+            ),
+            (
+                "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n",
+                Clear::Agrees,
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", Clear::Other),
+            (
+                "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            ("GET / HTTP/1.1\r\nHost: evil.example\r\n", Clear::Differs),
+            (
+                "GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a.example\r\nHost: evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost:\r\n evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a.example\r\n .evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            ("GET / HTTP/1.1\r\n\r\n", Clear::Differs),
+            ("GET / HTTP/1.1\r\nHost\r\n\r\n", Clear::Differs),
+            (
+                "GET http://evil.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET http://evil.example?a HTTP/1.1\r\nHost: a.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "CONNECT evil.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            // As servers put up with it.
+            (
+                "\r\n\n\r\nGET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            ("GET / HTTP/1.1\nHost: evil.example\n\n", Clear::Differs),
+            (
+                "GET\t/\tHTTP/1.1 \r\nHost : evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+            (
+                "GET /a b HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                Clear::Differs,
+            ),
+        ] {
+            assert_eq!(said(text), is, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_wait_for_nothing_they_do_not_say() {
+        for text in [
+            "SSH-2.0-OpenSSH_9\r\n",
+            "EHLO a.example\r\n",
+            "PING\r\n",
+            "HELLO WORLD",
+            "hello /",
+            "INVITE sip:a@a.example SIP/2.0\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET /\r\n",
+            "GET x HTTP/1.1\r\n",
+            "{\"a\":1}",
+            "\0\0\0\x08",
+        ] {
+            assert_eq!(said(text), Clear::Other, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_judged_when_its_head_is_there() {
+        let whole = "POST /x HTTP/1.1\r\nX: y\r\nHost: a.example\r\nZ: 1\r\n\r\n";
+        for cut in 0..whole.len() {
+            assert_eq!(said(&whole[..cut]), Clear::Incomplete, "{cut}");
+        }
+        assert_eq!(said(whole), Clear::Agrees);
+    }
+}
