@@ -2,12 +2,12 @@
 //! pingora services. Nothing of a connection ever leaves its thread.
 
 use crate::connection::Patience;
-use crate::egress::Terminator;
 use crate::ending::Vital;
 use crate::front::{Arrival, Front};
 use crate::limits::{READ_BUFFER_BYTES, STREAMS_MAX, UNSENT_BYTES_MAX, WRITE_BUFFER_BYTES};
 use crate::listen;
 use crate::metrics::Counters;
+use crate::terminator::Terminator;
 use oktsec_contract::limits::HEADER_BYTES_MAX;
 use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::listeners::{L4BufferSettings, ListenerConfig};

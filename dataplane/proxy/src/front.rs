@@ -1,8 +1,8 @@
 //! The door of one core: counts connections, refuses those above the limit and wraps the others with clocks.
 
 use crate::connection::{Caller, Guarded, Patience, peer_of};
-use crate::egress::Terminator;
 use crate::metrics::{Counters, Failures};
+use crate::terminator::Terminator;
 use crate::throttle::throttled;
 use async_trait::async_trait;
 use oktsec_pipeline::egress::{Announced, PROXY_HEADER_BYTES_MAX, read_announcement};

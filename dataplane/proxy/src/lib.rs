@@ -55,6 +55,7 @@ mod plane;
 mod presence;
 mod run;
 mod startup;
+mod terminator;
 
 mod chance;
 pub mod limits;

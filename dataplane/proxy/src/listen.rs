@@ -77,8 +77,8 @@ fn hold(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
     Ok((bound, socket))
 }
 
-/// How a listener of ours speaks TLS: its certificate, and whose it asks for. Read once, before any core starts, so
-/// that a mistake is an error with its path and the `section` that names it.
+/// How a listener of ours speaks TLS: its certificate, and whose it asks for. A mistake is an error with its
+/// path and the `section` that names it.
 pub(crate) fn tls(tls: &Tls, section: &'static str) -> Result<ServerConfig, RunError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     server_config(tls).map_err(|Bad { path, cause }| RunError::Tls {

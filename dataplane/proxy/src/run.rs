@@ -5,7 +5,7 @@ use crate::connection::Patience;
 use crate::core;
 use crate::cores::{self, Beside, Parting, Serving};
 use crate::descriptors;
-use crate::egress::{self, Gateway, Outbound, Terminator, Watcher};
+use crate::egress::{self, Gateway, Outbound, Watcher};
 use crate::ending::{Event, Reports, Signals, Vital, report_this_thread};
 use crate::error::{READY_WITHIN, RunError};
 use crate::front::{Arrival, Front};
@@ -14,6 +14,7 @@ use crate::limits::{CONNECTIONS_PER_CORE_MAX, GATHERED_BYTES_MAX};
 use crate::link::Link;
 use crate::listen::{self, Claim};
 use crate::plane::Plane;
+use crate::terminator::Terminator;
 use oktsec_audit::WriterThread;
 use oktsec_contract::config::{Audit, Config, Server, Tls};
 use oktsec_contract::limits::{AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX};
@@ -185,7 +186,7 @@ pub struct Dataplane {
     writer: WriterThread,
     /// Where outbound requests are taken, the main listener first.
     egress: Vec<SocketAddr>,
-    /// What looks at the switch of outbound traffic, and the switch.
+    /// What looks at the switch of outbound traffic and at files, and the switch.
     watcher: Option<(Watcher, Arc<AtomicBool>)>,
 }
 
@@ -209,6 +210,7 @@ impl Dataplane {
         let address = claim.address;
         let (egress, claims) = Listeners::claim(options.egress.as_ref())?;
         let tls = terminator(options.server.tls.as_ref(), "server.tls")?;
+        let ends: Vec<Terminator> = [&tls, &egress.tls].into_iter().flatten().cloned().collect();
         let count = core_count(&options);
         let Bootstrap {
             plane,
@@ -229,11 +231,11 @@ impl Dataplane {
         drop(serving);
         let link = Link::start(Arc::clone(&plane), &options.paths, uncompiled, reports)
             .map_err(RunError::Thread)?;
-        let watcher = if egress.addresses.is_empty() {
+        let watcher = if egress.addresses.is_empty() && ends.is_empty() {
             None
         } else {
-            let report = reports.of("what looks at the kill switch");
-            let watching = Watcher::start(Arc::clone(&plane), Arc::clone(&switch), report);
+            let report = reports.of("what looks at the kill switch and at files");
+            let watching = Watcher::start(Arc::clone(&plane), Arc::clone(&switch), ends, report);
             Some((watching.map_err(RunError::Thread)?, switch))
         };
         let dataplane = Self {
@@ -435,6 +437,5 @@ impl Listeners {
 }
 
 fn terminator(tls: Option<&Tls>, key: &'static str) -> Result<Option<Terminator>, RunError> {
-    tls.map(|tls| Ok(Terminator::new(Arc::new(listen::tls(tls, key)?))))
-        .transpose()
+    tls.map(|tls| Terminator::new(tls, key)).transpose()
 }

@@ -134,6 +134,30 @@ fn both_protocols_are_spoken_over_tls() {
     run(async { assert_eq!(metric(&site, &authority, FAILED).await, 1) });
 }
 
+#[test]
+fn a_certificate_that_changes_needs_no_restart() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let dir = files(&before);
+    let site = Site::with(&yaml(dir.path(), ""));
+    run(async {
+        let mut open = connect(&site, &before, None, b"http/1.1").await.unwrap();
+        let (cert, key) = after.issue("localhost");
+        std::fs::write(dir.path().join("cert.pem"), cert).unwrap();
+        std::fs::write(dir.path().join("key.pem"), key).unwrap();
+        let begun = std::time::Instant::now();
+        while connect(&site, &after, None, b"http/1.1").await.is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "still the one before"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(connect(&site, &before, None, b"http/1.1").await.is_err());
+        let health = get_health(&mut open).await.unwrap();
+        assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    });
+}
+
 const FAILED: &str = "oktsec_connections_failed_total{surface=\"message\",step=\"tls\"} ";
 
 /// The value of a line of `/metrics`.

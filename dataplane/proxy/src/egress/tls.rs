@@ -12,10 +12,8 @@ use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, Peek, Shutdown, Ssl, Stream, UniqueID, UniqueIDType,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
 
@@ -130,22 +128,6 @@ impl GetProxyDigest for TlsEnd {
 impl std::fmt::Debug for TlsEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsEnd").finish_non_exhaustive()
-    }
-}
-
-/// Ends the TLS of agents at a listener of ours.
-#[derive(Clone)]
-pub(crate) struct Terminator(TlsAcceptor);
-
-impl Terminator {
-    pub(crate) fn new(config: Arc<ServerConfig>) -> Self {
-        Self(TlsAcceptor::from(config))
-    }
-
-    /// Answers a handshake. `early` is what was read already. No clock runs here: the caller's does.
-    pub(crate) async fn accept(&self, stream: Stream, early: Vec<u8>) -> io::Result<TlsEnd> {
-        let stream = self.0.accept(Rewound::new(early, stream)).await?;
-        Ok(TlsEnd::new(stream))
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is looked at beside the traffic, again and again: whether outbound traffic is switched off, and whether
-//! the authority that signs for hosts, or those that vouch for them, are others.
+//! the authority that signs for hosts, those that vouch for them, or certificates of ours are others.
 //!
 //! The switch has several sources, a signal and a file that exists. Whichever of them says so, nothing goes out, whatever
 //! the mode.
 
 use crate::ending::{Report, report_this_thread};
 use crate::plane::Plane;
+use crate::terminator::Terminator;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// How often the switch is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
-/// Looks at the switch for each one at the files of authorities.
+/// Looks at the switch for each one at the files of authorities and certificates.
 const LOOKS_PER_FILE: u32 = 5;
 
 /// A thread that looks.
@@ -31,6 +32,7 @@ impl Watcher {
     pub(crate) fn start(
         plane: Arc<Plane>,
         thrown: Arc<AtomicBool>,
+        ends: Vec<Terminator>,
         report: Report,
     ) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
@@ -47,6 +49,7 @@ impl Watcher {
                     if looks.is_multiple_of(LOOKS_PER_FILE) {
                         plane.authority.look();
                         plane.trust.look();
+                        ends.iter().for_each(Terminator::look);
                     }
                     std::thread::park_timeout(LOOK_EVERY);
                 }

@@ -1,0 +1,139 @@
+//! Ends TLS at a listener of ours, with the certificate, key and client authorities of its files: read at the start, and
+//! again whenever they are others. Files that cannot be used change nothing, and are said once.
+
+use crate::egress::stamp::Stamp;
+use crate::egress::tls::{Rewound, TlsEnd};
+use crate::error::RunError;
+use crate::listen;
+use arc_swap::ArcSwap;
+use oktsec_contract::config::Tls;
+use parking_lot::Mutex;
+use pingora::protocols::Stream;
+use rustls::ServerConfig;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
+
+/// Shared by all cores: they load what is in force, and whoever watches files changes it.
+#[derive(Clone)]
+pub(crate) struct Terminator(Arc<Ending>);
+
+struct Ending {
+    in_force: ArcSwap<ServerConfig>,
+    reading: Mutex<Reading>,
+}
+
+/// What is read, and what was there when it was.
+struct Reading {
+    tls: Tls,
+    /// The section of the configuration.
+    key: &'static str,
+    /// The files when they were read last.
+    read: Stamps,
+    /// The files at the last look: they are read when two looks see the same, so not half way through a change.
+    seen: Stamps,
+}
+
+/// Of certificate, key and client authorities.
+type Stamps = [Option<Stamp>; 3];
+
+impl Terminator {
+    /// Reads the files that the section `key` names.
+    pub(crate) fn new(tls: &Tls, key: &'static str) -> Result<Self, RunError> {
+        let stamps = stamps(tls);
+        let config = listen::tls(tls, key)?;
+        Ok(Self(Arc::new(Ending {
+            in_force: ArcSwap::from_pointee(config),
+            reading: Mutex::new(Reading {
+                tls: tls.clone(),
+                key,
+                read: stamps,
+                seen: stamps,
+            }),
+        })))
+    }
+
+    /// Looks whether the files are others, and reads them then.
+    pub(crate) fn look(&self) {
+        let mut reading = self.0.reading.lock();
+        let now = stamps(&reading.tls);
+        let has_settled = std::mem::replace(&mut reading.seen, now) == now;
+        if !has_settled || now == reading.read {
+            return;
+        }
+        reading.read = now;
+        let key = reading.key;
+        match listen::tls(&reading.tls, key) {
+            Ok(config) => {
+                tracing::info!(key, "handshakes are answered with another certificate");
+                self.0.in_force.store(Arc::new(config));
+            }
+            Err(error) => tracing::error!(
+                %error,
+                "a changed certificate cannot be used; handshakes are answered with the one before"
+            ),
+        }
+    }
+
+    /// Answers a handshake. `early` is what was read already. No clock runs here: the caller's does.
+    pub(crate) async fn accept(&self, stream: Stream, early: Vec<u8>) -> io::Result<TlsEnd> {
+        let acceptor = TlsAcceptor::from(self.0.in_force.load_full());
+        let stream = acceptor.accept(Rewound::new(early, stream)).await?;
+        Ok(TlsEnd::new(stream))
+    }
+}
+
+fn stamps(tls: &Tls) -> Stamps {
+    let authorities = tls.client_ca.as_deref();
+    [Some(&*tls.cert), Some(&*tls.key), authorities]
+        .map(|file: Option<&Path>| file.and_then(Stamp::of_target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Terminator;
+    use oktsec_contract::config::{ClientAuth, Tls};
+    use rcgen::{CertificateParams, KeyPair};
+    use std::sync::Arc;
+
+    #[test]
+    fn files_count_when_they_fit_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
+        let issue = || {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![String::from("localhost")]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let (first, second) = (issue(), issue());
+        std::fs::write(&cert, first.0).unwrap();
+        std::fs::write(&key, first.1).unwrap();
+        let tls = Tls {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: None,
+            client_auth: ClientAuth::None,
+        };
+        let ends = Terminator::new(&tls, "server.tls").unwrap();
+        let begun = ends.0.in_force.load_full();
+        let is_other_after_looks = || {
+            ends.look();
+            ends.look();
+            !Arc::ptr_eq(&ends.0.in_force.load(), &begun)
+        };
+        assert!(!is_other_after_looks());
+        std::fs::write(&cert, second.0).unwrap();
+        assert!(
+            !is_other_after_looks(),
+            "the key is still that of the one before"
+        );
+        std::fs::remove_file(&key).unwrap();
+        assert!(!is_other_after_looks());
+        std::fs::write(&key, second.1).unwrap();
+        assert!(is_other_after_looks());
+    }
+}
