@@ -34,10 +34,17 @@ pub enum OpenError {
 /// See [`OpenError`].
 pub fn open(config_path: &Path) -> Result<Locked, OpenError> {
     let folder = lock(config_path);
-    let loaded = config::load(config_path).map_err(|failed| OpenError::Invalid(failed.problems))?;
-    let editor = Editor::open(config_path)?;
+    let opened = Editor::open(config_path).and_then(|mut editor| {
+        let config = editor.config()?.clone();
+        Ok((config, editor))
+    });
+    let (config, editor) = opened.map_err(|error| match config::load(config_path) {
+        // Everything that is wrong with it, at once.
+        Err(failed) => OpenError::Invalid(failed.problems),
+        Ok(_) => OpenError::Edit(error),
+    })?;
     Ok(Locked {
-        config: loaded.config,
+        config,
         editor,
         _folder: folder,
     })

@@ -230,6 +230,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
             FileError::NotRegular => "name a file",
             FileError::TooLarge { .. } => "split it or remove what is not ours",
             FileError::NotText => "save it as UTF-8",
+            FileError::Replaced => "try again when nobody changes it",
             FileError::Io(_) => "check its owner and mode",
         };
         Problem::about_file(path, error.to_string(), Some(remedy.to_owned()))
@@ -250,12 +251,30 @@ fn parse_naming(
     env: &Env,
     names: impl FnOnce(&Config) -> Names,
 ) -> Result<Loaded, LoadFailed> {
+    judged(origin, env, |cx| read_text(text, names, cx))
+}
+
+/// [`parse`] of a text that was read as a tree already.
+pub(super) fn read_again(
+    tree: &yaml::Tree,
+    origin: &Path,
+    env: &Env,
+) -> Result<Loaded, LoadFailed> {
+    judged(origin, env, |cx| read_tree(tree, |_| Names::default(), cx))
+}
+
+/// What `read` makes of a configuration, and what it notes about it.
+fn judged(
+    origin: &Path,
+    env: &Env,
+    read: impl FnOnce(&mut Reader<'_>) -> Option<Config>,
+) -> Result<Loaded, LoadFailed> {
     let base = match env.cwd.join(origin).parent() {
         Some(folder) => folder.to_owned(),
         None => env.cwd.clone(),
     };
     let mut cx = Reader::new(origin, base, env);
-    let config = read_text(text, names, &mut cx);
+    let config = read(&mut cx);
     let mut problems = cx.problems;
     problems.sort_by_key(|p| (p.line, p.column));
     match config {
@@ -296,6 +315,14 @@ fn read_text(
             return None;
         }
     };
+    read_tree(&tree, names, cx)
+}
+
+fn read_tree(
+    tree: &yaml::Tree,
+    names: impl FnOnce(&Config) -> Names,
+    cx: &mut Reader<'_>,
+) -> Option<Config> {
     for fault in &tree.faults {
         let remedy = String::from("keep one of them");
         cx.note(
@@ -310,14 +337,14 @@ fn read_text(
         let message = "a second document begins here and is ignored";
         cx.note(Level::Warning, Some(at), String::new(), message, None);
     }
-    let root = tree.root.filter(|root| !root.is_null());
-    let mut config = match &root {
+    let root = tree.root.as_deref().filter(|root| !root.is_null());
+    let mut config = match root {
         Some(root) => Config::read(root, cx)?,
         None => Config::default(),
     };
-    complete(&mut config, root.as_deref(), cx);
+    complete(&mut config, root, cx);
     cx.names = names(&config);
-    validate::check(&config, root.as_deref(), cx);
+    validate::check(&config, root, cx);
     Some(config)
 }
 

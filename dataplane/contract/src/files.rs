@@ -1,6 +1,6 @@
 //! Reading small files safely and replacing them without ever leaving half of one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ pub enum FileError {
         /// Bytes it may have.
         max: u64,
     },
+    /// Others were put in its place again and again.
+    #[error("is replaced faster than it can be opened")]
+    Replaced,
     /// Not UTF-8.
     #[error("is not UTF-8 text")]
     NotText,
@@ -33,27 +36,19 @@ pub enum FileError {
     Io(#[from] io::Error),
 }
 
+/// How often a file that was replaced between looking at it and opening it is looked at again.
+const OPENINGS_MAX: usize = 100;
+
 /// Reads a regular file of bounded size that is no link.
 ///
 /// # Errors
 /// See [`FileError`].
 pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
-    let found = std::fs::symlink_metadata(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => FileError::Missing,
-        _ => FileError::Io(e),
-    })?;
-    if found.file_type().is_symlink() {
-        return Err(FileError::Symlink);
-    }
-    if !found.is_file() {
-        return Err(FileError::NotRegular);
-    }
-    let file = File::open(path)?;
-    let opened = file.metadata()?;
-    // Between looking and opening somebody may have put another file there: it must be the one we looked at.
-    if (opened.dev(), opened.ino()) != (found.dev(), found.ino()) {
-        return Err(FileError::Symlink);
-    }
+    let tries = std::iter::repeat_with(|| open(path)).take(OPENINGS_MAX);
+    let (file, opened) = tries
+        .filter_map(Result::transpose)
+        .next()
+        .unwrap_or(Err(FileError::Replaced))?;
     if opened.len() > bytes_max {
         return Err(FileError::TooLarge {
             size: opened.len(),
@@ -69,6 +64,26 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
         });
     }
     Ok(bytes)
+}
+
+/// Opens a regular file that is no link. `None` if it is not the one that was looked at, as when [`replace`] puts a new
+/// one there just then.
+fn open(path: &Path) -> Result<Option<(File, Metadata)>, FileError> {
+    let missing = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => FileError::Missing,
+        _ => FileError::Io(e),
+    };
+    let found = std::fs::symlink_metadata(path).map_err(missing)?;
+    if found.file_type().is_symlink() {
+        return Err(FileError::Symlink);
+    }
+    if !found.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    let file = File::open(path).map_err(missing)?;
+    let opened = file.metadata()?;
+    let same = (opened.dev(), opened.ino()) == (found.dev(), found.ino());
+    Ok(same.then_some((file, opened)))
 }
 
 /// [`read`] for UTF-8 text; a byte order mark is dropped.
@@ -163,4 +178,45 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", hex::encode(random)));
     Ok(folder_of(path).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileError, read, replace};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_file_that_is_replaced_meanwhile_is_read_old_or_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        replace(&path, b"text", 0o600).unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let other = folder.path().join("other");
+                    std::fs::write(&other, "text").unwrap();
+                    std::fs::rename(other, &path).unwrap();
+                }
+            });
+            let reads: Vec<_> = (0..20_000).map(|_| read(&path, 64)).collect();
+            ended.store(true, Ordering::Relaxed);
+            for bytes in reads {
+                assert_eq!(bytes.unwrap(), b"text");
+            }
+        });
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(matches!(read(&link, 64), Err(FileError::Symlink)));
+        assert!(matches!(
+            read(folder.path(), 64),
+            Err(FileError::NotRegular)
+        ));
+    }
 }

@@ -7,7 +7,7 @@ mod doc;
 mod lines;
 
 use super::yaml;
-use super::{Agent, Config, Env, Level, LoadFailed, Problem};
+use super::{Agent, CONFIG_BYTES_MAX, Config, Env, Level, LoadFailed, Problem};
 use crate::files;
 use doc::Doc;
 use serde_json::Value;
@@ -53,8 +53,12 @@ pub struct Editor {
     path: PathBuf,
     original: String,
     text: String,
+    /// `text`, parsed: a change to ten thousand agents is not to parse them more often than it must.
+    tree: yaml::Tree,
     /// What `text` means.
     doc: Doc,
+    /// What `text` configures, once somebody asked.
+    config: Option<Config>,
 }
 
 impl Editor {
@@ -64,7 +68,7 @@ impl Editor {
     /// A file that can't be read, is no YAML or has duplicate keys.
     pub fn open(path: &Path) -> Result<Self, EditError> {
         let text = super::read_file(path).map_err(EditError::Unreadable)?;
-        let doc = document(&text).map_err(|message| EditError::NotEditable {
+        let (tree, doc) = document(&text).map_err(|message| EditError::NotEditable {
             path: path.to_owned(),
             message,
         })?;
@@ -72,7 +76,9 @@ impl Editor {
             path: path.to_owned(),
             original: text.clone(),
             text,
+            tree,
             doc,
+            config: None,
         })
     }
 
@@ -111,8 +117,7 @@ impl Editor {
                 self.set_doc(&["agents", name, key], says.map(Doc::of_json))?;
             }
         }
-        let written = self.config()?;
-        if written.agents.get(name) == Some(agent) {
+        if self.config()?.agents.get(name) == Some(agent) {
             Ok(())
         } else {
             Err(self.not_editable("the agent could not be written down exactly"))
@@ -169,17 +174,20 @@ impl Editor {
             );
             return Err(self.not_editable(&message));
         }
-        let in_place = yaml::parse(&self.text).ok().and_then(|tree| {
-            let root = tree.root?;
-            lines::set(&self.text, &root, path, value.as_ref())
-        });
-        let means_it = |text: &String| document(text).is_ok_and(|doc| doc.means(&intended));
-        let text = in_place
-            .filter(means_it)
-            .or_else(|| Some(anew(&self.text, &intended)).filter(means_it))
+        let root = self.tree.root.as_ref();
+        let in_place = root.and_then(|root| lines::set(&self.text, root, path, value.as_ref()));
+        let meant = |text: String| {
+            let (tree, doc) = document(&text).ok()?;
+            doc.means(&intended).then_some((text, tree))
+        };
+        let (text, tree) = in_place
+            .and_then(meant)
+            .or_else(|| meant(anew(&self.text, &intended)))
             .ok_or_else(|| self.not_editable("the change could not be written down exactly"))?;
         self.text = text;
+        self.tree = tree;
         self.doc = intended;
+        self.config = None;
         Ok(())
     }
 
@@ -209,13 +217,30 @@ impl Editor {
         Ok(())
     }
 
-    fn config(&self) -> Result<Config, EditError> {
-        super::parse(&self.text, &self.path, &Env::of(&self.path))
-            .map(|loaded| loaded.config)
-            .map_err(|mut failed| {
-                failed.problems.retain(|p| p.level == Level::Error);
-                EditError::Invalid(failed)
-            })
+    /// What the text as it is now configures.
+    ///
+    /// # Errors
+    /// [`EditError::Invalid`].
+    pub fn config(&mut self) -> Result<&Config, EditError> {
+        let config = match self.config.take() {
+            Some(config) => config,
+            None => self.read()?,
+        };
+        Ok(self.config.insert(config))
+    }
+
+    fn read(&self) -> Result<Config, EditError> {
+        let env = Env::of(&self.path);
+        // One that is too large is refused there.
+        let loaded = if self.text.len() as u64 > CONFIG_BYTES_MAX {
+            super::parse(&self.text, &self.path, &env)
+        } else {
+            super::read_again(&self.tree, &self.path, &env)
+        };
+        loaded.map(|loaded| loaded.config).map_err(|mut failed| {
+            failed.problems.retain(|p| p.level == Level::Error);
+            EditError::Invalid(failed)
+        })
     }
 
     fn known(&self, name: &str) -> Result<(), EditError> {
@@ -240,7 +265,8 @@ fn json(agent: &Agent) -> serde_json::Map<String, Value> {
     }
 }
 
-fn document(text: &str) -> Result<Doc, String> {
+/// A text, parsed, and what it means.
+fn document(text: &str) -> Result<(yaml::Tree, Doc), String> {
     let at = |fault: &yaml::Fault| {
         fault
             .at
@@ -253,15 +279,12 @@ fn document(text: &str) -> Result<Doc, String> {
     if tree.second_document.is_some() {
         return Err(String::from("it holds more than one document"));
     }
-    let Some(root) = tree.root else {
-        return Ok(Doc::Map(Vec::new()));
+    let root = tree.root.as_ref().filter(|root| !root.is_null());
+    let doc = match root {
+        Some(root) => Doc::of(root).ok_or("aliases make it too large")?,
+        None => Doc::Map(Vec::new()),
     };
-    let doc = Doc::of(&root).ok_or("aliases make it too large")?;
-    Ok(if root.is_null() {
-        Doc::Map(Vec::new())
-    } else {
-        doc
-    })
+    Ok((tree, doc))
 }
 
 /// The whole file from its document, under the comments it began with.

@@ -10,6 +10,12 @@ const DEPTH_MAX: usize = 64;
 /// Entries that merge keys (`<<`) may add to all maps together.
 const MERGED_ENTRIES_MAX: usize = 100_000;
 
+#[cfg(test)]
+thread_local! {
+    /// Texts this thread has parsed.
+    pub(crate) static PARSED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A place in the text; both count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -145,6 +151,8 @@ struct Builder {
 /// # Errors
 /// The first fault that stops the parser.
 pub(crate) fn parse(text: &str) -> Result<Tree, Fault> {
+    #[cfg(test)]
+    PARSED.set(PARSED.get() + 1);
     let mut builder = Builder::default();
     let mut documents = 0;
     for event in Parser::new_from_str(text) {

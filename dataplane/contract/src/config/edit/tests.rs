@@ -1,5 +1,5 @@
 use super::{EditError, Editor};
-use crate::config::{self, AclEntry, Agent, Constraint, Egress};
+use crate::config::{self, AclEntry, Agent, Constraint, Egress, yaml};
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -64,6 +64,20 @@ fn agent(recipients: &[&str]) -> Agent {
         can_message: Some(recipients.iter().map(|&r| r.to_owned()).collect()),
         ..Agent::default()
     }
+}
+
+/// Parsing is most of what a change to a large file takes.
+#[test]
+fn a_change_parses_the_file_and_what_it_becomes_once() {
+    let file = File::new(FILE);
+    let before = yaml::PARSED.get();
+    let mut editor = Editor::open(&file.path).unwrap();
+    let mut agent = editor.config().unwrap().agents["a"].clone();
+    agent.suspended = true;
+    editor.set_agent("a", &agent).unwrap();
+    editor.save().unwrap();
+    assert_eq!(yaml::PARSED.get() - before, 2);
+    assert!(editor.config().unwrap().agents["a"].suspended);
 }
 
 #[test]
