@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use anchor::Anchor;
 use contents::Contents;
+use recovery::Place;
 use sync::Syncer;
 use turn::Turn;
 
@@ -111,6 +112,8 @@ struct Writer {
     turn: Turn,
     syncer: Option<Syncer>,
     state: State,
+    /// Why the log that was open before is not the one that will be.
+    gone: Option<String>,
     /// Bytes of pending contents that the room counts for us while the log is not open.
     counted: u64,
     expire_at: Instant,
@@ -131,6 +134,7 @@ enum State {
 
 /// An open log and where it ends.
 struct Opened {
+    place: Place,
     store: Arc<Store>,
     chain: Chain,
     head: Head,
@@ -160,6 +164,7 @@ impl Writer {
                 wait: REOPEN_WAIT,
                 old,
             },
+            gone: None,
             counted: 0,
             expire_at: now + EXPIRE_EVERY,
             kept: Vec::new(),
@@ -319,6 +324,9 @@ impl Writer {
     }
 
     fn sign(&mut self, now: Instant) {
+        if !self.is_in_place() {
+            return;
+        }
         let State::Open(opened) = &mut self.state else {
             return;
         };

@@ -7,6 +7,7 @@
 mod support;
 
 use oktsec_audit::{AppendError, Held, Log};
+use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
@@ -98,4 +99,32 @@ fn a_full_disk_refuses_and_recovers() {
         dir.path().join("audit/CURRENT").exists(),
         "the child did run: {said}"
     );
+}
+
+/// Records that nobody can find again must not be acknowledged for longer than it takes to notice.
+#[test]
+fn a_log_whose_folder_is_taken_away_is_begun_anew_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, writer) = start(dir.path());
+    for number in 0..3 {
+        append_large(&log, number).unwrap();
+    }
+    std::fs::rename(dir.path().join("audit"), dir.path().join("away")).unwrap();
+    // Whether this one is still taken is a race; the log learns of it all the same.
+    let _ = append_large(&log, 3);
+    wait_until("the new log", || {
+        dir.path().join("audit/CURRENT").exists() && log.health().last_error.is_none()
+    });
+    append_large(&log, 4).unwrap();
+    writer.shutdown();
+
+    let reader = reader(dir.path());
+    let mut findings = Vec::new();
+    let first = reader.get_sequence(1).unwrap().unwrap();
+    let record = first.record(&mut findings).unwrap();
+    assert_eq!(record.reason, Reason::ChainBroken);
+    assert!(record.detail.contains("removed or replaced"), "{record:?}");
+    let second = reader.get_sequence(2).unwrap().unwrap();
+    assert_eq!(second.id(), Some(id(4)));
+    assert!(dir.path().join("away/CURRENT").exists());
 }

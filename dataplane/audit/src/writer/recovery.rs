@@ -13,8 +13,32 @@ use oktsec_contract::config::Durability;
 use oktsec_contract::keys::PublicKey;
 use oktsec_contract::reason::Reason;
 use oktsec_contract::record::RecordRef;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+/// The folder that was opened. Held open, so that no folder made later can be taken for it.
+pub(super) struct Place {
+    folder: File,
+}
+
+impl Place {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let folder = File::open(dir)?;
+        Ok(Self { folder })
+    }
+
+    /// Whether the log still stands where readers and the next start look for it.
+    fn holds(&self, dir: &Path) -> bool {
+        let (Ok(ours), Ok(there)) = (self.folder.metadata(), dir.metadata()) else {
+            return false;
+        };
+        (ours.dev(), ours.ino()) == (there.dev(), there.ino()) && dir.join("CURRENT").exists()
+    }
+}
 
 pub(super) fn recover(
     options: &WriterOptions,
@@ -39,6 +63,7 @@ impl Writer {
         } = recovered;
         let store = Arc::new(store);
         let anchor = Anchor::open(&self.options.dir).map_err(|error| error.to_string())?;
+        let place = Place::of(&self.options.dir).map_err(|error| error.to_string())?;
         let tail = Tail::load(&store, &head).map_err(|error| error.to_string())?;
         *self.shared.tail.lock() = tail;
         let index = Index::load(&store, &head).map_err(|error| error.to_string())?;
@@ -51,6 +76,7 @@ impl Writer {
         let signed = checkpoint.map_or(0, |c| c.sequence);
         let mut opened = Opened {
             chain: Chain::new(&store.node),
+            place,
             store,
             head,
             contents,
@@ -59,7 +85,7 @@ impl Writer {
             kept: signed,
             sign_at: Instant::now(),
         };
-        if let Some(detail) = broken {
+        if let Some(detail) = broken.or_else(|| self.gone.clone()) {
             tracing::error!(%detail, "the audit chain is broken; a new segment begins");
             let id = random_id();
             let record = RecordRef {
@@ -93,8 +119,27 @@ impl Writer {
         *self.shared.damage.lock() = damage.map(Arc::from);
         *self.shared.store.write() = Some(Arc::clone(&opened.store));
         *self.shared.last_error.lock() = None;
+        self.gone = None;
         self.state = State::Open(Box::new(opened));
         Ok(())
+    }
+
+    /// Whether the log is still in its place. One whose folder was removed or replaced takes records that nobody will
+    /// ever read: it is let go of, and what stands there now, if anything, is gone on with.
+    pub(super) fn is_in_place(&mut self) -> bool {
+        let State::Open(opened) = &self.state else {
+            return false;
+        };
+        if opened.place.holds(&self.options.dir) {
+            return true;
+        }
+        let last = opened.head.sequence;
+        let detail = format!(
+            "the folder of the log was removed or replaced while it was written; its last record was {last}"
+        );
+        self.gone = Some(detail.clone());
+        self.fail(detail);
+        false
     }
 
     /// Lets go of the store; logged once per failure, not once per refused batch.
