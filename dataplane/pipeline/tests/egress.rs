@@ -76,7 +76,7 @@ impl Core {
         let egress = self.policy.egress();
         let attributed = requested
             .identify(&presented, egress, &mut self.tokens, NOW)
-            .map_err(|(_, refusal)| refusal)?;
+            .map_err(|refused| refused.1)?;
         let permitted = attributed.permit(egress, self.shared.egress(), NOW)?;
         let named = permitted.scan_name(&self.policy, &mut self.scanner)?;
         let answer: Vec<IpAddr> = answer.iter().map(|text| text.parse().unwrap()).collect();
@@ -295,7 +295,7 @@ fn an_opened_tunnel_is_decided_again_for_each_request_inside_it() {
     let ask = |core: &Core, method: &str| {
         Requested::inside(&target, Scheme::Https, method, "/x", Some(b"a.example"))
             .unwrap()
-            .by(&principal)
+            .by(&principal, core.policy.egress(), NOW)?
             .permit(core.policy.egress(), core.usage(), NOW)
             .map(|permitted| permitted.target().to_string())
     };
@@ -314,7 +314,7 @@ fn a_live_tunnel_ends_when_policy_or_switch_no_longer_allow_it() {
     let tunnel = core.connect("a.example:443", "a", PUBLIC).unwrap();
     let now = |yaml: &str, usage: &EgressUsage| {
         tunnel
-            .recheck(policy(yaml, 2).egress(), usage)
+            .recheck(policy(yaml, 2).egress(), usage, NOW)
             .map_err(|refusal| refusal.reason)
     };
     assert_eq!(now("", core.usage()), Ok(()));
@@ -329,6 +329,18 @@ fn a_live_tunnel_ends_when_policy_or_switch_no_longer_allow_it() {
             Reason::EgressHostBlocked,
         ),
         ("forward_proxy: {ports: [80]}", Reason::EgressPortNotAllowed),
+        (
+            "forward_proxy: {interception: {enabled: true}}",
+            Reason::EgressNotInspectable,
+        ),
+        (
+            "forward_proxy: {trusted_loopback_headers: false}",
+            Reason::EgressIdentityConflict,
+        ),
+        (
+            "forward_proxy: {trusted_loopback_headers: false, require_auth: true}",
+            Reason::EgressAuthRequired,
+        ),
         (
             "agents: {a: {egress: {integrations: [github]}}}",
             Reason::EgressHostNotAllowed,

@@ -67,8 +67,9 @@ fn a_request_whose_beginning_is_gone_is_not_sent_again() {
 
 #[test]
 fn nor_is_one_that_the_host_stopped_reading() {
+    // More than is read before the first of it goes out.
     let host = impatient(|visitor| {
-        visitor.body(1 << 10);
+        visitor.body(512 << 10);
     });
     let site = site(&yaml(""));
     let mut client = known(&site, &host);

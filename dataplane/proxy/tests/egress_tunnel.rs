@@ -2,6 +2,7 @@
 
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
 use crate::common::{Site, eventually, snapshot, within_a_tenth_of_a_second};
+use oktsec_contract::token::hash;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -344,6 +345,34 @@ fn suspending_an_agent_ends_its_tunnels_within_a_tenth_of_a_second() {
             });
         });
         assert_eq!(record["reason"], "agent_suspended");
+        took
+    });
+}
+
+#[test]
+fn revoking_a_token_ends_what_was_opened_with_it() {
+    const TOKEN: &str =
+        "okt_proxy_1111111111111111111111111111111111111111111111111111111111111111";
+    let host = Host::echo();
+    let kept = hash(b"of a test", TOKEN.as_bytes());
+    let token = format!("{{id: t, type: proxy_basic, hash: \"{kept}\"}}");
+    let identity = format!("identity: {{principals: [{{id: mallory, tokens: [{token}]}}]}}\n");
+    let header = format!("Proxy-Authorization: Bearer {TOKEN}\r\n");
+    within_a_tenth_of_a_second(|| {
+        let site = site(&(yaml("") + &identity));
+        let authority = host.address.to_string();
+        let (mut client, response) = tunnel(&site, &authority, &header);
+        assert_eq!(response.status, 200);
+        publish(&site, |config| {
+            let token = &mut config.identity.principals[0].tokens[0];
+            token.revoked_at = String::from("2026-01-01T00:00:00Z");
+        });
+        let begun = Instant::now();
+        assert!(client.is_closed());
+        let took = begun.elapsed();
+        let record = only_record(&site);
+        assert_eq!(record["reason"], "egress_token_invalid");
+        assert_eq!(record["from_agent"], "mallory");
         took
     });
 }

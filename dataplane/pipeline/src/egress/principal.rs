@@ -51,6 +51,20 @@ pub struct Principal {
     agent: Option<Arc<str>>,
     method: AuthMethod,
     peer: Option<IpAddr>,
+    /// What it was proven by and can lose while it is connected.
+    token: Option<Mark>,
+    certificate: Option<Arc<str>>,
+    listener: Option<usize>,
+}
+
+/// Which token of the configuration was shown: what is kept of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Mark(Arc<str>);
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mark")
+    }
 }
 
 /// How a principal was proven.
@@ -139,14 +153,17 @@ pub(crate) struct Proofs {
     certificates_count: bool,
     header_counts: bool,
     tokens: Vec<Token>,
+    /// Index of each token.
+    marks: HashMap<Mark, usize, RandomState>,
     listeners: Vec<Option<Arc<str>>>,
     /// The narrowest network first.
     sources: Vec<(Cidr, Arc<str>)>,
-    certificates: HashMap<Box<str>, Arc<str>, RandomState>,
+    certificates: HashMap<Arc<str>, Arc<str>, RandomState>,
 }
 
 struct Token {
     agent: Arc<str>,
+    mark: Mark,
     kept: PrincipalToken,
     /// Whether its type and its principal's surfaces are ours.
     is_for_egress: bool,
@@ -205,6 +222,13 @@ impl Proofs {
                 && accepts(&["bearer_token", "proxy_basic_token", "hook_token"]),
             certificates_count: accepts(&["mtls"]),
             header_counts,
+            // Of two alike the first counts, as it does when one is shown.
+            marks: tokens
+                .iter()
+                .enumerate()
+                .rev()
+                .map(|(index, token)| (token.mark.clone(), index))
+                .collect(),
             tokens,
             listeners: proxy
                 .listeners
@@ -230,14 +254,18 @@ impl Token {
             |word: &String| matches!(word.as_str(), "egress" | "forward_proxy" | "proxy" | "*");
         Self {
             agent: principal.id.as_str().into(),
+            mark: Mark(kept.hash.expose().into()),
             kept: kept.clone(),
             is_for_egress: TokenKind::parse(&kept.kind) == Some(TokenKind::ProxyBasic)
                 && (surfaces.is_empty() || surfaces.iter().any(ours)),
         }
     }
 
-    fn is_good(&self, now: Timestamp) -> bool {
-        self.is_for_egress && token::state(&self.kept, now) == TokenState::Active
+    fn for_now(&self, now: Timestamp) -> Result<&Self, Refusal> {
+        let is_good = self.is_for_egress && token::state(&self.kept, now) == TokenState::Active;
+        is_good
+            .then_some(self)
+            .ok_or_else(|| token_invalid("the token is expired, revoked or for another surface"))
     }
 }
 
@@ -253,73 +281,129 @@ pub(super) fn identify(
         agent: None,
         method: AuthMethod::Anonymous,
         peer: presented.peer,
+        token: None,
+        certificate: None,
+        listener: presented.listener,
     };
     let token = match by_token(presented, proofs, policy.revision(), cache, now) {
         Ok(token) => token,
         Err(refusal) => return (principal, Some(refusal)),
     };
-    let found = [
-        (token, AuthMethod::Token),
-        (certificate(presented, proofs), AuthMethod::Certificate),
-        (listener(presented, proofs), AuthMethod::Listener),
-        (source(presented, proofs), AuthMethod::Source),
-    ];
-    for (agent, method) in found {
-        let Some(agent) = agent else { continue };
-        match &principal.agent {
-            None => {
-                principal.agent = Some(agent);
-                principal.method = method;
-            }
-            Some(before) if *before == agent => {}
-            Some(before) => {
-                let detail = format!(
-                    "{} says {before}, {} says {agent}",
-                    principal.method.as_str(),
-                    method.as_str()
-                );
-                let refusal = Refusal::new(Reason::EgressIdentityConflict).because(detail);
-                principal.agent = None;
-                principal.method = AuthMethod::Anonymous;
-                return (principal, Some(refusal));
-            }
+    let certificate = certificate(presented.certificate_names, proofs);
+    principal.token = token.map(|token| token.mark.clone());
+    principal.certificate = certificate.map(|(name, _)| Arc::clone(name));
+    let agent = match principal.proven(proofs, token.map(|token| &token.agent)) {
+        Ok(Some((agent, method))) => {
+            principal.method = method;
+            Some(agent)
         }
-    }
-    if principal.agent.is_none() {
-        principal.agent = header(presented, proofs);
-        if principal.agent.is_some() {
-            principal.method = AuthMethod::LoopbackHeader;
+        Ok(None) => {
+            let said = header(presented, proofs);
+            if said.is_some() {
+                principal.method = AuthMethod::LoopbackHeader;
+            }
+            said
         }
-    }
+        Err(refusal) => return (principal, Some(refusal)),
+    };
+    principal.agent = agent;
     let refusal = (proofs.required && principal.agent.is_none())
         .then(|| Refusal::new(Reason::EgressAuthRequired).at(policy.auth_line()));
     (principal, refusal)
 }
 
-/// The agent of the token. One that is there and not good is refused: whoever mistypes a token must not silently go
+/// Whether what a principal was proven by still proves it, under a policy that may have changed.
+pub(super) fn identify_again(
+    principal: &Principal,
+    policy: &EgressPolicy,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let proofs = policy.proofs();
+    let token = match &principal.token {
+        Some(mark) if proofs.tokens_count => {
+            let index = proofs.marks.get(mark).ok_or_else(unknown_token)?;
+            Some(proofs.tokens[*index].for_now(now)?)
+        }
+        _ => None,
+    };
+    let said = principal.method == AuthMethod::LoopbackHeader && proofs.header_counts;
+    let agent = match principal.proven(proofs, token.map(|token| &token.agent))? {
+        Some((agent, _)) => Some(agent),
+        None if said => principal.agent.clone(),
+        None if proofs.required => {
+            return Err(Refusal::new(Reason::EgressAuthRequired).at(policy.auth_line()));
+        }
+        None => None,
+    };
+    if agent == principal.agent {
+        return Ok(());
+    }
+    let before = principal.agent().unwrap_or("nobody");
+    let detail = format!("what proved {before} does so no longer");
+    Err(Refusal::new(Reason::EgressIdentityConflict).because(detail))
+}
+
+impl Principal {
+    /// The agent that everything which counts names: `token` that of its token.
+    fn proven(
+        &self,
+        proofs: &Proofs,
+        token: Option<&Arc<str>>,
+    ) -> Result<Option<(Arc<str>, AuthMethod)>, Refusal> {
+        let certificate = self
+            .certificate
+            .as_ref()
+            .filter(|_| proofs.certificates_count)
+            .and_then(|name| proofs.certificates.get(name));
+        let found = [
+            (token, AuthMethod::Token),
+            (certificate, AuthMethod::Certificate),
+            (listener(self.listener, proofs), AuthMethod::Listener),
+            (source(self.peer, proofs), AuthMethod::Source),
+        ];
+        let mut first: Option<(&Arc<str>, AuthMethod)> = None;
+        for (agent, method) in found {
+            let Some(agent) = agent else { continue };
+            match first {
+                None => first = Some((agent, method)),
+                Some((before, _)) if before == agent => {}
+                Some((before, by)) => {
+                    let (by, method) = (by.as_str(), method.as_str());
+                    let detail = format!("{by} says {before}, {method} says {agent}");
+                    return Err(Refusal::new(Reason::EgressIdentityConflict).because(detail));
+                }
+            }
+        }
+        Ok(first.map(|(agent, method)| (Arc::clone(agent), method)))
+    }
+}
+
+fn token_invalid(detail: &'static str) -> Refusal {
+    Refusal::new(Reason::EgressTokenInvalid).because(detail)
+}
+
+fn unknown_token() -> Refusal {
+    token_invalid("the token is unknown")
+}
+
+/// The token that was shown. One that is there and not good is refused: whoever mistypes a token must not silently go
 /// on without a name, under another policy.
-fn by_token(
+fn by_token<'a>(
     presented: &Presented<'_>,
-    proofs: &Proofs,
+    proofs: &'a Proofs,
     revision: u64,
     cache: &mut TokenCache,
     now: Timestamp,
-) -> Result<Option<Arc<str>>, Refusal> {
+) -> Result<Option<&'a Token>, Refusal> {
     let Some(value) = presented.authorization.filter(|_| proofs.tokens_count) else {
         return Ok(None);
     };
-    let invalid = |detail: &'static str| Refusal::new(Reason::EgressTokenInvalid).because(detail);
-    let Credentials { name, token } =
-        Credentials::read(value).ok_or_else(|| invalid("Proxy-Authorization can't be read"))?;
+    let Credentials { name, token } = Credentials::read(value)
+        .ok_or_else(|| token_invalid("Proxy-Authorization can't be read"))?;
     let index = proofs
         .look_up(token.as_bytes(), revision, cache)
-        .ok_or_else(|| invalid("the token is unknown"))?;
-    let token = &proofs.tokens[index];
-    if !token.is_good(now) {
-        return Err(invalid(
-            "the token is expired, revoked or for another surface",
-        ));
-    }
+        .ok_or_else(unknown_token)?;
+    let token = proofs.tokens[index].for_now(now)?;
     if let Some(name) = name
         && *name != *token.agent
         && !matches!(name.as_str(), "" | "token" | "x-access-token" | "oktsec")
@@ -331,7 +415,7 @@ fn by_token(
             )),
         );
     }
-    Ok(Some(Arc::clone(&token.agent)))
+    Ok(Some(token))
 }
 
 impl Proofs {
@@ -393,27 +477,23 @@ impl Credentials {
     }
 }
 
-fn certificate(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
-    let mut names = presented
-        .certificate_names
-        .iter()
-        .filter(|_| proofs.certificates_count);
-    names
-        .find_map(|name| proofs.certificates.get(*name))
-        .cloned()
+/// The first name of a certificate that belongs to an agent, and that agent.
+fn certificate<'a>(names: &[&str], proofs: &'a Proofs) -> Option<(&'a Arc<str>, &'a Arc<str>)> {
+    let mut names = names.iter().filter(|_| proofs.certificates_count);
+    names.find_map(|name| proofs.certificates.get_key_value(*name))
 }
 
-fn listener(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
-    proofs.listeners.get(presented.listener?)?.clone()
+fn listener(listener: Option<usize>, proofs: &Proofs) -> Option<&Arc<str>> {
+    proofs.listeners.get(listener?)?.as_ref()
 }
 
-fn source(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {
-    let peer = presented.peer?;
+fn source(peer: Option<IpAddr>, proofs: &Proofs) -> Option<&Arc<str>> {
+    let peer = peer?;
     let (_, agent) = proofs
         .sources
         .iter()
         .find(|(network, _)| network.contains(peer))?;
-    Some(Arc::clone(agent))
+    Some(agent)
 }
 
 fn header(presented: &Presented<'_>, proofs: &Proofs) -> Option<Arc<str>> {

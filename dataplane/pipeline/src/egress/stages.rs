@@ -1,5 +1,7 @@
 //! The stages of an outbound request. Only a stage makes its own value.
 
+mod again;
+
 use super::agree;
 use super::compiled::EgressPolicy;
 use super::level::Sight;
@@ -134,12 +136,12 @@ impl<'a> Requested<'a> {
         policy: &EgressPolicy,
         cache: &mut TokenCache,
         now: Timestamp,
-    ) -> Result<Attributed<'a>, (Principal, Refusal)> {
+    ) -> Result<Attributed<'a>, Box<(Principal, Refusal)>> {
         let (principal, refusal) = principal::identify(presented, policy, cache, now);
         let mut would = None;
         if let Some(refusal) = refusal {
             if policy.mode() == Mode::Enforce {
-                return Err((principal, refusal));
+                return Err(Box::new((principal, refusal)));
             }
             would = Some(refusal);
         }
@@ -148,16 +150,6 @@ impl<'a> Requested<'a> {
             principal,
             would,
         })
-    }
-
-    /// The same principal asks again: a request inside its tunnel, or the next one on a connection that proved itself
-    /// by more than a header.
-    pub fn by(self, principal: &Principal) -> Attributed<'a> {
-        Attributed {
-            requested: self,
-            principal: principal.clone(),
-            would: None,
-        }
     }
 }
 
@@ -543,38 +535,5 @@ impl Vetted {
     /// Its claim on the agent's limits. Bytes are charged to it.
     pub const fn lease(&self) -> &Lease {
         &self.permission.lease
-    }
-
-    /// Whether it may go on, under a policy that may have changed and with the kill switch as it is now. Live tunnels
-    /// ask when [`EgressPolicy::revision`] or [`EgressUsage::changes`] has changed.
-    ///
-    /// # Errors
-    /// What would refuse it today. Limits are not charged again.
-    pub fn recheck(&self, policy: &EgressPolicy, usage: &EgressUsage) -> Result<(), Refusal> {
-        if usage.is_stopped() {
-            return Err(Refusal::new(Reason::EgressStopped));
-        }
-        if policy.mode() == Mode::Observe {
-            return Ok(());
-        }
-        let Permission {
-            target, principal, ..
-        } = &self.permission;
-        if self.permission.tunnel {
-            let sight = if self.permission.opened {
-                Sight::Opened
-            } else {
-                Sight::Opaque
-            };
-            policy.decide(principal.agent(), target, sight)?;
-        } else {
-            // Its method and path were looked at when it was made; what may change is who reaches whom.
-            policy.decide(principal.agent(), target, Sight::Opened)?;
-        }
-        let addresses: Vec<_> = self.addresses.iter().map(SocketAddr::ip).collect();
-        if !addresses.is_empty() {
-            vet::vet(&addresses, target, principal.agent(), policy)?;
-        }
-        Ok(())
     }
 }

@@ -398,7 +398,7 @@ impl Gateway {
                     _ => host_header(&head.headers),
                 };
                 let requested = Requested::inside(target, spoken.scheme(), method, path, host)?;
-                return Ok(requested.by(principal));
+                return Ok(requested.by(principal, policy, now)?);
             }
         };
         let host = host_header(&head.headers);
@@ -419,7 +419,8 @@ impl Gateway {
         let mut tokens = self.outbound.tokens.lock();
         match requested.identify(&presented, policy, &mut tokens, now) {
             Ok(attributed) => Ok(attributed),
-            Err((principal, refusal)) => {
+            Err(refused) => {
+                let (principal, refusal) = *refused;
                 trail.asked_by(&principal);
                 Err(refusal.into())
             }

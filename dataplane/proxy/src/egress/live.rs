@@ -77,7 +77,10 @@ impl Leash {
         let live = core::with(|core| core.live().cloned());
         match live {
             Some(live) if Arc::ptr_eq(&live, decided) && !usage.is_stopped() => Ok(()),
-            Some(live) => self.lead.vetted.recheck(live.policy.egress(), usage),
+            Some(live) => {
+                let policy = live.policy.egress();
+                self.lead.vetted.recheck(policy, usage, Timestamp::now())
+            }
             None => Err(plain(Reason::SnapshotMissing)),
         }
     }
@@ -163,10 +166,11 @@ pub(crate) async fn watch(plane: Arc<Plane>, mut changed: watch::Receiver<()>) {
         core::with(|core| core.scanner(&live.policy).is_ok());
         let policy = live.policy.egress();
         let usage = plane.shared.egress();
+        let now = Timestamp::now();
         let ended: Vec<(Arc<Lead>, Reason)> = LIVE.with_borrow(|registry| {
             let under_way = registry.slots.iter().flatten();
             let refused = under_way.filter_map(|lead| {
-                let refusal = lead.vetted.recheck(policy, usage).err()?;
+                let refusal = lead.vetted.recheck(policy, usage, now).err()?;
                 Some((Arc::clone(lead), refusal.reason))
             });
             refused.collect()

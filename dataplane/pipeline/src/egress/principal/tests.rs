@@ -1,4 +1,4 @@
-use super::{AuthMethod, Presented, TokenCache, identify};
+use super::{AuthMethod, Presented, TokenCache, identify, identify_again};
 use crate::egress::EgressPolicy;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -343,4 +343,146 @@ fn neither_token_nor_hash_is_ever_printed() {
         !printed.contains(&CI[10..20]) && !printed.contains("sha256:"),
         "{printed}"
     );
+}
+
+/// A change of the configuration, and what becomes of whoever was proven before it.
+type Withdrawal = (fn(&mut Config), &'static str);
+
+#[track_caller]
+fn withdrawn(presented: &Presented<'_>, changes: &[Withdrawal]) {
+    let before = EgressPolicy::build(&config(), 1);
+    let mut cache = TokenCache::default();
+    let (principal, refusal) = identify(presented, &before, &mut cache, NOW);
+    assert!(refusal.is_none(), "{refusal:?}");
+    assert_eq!(identify_again(&principal, &before, NOW), Ok(()));
+    for (at, (change, expected)) in changes.iter().enumerate() {
+        let mut config = config();
+        change(&mut config);
+        let now = EgressPolicy::build(&config, 2);
+        let again = identify_again(&principal, &now, NOW);
+        let reason = again.map_or_else(|refusal| refusal.reason.as_str(), |()| "");
+        assert_eq!(reason, *expected, "change {at}");
+    }
+}
+
+#[test]
+fn what_proved_an_agent_can_be_withdrawn() {
+    fn ci(config: &mut Config) -> &mut Principal {
+        &mut config.identity.principals[0]
+    }
+    let token = format!("Bearer {CI}");
+    let by_token = Presented {
+        authorization: Some(token.as_bytes()),
+        ..from("192.0.2.1")
+    };
+    let changes: [Withdrawal; 8] = [
+        (|config| config.identity.principals.reverse(), ""),
+        (
+            |config| {
+                config
+                    .forward_proxy
+                    .blocked_domains
+                    .push(String::from("x.example"))
+            },
+            "",
+        ),
+        (
+            |config| ci(config).tokens[0].revoked_at = String::from("2026-01-01T00:00:00Z"),
+            "egress_token_invalid",
+        ),
+        (
+            |config| drop(ci(config).tokens.remove(0)),
+            "egress_token_invalid",
+        ),
+        (
+            |config| ci(config).allowed_surfaces = vec![String::from("gateway")],
+            "egress_token_invalid",
+        ),
+        (
+            |config| ci(config).id = String::from("other"),
+            "egress_identity_conflict",
+        ),
+        (
+            |config| config.forward_proxy.auth_methods = vec![String::from("mtls")],
+            "egress_identity_conflict",
+        ),
+        (
+            |config| config.identity.principals.clear(),
+            "egress_identity_conflict",
+        ),
+    ];
+    withdrawn(&by_token, &changes);
+
+    let at_listener = Presented {
+        listener: Some(0),
+        ..from("192.0.2.1")
+    };
+    let names = ["ci.agents.example"];
+    let by_certificate = Presented {
+        certificate_names: &names,
+        ..from("192.0.2.1")
+    };
+    let unbound: Withdrawal = (unbind, "egress_identity_conflict");
+    let required: Withdrawal = (unbind_and_require, "egress_auth_required");
+    for presented in [at_listener, by_certificate, from("10.9.9.9")] {
+        withdrawn(&presented, &[unbound, required]);
+    }
+    // Another proof of the same agent is enough.
+    let both = Presented {
+        listener: Some(0),
+        ..by_certificate
+    };
+    withdrawn(
+        &both,
+        &[
+            (|config| config.forward_proxy.certificates.clear(), ""),
+            unbound,
+        ],
+    );
+    // Somebody who was nobody becomes somebody, or must be.
+    let bind: Withdrawal = (
+        |config| {
+            config.forward_proxy.sources.push(SourceBinding {
+                network: String::from("192.0.2.0/24"),
+                agent: String::from("fleet"),
+            });
+        },
+        "egress_identity_conflict",
+    );
+    withdrawn(
+        &from("192.0.2.1"),
+        &[
+            (|config| config.forward_proxy.sources.clear(), ""),
+            bind,
+            required,
+        ],
+    );
+}
+
+fn unbind(config: &mut Config) {
+    let proxy = &mut config.forward_proxy;
+    proxy.listeners[0].agent.clear();
+    proxy.certificates.clear();
+    proxy.sources.clear();
+}
+
+fn unbind_and_require(config: &mut Config) {
+    unbind(config);
+    config.forward_proxy.require_auth = RequireAuth::Yes;
+}
+
+#[test]
+fn a_token_that_expires_proves_nothing_from_then_on() {
+    let policy = EgressPolicy::build(&config(), 1);
+    let token = format!("Bearer {CI}");
+    let presented = Presented {
+        authorization: Some(token.as_bytes()),
+        ..from("192.0.2.1")
+    };
+    let (principal, _) = identify(&presented, &policy, &mut TokenCache::default(), NOW);
+    let end = Timestamp::parse_rfc3339("2030-01-01T00:00:00Z").unwrap();
+    let refusal = identify_again(&principal, &policy, end).unwrap_err();
+    assert_eq!(refusal.reason, Reason::EgressTokenInvalid);
+    let shown = format!("{principal:?}");
+    assert!(!shown.contains("sha256"), "{shown}");
 }
