@@ -3,6 +3,7 @@
 //! file: what is wrong comes back as a list of [`RuleProblem`]s.
 
 mod document;
+mod pattern;
 mod rule;
 
 use std::fs;
