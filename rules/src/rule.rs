@@ -66,6 +66,17 @@ impl Rule {
         self.surfaces.contains(&surface)
     }
 
+    /// How bad a finding of one of its patterns is.
+    pub fn severity_of(&self, pattern: &Pattern) -> Severity {
+        pattern.severity.unwrap_or(self.severity)
+    }
+
+    /// The same among lines of source code; `None` if that makes no difference.
+    pub fn severity_in_code_of(&self, pattern: &Pattern) -> Option<Severity> {
+        self.in_code
+            .filter(|in_code| *in_code < self.severity_of(pattern))
+    }
+
     /// Whether a word of `blocked_content` or `egress.blocked_categories` stands for this rule: its category in any
     /// case, or `credentials` or `pii`, which the Go version's own example says and no rule there was called.
     pub fn is_covered_by(&self, word: &str) -> bool {
@@ -91,6 +102,10 @@ pub struct Pattern {
     /// Must match within [`NEAR_WINDOW_BYTES`] before or after the match.
     #[serde(default)]
     pub near: Option<Expression>,
+    /// How bad a finding of this pattern is, where that is less than its rule says. Invariant after loading: `None`
+    /// where it is not less, and in rules that ask for all their patterns.
+    #[serde(default)]
+    pub severity: Option<Severity>,
 }
 
 /// Which known values a rule stands for.
@@ -163,4 +178,24 @@ pub struct Examples {
     /// Must not be found by this rule.
     #[serde(default)]
     pub clean: Vec<String>,
+    /// How bad the worst finding in some of the texts must be.
+    #[serde(default)]
+    pub expected: Vec<Expected>,
+}
+
+impl Examples {
+    /// How bad the worst finding in one of the matching texts must be; `None` if that is not said.
+    pub fn expected_of(&self, matching: usize) -> Option<Severity> {
+        let of = |expected: &&Expected| usize::try_from(expected.matching) == Ok(matching);
+        self.expected.iter().find(of).map(|one| one.severity)
+    }
+}
+
+/// What is expected of one text that must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Its index in [`Examples::matching`].
+    pub matching: u32,
+    /// How bad the worst finding of the rule in it is.
+    pub severity: Severity,
 }

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn whatever_decides_changes_the_hash() {
-        let change: [fn(&mut crate::Rule); 7] = [
+        let change: [fn(&mut crate::Rule); 8] = [
             |rule| rule.severity = Severity::High,
             |rule| rule.lane = Lane::Shadow,
             |rule| rule.patterns.clear(),
@@ -206,6 +206,7 @@ mod tests {
             |rule| rule.remediation.clear(),
             |rule| rule.sensitive = true,
             |rule| rule.in_code = Some(Severity::Info),
+            |rule| rule.patterns[0].severity = Some(Severity::Info),
         ];
         for (at, change) in change.into_iter().enumerate() {
             let mut rules = one_rule();

@@ -19,6 +19,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// Every severity, weakest first.
+    pub const ALL: [Self; 5] = [
+        Self::Info,
+        Self::Low,
+        Self::Medium,
+        Self::High,
+        Self::Critical,
+    ];
+
     /// The lower-case word of rule files.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,8 +4,9 @@
 use std::fs;
 
 use oktsec_rules::{
-    EXPRESSION_BYTES_MAX, Expression, Known, Lane, LoadedRules, MatchMode, ProblemSeverity,
-    RULE_FILE_BYTES_MAX, RuleProblem, RuleSet, Severity, Surface, load_dir, load_text,
+    EXPRESSION_BYTES_MAX, Expected, Expression, Known, Lane, LoadedRules, MatchMode,
+    ProblemSeverity, RULE_FILE_BYTES_MAX, RuleProblem, RuleSet, Severity, Surface, load_dir,
+    load_text,
 };
 
 fn data(name: &str) -> LoadedRules {
@@ -178,6 +179,76 @@ fn examples_under_another_name_are_not_passed_over_silently() {
 }
 
 #[test]
+fn a_pattern_may_be_worth_less_than_its_rule_and_never_more() {
+    let rule = |pattern: &str, more: &str| {
+        format!(
+            "id: X-1\nseverity: high\ncategory: c\n{more}patterns: [tight, {{contains: loose, {pattern}}}]\n"
+        )
+    };
+    let loaded = load_text("a.yaml", &rule("severity: Medium", ""));
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let [tight, loose] = &loaded.rules[0].patterns[..] else {
+        panic!("two patterns")
+    };
+    assert_eq!(
+        (tight.severity, loose.severity),
+        (None, Some(Severity::Medium))
+    );
+    // The rule's own is nothing else than nothing.
+    let same = load_text("a.yaml", &rule("severity: high", ""));
+    assert_eq!(same.rules[0].patterns[1].severity, None);
+    for (pattern, more, why) in [
+        ("severity: critical", "", "worse than the rule's high"),
+        (
+            "severity: mild",
+            "",
+            "must be critical, high, medium, low or info",
+        ),
+        (
+            "severity: [low]",
+            "",
+            "must be critical, high, medium, low or info",
+        ),
+        (
+            "severity: low",
+            "match: all\n",
+            "means nothing beside `match: all`",
+        ),
+    ] {
+        let refused = refusal(&rule(pattern, more));
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
+fn what_the_go_version_wrote_into_patterns_changes_no_severity() {
+    let text = "id: A-1\nname: n\nseverity: HIGH\ncategory: c\nmatch_mode: any\n\
+                patterns: [{type: contains, value: bluebird, severity: LOW}]\n";
+    let loaded = load_text("a.yaml", text);
+    assert_eq!(loaded.rules[0].patterns[0].severity, None);
+    assert!(loaded.problems[0].to_string().contains("\"severity\""));
+}
+
+#[test]
+fn examples_may_say_how_bad_what_is_found_is() {
+    let rule = |example: &str| {
+        format!(
+            "id: X-1\nseverity: high\ncategory: c\npatterns: [bluebird]\nexamples: {{match: [bluebird, {example}]}}\n"
+        )
+    };
+    let loaded = load_text("a.yaml", &rule("{text: two bluebirds, severity: medium}"));
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let examples = &loaded.rules[0].examples;
+    assert_eq!(examples.matching, ["bluebird", "two bluebirds"]);
+    let expected = [0, 1].map(|at| examples.expected_of(at));
+    assert_eq!(expected, [None, Some(Severity::Medium)]);
+    let refused = refusal(&rule("{text: bluebirds, severity: critical}"));
+    assert!(refused.contains("worse than the rule's"), "{refused}");
+    let odd = load_text("a.yaml", &rule("{texts: bluebirds}"));
+    assert!(odd.problems[0].to_string().contains("neither text"));
+}
+
+#[test]
 fn oversized_and_multiplying_expressions_are_refused_with_the_bound() {
     let rule =
         |pattern: &str| format!("id: X-1\nseverity: high\npatterns: [{{regex: '{pattern}'}}]\n");
@@ -336,5 +407,12 @@ fn the_catalog_is_whole() {
             "{id} has three examples that match"
         );
         assert!(rule.examples.clean.len() >= 3, "{id} has three that do not");
+        for severity in rule.patterns.iter().filter_map(|pattern| pattern.severity) {
+            let proves = |one: &Expected| one.severity == severity;
+            assert!(
+                rule.examples.expected.iter().any(proves),
+                "{id} has an example that is only {severity:?}"
+            );
+        }
     }
 }

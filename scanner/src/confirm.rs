@@ -300,12 +300,12 @@ pub(crate) trait Accept {
         true
     }
 
-    /// Takes a match that holds, and whether it stands among source code where its rule makes a difference of that.
-    fn take(&mut self, found: Range<usize>, in_code: bool) -> Next;
+    /// Takes a match that holds, and the rule it is a finding of.
+    fn take(&mut self, found: Range<usize>, found_as: u32) -> Next;
 }
 
 impl<F: FnMut(Range<usize>) -> Next> Accept for F {
-    fn take(&mut self, found: Range<usize>, _in_code: bool) -> Next {
+    fn take(&mut self, found: Range<usize>, _found_as: u32) -> Next {
         self(found)
     }
 }
@@ -467,8 +467,8 @@ impl Confirm<'_> {
     ) -> Next {
         *self.budget.attempts = self.budget.attempts.saturating_sub(1);
         if accept.asks(&found) && self.holds(pattern, &found) {
-            let in_code = self.is_in_code(pattern, &found);
-            accept.take(found, in_code)
+            let found_as = self.found_as(pattern, &found);
+            accept.take(found, found_as)
         } else {
             Next::More
         }
@@ -577,17 +577,19 @@ impl Confirm<'_> {
         })
     }
 
-    /// Whether the rule says something else of source code, and this is some: as it is read, or as it was written.
-    fn is_in_code(&self, pattern: &PatternInfo, found: &Range<usize>) -> bool {
-        let written = || {
-            let view = self.view.into_iter();
-            view.flat_map(|view| view.written(found.clone()))
+    /// The rule a match is a finding of: another one where its rule says something else of source code, and this is
+    /// some, as it is read or as it was written.
+    fn found_as(&self, pattern: &PatternInfo, found: &Range<usize>) -> u32 {
+        let Some(in_code_as) = pattern.in_code_as else {
+            return pattern.found_as;
         };
-        self.database.infos()[pattern.rule as usize]
-            .in_code
-            .is_some()
-            && (is_among_code(self.text, found)
-                || written().any(|of| is_among_code(of.text, &of.place)))
+        let view = self.view.into_iter();
+        let mut written = view.flat_map(|view| view.written(found.clone()));
+        match is_among_code(self.text, found) || written.any(|of| is_among_code(of.text, &of.place))
+        {
+            true => in_code_as,
+            false => pattern.found_as,
+        }
     }
 
     fn is_excluded(&mut self, excludes: &[u32], of: Of<'_>, found: &Range<usize>) -> bool {

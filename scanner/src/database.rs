@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oktsec_rules::{Check, Examples, Expression, Known, Lane, MatchMode, Rule, RuleSet, Surface};
+use oktsec_rules::{
+    Check, Examples, Expression, Known, Lane, MatchMode, Rule, RuleSet, Severity, Surface,
+};
 use rustc_hash::FxHashMap;
 
 use crate::anchor::Anchors;
@@ -17,6 +19,10 @@ use crate::view::View;
 pub(crate) struct PatternInfo {
     /// Index into the rules.
     pub(crate) rule: u32,
+    /// The rule that its findings are findings of: its own, or what stands for that with a lower severity.
+    pub(crate) found_as: u32,
+    /// The same among source code; `None` if that makes no difference.
+    pub(crate) in_code_as: Option<u32>,
     pub(crate) lookup: Lookup,
     pub(crate) matcher: u32,
     pub(crate) near: Option<u32>,
@@ -28,8 +34,11 @@ pub(crate) struct RuleInfo {
     /// Matchers, shared by rules that exclude the same.
     pub(crate) excludes: Box<[u32]>,
     pub(crate) all: bool,
-    /// The rule that stands for this one among source code.
-    pub(crate) in_code: Option<u32>,
+    pub(crate) severity: Severity,
+    /// The rules that stand for this one with a lower severity. Invariant: at most one for each severity.
+    pub(crate) lower: Range<u32>,
+    /// Whether its patterns differ in how bad their findings are.
+    mixed: bool,
     /// Whether it looks for values: with other letters in it a value is another one.
     values: bool,
     surfaces: u8,
@@ -38,6 +47,12 @@ pub(crate) struct RuleInfo {
 impl RuleInfo {
     pub(crate) fn applies_to(&self, surface: Surface) -> bool {
         self.surfaces & (1 << surface as u8) != 0
+    }
+
+    /// How bad a match must be to count where there is a finding of this severity. Where all patterns are worth the same,
+    /// none tells anything new.
+    pub(crate) fn known_as(&self, severity: Severity) -> Severity {
+        if self.mixed { severity } else { self.severity }
     }
 
     /// Whether its findings in this view mean anything.
@@ -49,7 +64,7 @@ impl RuleInfo {
 /// The compiled rules. Memory: the engine's database, and a matcher for each pattern that ever
 /// matched.
 pub struct Database {
-    /// Those compiled, and behind them what stands for some of them among source code.
+    /// Those compiled, and behind them what stands for some of them with a lower severity.
     rules: Vec<Rule>,
     rule_count: usize,
     hash: [u8; 32],
@@ -132,8 +147,9 @@ impl Database {
         Arc::clone(&self.wide_patterns)
     }
 
-    /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them. Behind them, without patterns, those that
-    /// say `in_code` once more with that severity: what a finding among source code is one of.
+    /// The rules, as [`Finding::rule`](crate::Finding::rule) numbers them. Behind them, without patterns, some of them
+    /// once more for each lower severity that a finding of theirs may have: among source code (`in_code`), or of a
+    /// pattern that says less.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -225,6 +241,8 @@ impl Database {
             for pattern in rule.patterns.iter().filter(|_| rule.lane != Lane::Off) {
                 patterns.push(PatternInfo {
                     rule: at as u32,
+                    found_as: at as u32,
+                    in_code_as: None,
                     lookup: lookups[patterns.len()],
                     matcher: add(&pattern.expression),
                     near: pattern.near.as_ref().map(&mut add),
@@ -235,7 +253,9 @@ impl Database {
                 patterns: first..patterns.len() as u32,
                 excludes: rule.exclude.iter().map(&mut add).collect(),
                 all: rule.match_mode == MatchMode::All,
-                in_code: None,
+                severity: rule.severity,
+                lower: 0..0,
+                mixed: rule.patterns.iter().any(|one| one.severity.is_some()),
                 values: rule.sensitive,
                 surfaces: rule
                     .surfaces
@@ -245,12 +265,25 @@ impl Database {
         }
         let mut all_rules = rules.rules.clone();
         for (at, rule) in rules.rules.iter().enumerate() {
-            if let Some(severity) = rule.in_code {
-                infos[at].in_code = Some(infos.len() as u32);
+            let lower = stand_ins(rule);
+            let first = all_rules.len() as u32;
+            let as_severity = |severity| match lower.iter().position(|one| *one == severity) {
+                Some(place) => first + place as u32,
+                None => at as u32,
+            };
+            let of_rule = infos[at].patterns.clone();
+            for (info, pattern) in of_rule.zip(&rule.patterns) {
+                let info = &mut patterns[info as usize];
+                info.found_as = as_severity(rule.severity_of(pattern));
+                info.in_code_as = rule.severity_in_code_of(pattern).map(as_severity);
+            }
+            infos[at].lower = first..first + lower.len() as u32;
+            for severity in lower {
                 infos.push(RuleInfo {
                     patterns: 0..0,
                     excludes: Box::default(),
-                    in_code: None,
+                    severity,
+                    lower: 0..0,
                     ..infos[at]
                 });
                 all_rules.push(Rule {
@@ -284,6 +317,19 @@ impl Database {
             wide_patterns: wide.into(),
         }
     }
+}
+
+/// The severities below its own that a finding of the rule may have, weakest first.
+fn stand_ins(rule: &Rule) -> Vec<Severity> {
+    let of_pattern = |pattern| {
+        let in_code = rule.severity_in_code_of(pattern);
+        [Some(rule.severity_of(pattern)), in_code]
+    };
+    let all = rule.patterns.iter().flat_map(of_pattern).flatten();
+    let mut lower: Vec<_> = all.filter(|severity| *severity < rule.severity).collect();
+    lower.sort_unstable();
+    lower.dedup();
+    lower
 }
 
 /// What the cache has for these rules, and if nothing, what a new file will be.

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use oktsec_rules::Surface;
+use oktsec_rules::{Severity, Surface};
 
 use crate::anchor::Start;
 use crate::confirm::{Accept, Budget, Caches, Confirm, Next};
-use crate::database::{Database, PatternInfo};
+use crate::database::{Database, PatternInfo, RuleInfo};
 use crate::engine::EngineError;
 use crate::finding::{Finding, Limit, LimitsReached, ScanError, Scanned};
 use crate::last::Common;
@@ -120,8 +120,8 @@ pub(crate) struct Sweep {
     /// How often the states of automata may still be thrown away and made again.
     clears: u32,
     findings: Vec<Finding>,
-    /// Where the rule at hand was found already.
-    known: Vec<Range<u32>>,
+    /// Where the rule at hand was found already, and how bad whatever else is found there must be to count.
+    known: Vec<(Range<u32>, Severity)>,
     limits: LimitsReached,
     /// Whether the beginnings of rules with long matches are asked for as well. Invariant: only while the raw content is
     /// scanned, not while its views are.
@@ -403,21 +403,19 @@ impl Sweep {
             ..
         } = self;
         known.clear();
-        let (mut kept, mut kept_in_code) = (0, 0);
+        let mut kept = [0; Severity::ALL.len()];
         for finding in &*findings {
-            let this = finding.rule == rule;
-            let lower = info.in_code == Some(finding.rule);
-            if this || lower {
-                known.push(finding.span.clone());
+            if finding.rule == rule || info.lower.contains(&finding.rule) {
+                let severity = database.infos()[finding.rule as usize].severity;
+                known.push((finding.span.clone(), info.known_as(severity)));
+                kept[severity as usize] += 1;
             }
-            kept += usize::from(this);
-            kept_in_code += usize::from(lower);
         }
         let mut taken = Taken {
-            rule,
-            in_code: info.in_code,
+            database,
+            info,
+            worst: info.severity,
             kept,
-            kept_in_code,
             view: text.view,
             known,
             findings,
@@ -460,9 +458,15 @@ impl Sweep {
             }
             places = &everywhere[..1];
         }
-        for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
-            if !confirm.matches(pattern_of(database, of), starts(of), &mut taken) {
-                taken.limits.insert(Limit::Confirms);
+        // Worst first: where two patterns of a rule match the same, one finding is kept.
+        for found_as in std::iter::once(rule).chain(info.lower.clone().rev()) {
+            taken.worst = database.infos()[found_as as usize].severity;
+            for of in places.chunk_by(|a, b| a.pattern == b.pattern) {
+                let pattern = pattern_of(database, of);
+                if pattern.found_as == found_as && !confirm.matches(pattern, starts(of), &mut taken)
+                {
+                    taken.limits.insert(Limit::Confirms);
+                }
             }
         }
     }
@@ -506,32 +510,36 @@ fn starts(of: &[Suspect]) -> impl Iterator<Item = Start> + Clone {
 
 /// Keeps the findings of one rule in one text.
 struct Taken<'a> {
-    rule: u32,
-    /// The rule that stands for it among source code.
-    in_code: Option<u32>,
-    /// Findings of each.
-    kept: usize,
-    kept_in_code: usize,
+    database: &'a Database,
+    info: &'a RuleInfo,
+    /// The worst that a finding may be: of the rule, then of the pattern that is looked for.
+    worst: Severity,
+    /// Findings of each severity.
+    kept: [usize; Severity::ALL.len()],
     view: Option<Viewed<'a>>,
-    /// Where the rule was found already.
-    known: &'a mut Vec<Range<u32>>,
+    /// As [`Sweep::known`].
+    known: &'a mut Vec<(Range<u32>, Severity)>,
     findings: &'a mut Vec<Finding>,
     limits: &'a mut LimitsReached,
 }
 
 impl Taken<'_> {
-    /// No more is kept of the rule. One is kept of each, so that the worst decides however many there are.
-    fn has_enough(&self) -> bool {
-        self.is_enough(self.kept)
-    }
-
-    fn is_enough(&self, kept: usize) -> bool {
+    /// No more of this severity is kept. One is kept of each, so that the worst decides however many there are.
+    fn is_enough(&self, severity: Severity) -> bool {
+        let kept = self.kept[severity as usize];
         kept >= FINDINGS_PER_RULE_MAX || (kept > 0 && self.findings.len() >= FINDINGS_MAX)
     }
 
-    /// The same, and that was said: whatever else matches changes nothing.
+    /// The same of the worst, and that was said: whatever else matches changes nothing.
     fn is_full(&self) -> bool {
-        self.has_enough() && self.limits.contains(Limit::Findings)
+        self.is_enough(self.worst) && self.limits.contains(Limit::Findings)
+    }
+
+    /// Whether nothing this bad adds to what was found there.
+    fn is_known(&self, span: &Range<u32>, severity: Severity) -> bool {
+        self.known.iter().any(|(known, known_as)| {
+            known.start < span.end && span.start < known.end && *known_as >= severity
+        })
     }
 
     /// The bytes of the content a match stands for.
@@ -547,30 +555,28 @@ impl Taken<'_> {
 impl Accept for &mut Taken<'_> {
     fn asks(&mut self, found: &Range<usize>) -> bool {
         // PERF: what was found in the text is found in most of its views again, and whether it holds is the dear question.
-        let span = self.span(found);
-        let overlaps = |known: &Range<u32>| known.start < span.end && span.start < known.end;
-        !self.known.iter().any(overlaps)
+        !self.is_known(&self.span(found), self.worst)
     }
 
-    fn take(&mut self, found: Range<usize>, in_code: bool) -> Next {
-        let lower = self.in_code.filter(|_| in_code);
-        if lower.is_some() && self.is_enough(self.kept_in_code) {
-            // A worse one may follow.
-            self.limits.insert(Limit::Findings);
+    fn take(&mut self, found: Range<usize>, found_as: u32) -> Next {
+        let severity = self.database.infos()[found_as as usize].severity;
+        let span = self.span(&found);
+        if severity < self.worst && self.is_known(&span, severity) {
             return Next::More;
         }
-        if lower.is_none() && self.has_enough() {
+        if self.is_enough(severity) {
             self.limits.insert(Limit::Findings);
-            return Next::Enough;
+            // A worse one may follow.
+            return match severity < self.worst {
+                true => Next::More,
+                false => Next::Enough,
+            };
         }
-        match lower {
-            Some(_) => self.kept_in_code += 1,
-            None => self.kept += 1,
-        }
-        let span = self.span(&found);
-        self.known.push(span.clone());
+        self.kept[severity as usize] += 1;
+        self.known
+            .push((span.clone(), self.info.known_as(severity)));
         self.findings.push(Finding {
-            rule: lower.unwrap_or(self.rule),
+            rule: found_as,
             span,
             view: self.view.map_or(View::Raw, Viewed::kind),
         });

@@ -4,13 +4,18 @@ use serde_yaml::{Mapping, Value};
 
 use super::rule::{Reader, strings};
 use crate::context;
-use crate::{Check, Examples, Expression, Pattern};
+use crate::{Check, Examples, Expected, Expression, MatchMode, Pattern, Severity};
 
 /// Patterns of one rule.
 const PATTERNS_MAX: usize = 512;
 
 impl Reader<'_> {
-    pub(super) fn patterns(&mut self) -> Option<Vec<Pattern>> {
+    /// `severity` and `match_mode` are the rule's.
+    pub(super) fn patterns(
+        &mut self,
+        severity: Severity,
+        match_mode: MatchMode,
+    ) -> Option<Vec<Pattern>> {
         let empty = Vec::new();
         let list = match self.map.get("patterns") {
             Some(Value::Sequence(list)) => list,
@@ -29,34 +34,75 @@ impl Reader<'_> {
         }
         let mut patterns = Vec::with_capacity(list.len());
         for (at, value) in list.iter().enumerate() {
-            let at = at + 1;
-            let Some(expression) = self.expression(value, &format!("pattern {at}")) else {
-                continue;
-            };
-            let mut pattern = Pattern {
-                expression,
-                checks: Vec::new(),
-                near: None,
-            };
-            if let Value::Mapping(map) = value {
-                for word in strings(map.get("check")) {
-                    match word.parse::<Check>() {
-                        Ok(check) => pattern.checks.push(check),
-                        Err(error) => self.refuse(format!("pattern {at}: {error}")),
-                    }
-                }
-                if let Some(near) = map.get("near") {
-                    pattern.near = self.expression(near, &format!("`near` of pattern {at}"));
-                }
-                for key in map.keys().filter_map(Value::as_str) {
-                    if !["regex", "contains", "type", "value", "check", "near"].contains(&key) {
-                        self.warn(format!("pattern {at}: unknown key {key:?} has no effect"));
-                    }
-                }
-            }
-            patterns.push(pattern);
+            patterns.extend(self.pattern(at + 1, value, severity, match_mode));
         }
         Some(patterns)
+    }
+
+    /// `None` if it is refused, and said.
+    fn pattern(
+        &mut self,
+        at: usize,
+        value: &Value,
+        of_rule: Severity,
+        match_mode: MatchMode,
+    ) -> Option<Pattern> {
+        let mut pattern = Pattern {
+            expression: self.expression(value, &format!("pattern {at}"))?,
+            checks: Vec::new(),
+            near: None,
+            severity: None,
+        };
+        let Value::Mapping(map) = value else {
+            return Some(pattern);
+        };
+        for word in strings(map.get("check")) {
+            match word.parse::<Check>() {
+                Ok(check) => pattern.checks.push(check),
+                Err(error) => self.refuse(format!("pattern {at}: {error}")),
+            }
+        }
+        if let Some(near) = map.get("near") {
+            pattern.near = self.expression(near, &format!("`near` of pattern {at}"));
+        }
+        let mut keys: &[&str] = &["regex", "contains", "check", "near", "severity"];
+        if map.contains_key("type") {
+            keys = &["type", "value", "check", "near"];
+        } else if let Some(value) = map.get("severity") {
+            pattern.severity = self.lower(at, value, of_rule, match_mode);
+        }
+        for key in map.keys().filter_map(Value::as_str) {
+            if !keys.contains(&key) {
+                self.warn(format!("pattern {at}: unknown key {key:?} has no effect"));
+            }
+        }
+        Some(pattern)
+    }
+
+    /// What a pattern says of its severity; `None` if that is what its rule says, or is refused.
+    fn lower(
+        &mut self,
+        at: usize,
+        value: &Value,
+        of_rule: Severity,
+        match_mode: MatchMode,
+    ) -> Option<Severity> {
+        let what = format!("`severity` of pattern {at}");
+        let severity = self.severity_of(&what, value.as_str().unwrap_or_default())?;
+        if severity > of_rule {
+            self.refuse(format!(
+                "`severity` of pattern {at} is {}, worse than the rule's {}: raise the rule's, and lower that of \
+                 the other patterns",
+                severity.as_str(),
+                of_rule.as_str()
+            ));
+        }
+        if match_mode == MatchMode::All {
+            self.refuse(format!(
+                "`severity` of pattern {at} means nothing beside `match: all`: its patterns are one finding"
+            ));
+        }
+        (severity < of_rule).then_some(severity)
     }
 
     pub(super) fn excludes(&mut self) -> Vec<Expression> {
@@ -132,7 +178,8 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn examples(&mut self) -> Examples {
+    /// `of_rule` is the rule's severity.
+    pub(super) fn examples(&mut self, of_rule: Severity) -> Examples {
         let Some(value) = self.map.get("examples") else {
             return Examples::default();
         };
@@ -147,14 +194,51 @@ impl Reader<'_> {
         if !value.is_mapping() && !value.is_null() {
             self.warn("examples: lists `match` and `clean` are expected; nothing was read");
         }
-        let list = |ours, theirs| {
-            let mut list = strings(value.get(ours));
-            list.extend(strings(value.get(theirs)));
-            list
-        };
-        Examples {
-            matching: list("match", "true_positive"),
-            clean: list("clean", "false_positive"),
+        let mut examples = Examples::default();
+        for key in ["match", "true_positive"] {
+            for text in one_or_more(value.get(key)) {
+                self.matching(text, of_rule, &mut examples);
+            }
         }
+        for key in ["clean", "false_positive"] {
+            examples.clean.extend(strings(value.get(key)));
+        }
+        examples
+    }
+
+    /// A text that must be found, or a mapping of it and how bad the worst finding in it must be.
+    fn matching(&mut self, value: &Value, of_rule: Severity, examples: &mut Examples) {
+        let at = examples.matching.len();
+        let text = match value {
+            Value::Mapping(map) => map.get("text").unwrap_or(&Value::Null),
+            text => text,
+        };
+        let Value::String(text) = text else {
+            self.warn("examples: what is neither text nor has a `text` is not read");
+            return;
+        };
+        examples.matching.push(text.clone());
+        let Some(severity) = value.get("severity") else {
+            return;
+        };
+        let what = format!("`severity` of example {}", at + 1);
+        let Some(severity) = self.severity_of(&what, severity.as_str().unwrap_or_default()) else {
+            return;
+        };
+        if severity > of_rule {
+            self.refuse(format!("{what} is worse than the rule's"));
+        }
+        examples.expected.push(Expected {
+            matching: u32::try_from(at).unwrap_or(u32::MAX),
+            severity,
+        });
+    }
+}
+
+fn one_or_more(value: Option<&Value>) -> &[Value] {
+    match value {
+        None | Some(Value::Null) => &[],
+        Some(Value::Sequence(list)) => list,
+        Some(one) => std::slice::from_ref(one),
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn parse(
     let severity = reader.severity()?;
     let in_code = reader.in_code(severity, defaults.in_code)?;
     let (surfaces, lane) = (reader.surfaces(), reader.lane());
-    let known = reader.known()?;
+    let (known, match_mode) = (reader.known()?, reader.match_mode());
     let name = reader.text("name").unwrap_or_else(|| id.clone());
     Some(Rule {
         name,
@@ -110,17 +110,17 @@ pub(super) fn parse(
         references: reader.strings("references"),
         surfaces,
         lane,
-        match_mode: reader.match_mode(),
+        match_mode,
         patterns: match known {
             Some(_) => Vec::new(),
-            None => reader.patterns()?,
+            None => reader.patterns(severity, match_mode)?,
         },
         known,
         exclude: reader.excludes(),
         in_code,
         sensitive: reader.flag("sensitive"),
         overrides: reader.flag("override"),
-        examples: reader.examples(),
+        examples: reader.examples(severity),
         id,
     })
 }
@@ -166,7 +166,7 @@ impl Reader<'_> {
 
     fn severity(&mut self) -> Option<Severity> {
         let word = self.text("severity").unwrap_or_default();
-        self.severity_of("severity", &word)
+        self.severity_of("`severity`", &word)
     }
 
     /// `None` if the rule is refused.
@@ -176,17 +176,17 @@ impl Reader<'_> {
         default: Option<Severity>,
     ) -> Option<Option<Severity>> {
         let lower = match self.text("in_code") {
-            Some(word) => Some(self.severity_of("in_code", &word)?),
+            Some(word) => Some(self.severity_of("`in_code`", &word)?),
             None => default.filter(|_| severity == Severity::High),
         };
         Some(lower.filter(|lower| *lower < severity))
     }
 
-    fn severity_of(&mut self, key: &str, word: &str) -> Option<Severity> {
+    pub(super) fn severity_of(&mut self, what: &str, word: &str) -> Option<Severity> {
         let severity = severity(word);
         if severity.is_none() {
             self.refuse(format!(
-                "`{key}` is {word:?}; it must be critical, high, medium, low or info"
+                "{what} is {word:?}; it must be critical, high, medium, low or info"
             ));
         }
         severity

@@ -69,6 +69,25 @@ fn remarks_about(rule: &Rule) -> Vec<String> {
         }
     }
     let unproven = rule.examples.matching.is_empty() || rule.examples.clean.is_empty();
+    for (at, pattern) in rule.patterns.iter().enumerate() {
+        let Some(severity) = pattern.severity else {
+            continue;
+        };
+        if !rule
+            .examples
+            .expected
+            .iter()
+            .any(|one| one.severity == severity)
+        {
+            remarks.push(format!(
+                "rule {}: pattern {} is only {}, and no example proves it: {{text: …, severity: {}}}",
+                rule.id,
+                at + 1,
+                severity.as_str(),
+                severity.as_str()
+            ));
+        }
+    }
     if unproven && rule.known.is_none() {
         remarks.push(format!(
             "rule {}: nothing proves it: give examples that it must and must not find",
@@ -92,6 +111,23 @@ mod tests {
             .iter()
             .flat_map(remarks_about)
             .collect()
+    }
+
+    #[test]
+    fn a_pattern_worth_less_than_its_rule_asks_for_an_example() {
+        let remarks = |example: &str| {
+            let text = format!(
+                "{{id: A, severity: high, category: c, patterns: [tight-one, {{contains: loose-one, severity: medium}}], \
+                 examples: {{match: [tight-one, {example}], clean: [y]}}}}"
+            );
+            let rules = load_text("a.yaml", &text).rules;
+            rules.iter().flat_map(remarks_about).collect::<Vec<_>>()
+        };
+        assert_eq!(remarks("{text: loose-one, severity: medium}"), [""; 0]);
+        let [said] = &remarks("loose-one")[..] else {
+            panic!("one remark")
+        };
+        assert!(said.contains("pattern 2 is only medium"), "{said}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use crate::commands::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
-use oktsec_rules::{Expression, Known, RuleSet};
+use oktsec_rules::{Expression, Known, RuleSet, Severity};
 use oktsec_scanner::guarantee;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 pub(super) fn list(global: &Global, rules: &RuleSet) -> Outcome {
     if global.json {
@@ -13,10 +14,15 @@ pub(super) fn list(global: &Global, rules: &RuleSet) -> Outcome {
             .rules
             .iter()
             .map(|rule| {
+                let lower = rule.patterns.iter().filter_map(|pattern| pattern.severity);
+                let lower: BTreeSet<_> = lower.collect();
+                let lower: Vec<_> = lower.iter().map(|severity| severity.as_str()).collect();
                 json!({
                     "id": rule.id,
                     "name": rule.name,
                     "severity": rule.severity.as_str(),
+                    // Of some of its patterns.
+                    "lower_severities": lower,
                     "category": rule.category,
                     "lane": rule.lane.as_str(),
                 })
@@ -93,7 +99,12 @@ pub(super) fn explain(global: &Global, rules: &RuleSet, id: &str) -> Outcome {
             Expression::Regex(text) => ("regex", text),
             Expression::Contains(text) => ("contains", text),
         };
-        out::line(format_args!("  [{kind}] {}", out::printable(text)))?;
+        let lower = pattern.severity.map_or("", Severity::as_wire);
+        let space = if lower.is_empty() { "" } else { " " };
+        out::line(format_args!(
+            "  [{kind}]{space}{lower} {}",
+            out::printable(text)
+        ))?;
     }
     for (title, examples) in [
         ("Found:", &rule.examples.matching),

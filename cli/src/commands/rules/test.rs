@@ -4,7 +4,7 @@ use super::{Chosen, Files, corpus};
 use crate::commands::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out;
-use oktsec_rules::{Lane, ProblemSeverity, Rule, RuleSet};
+use oktsec_rules::{Lane, ProblemSeverity, Rule, RuleSet, Severity};
 use oktsec_scanner::{Database, Finding, NaiveScanner, Scanner};
 use serde_json::json;
 use std::path::PathBuf;
@@ -92,9 +92,12 @@ fn failed_examples(
     let alone = Arc::new(alone);
     let mut naive = NaiveScanner::new(Arc::clone(&alone));
     let mut failed = Vec::new();
-    let wanted = rule.examples.matching.iter().map(|text| (text, true));
-    let unwanted = rule.examples.clean.iter().map(|text| (text, false));
-    for (example, wanted) in wanted.chain(unwanted) {
+    let examples = &rule.examples;
+    let expected = (0..).map(|at| examples.expected_of(at));
+    let wanted = examples.matching.iter().zip(expected);
+    let wanted = wanted.map(|(text, expected)| (text, true, expected));
+    let unwanted = examples.clean.iter().map(|text| (text, false, None));
+    for (example, wanted, expected) in wanted.chain(unwanted) {
         let mut say = |what: &str| {
             failed.push(format!(
                 "rule {}: example {what}: {}",
@@ -105,6 +108,7 @@ fn failed_examples(
         let seen = scanner
             .scan(example.as_bytes(), surface)
             .map_err(Failure::new)?;
+        let worst = worst(seen.findings, database, rule);
         let seen = places(seen.findings, database, rule);
         let judged = naive
             .scan(example.as_bytes(), surface)
@@ -114,6 +118,11 @@ fn failed_examples(
             (true, true) => say("is not found"),
             (false, false) => say("is found"),
             (true, false) | (false, true) => {}
+        }
+        if let (Some(expected), Some(worst)) = (expected, worst)
+            && expected != worst
+        {
+            say(&format!("is {}, not {}", worst.as_str(), expected.as_str()));
         }
         if seen != judged {
             say(&format!(
@@ -126,17 +135,31 @@ fn failed_examples(
     Ok(failed)
 }
 
-/// Where a rule was found, in which view.
-fn places(findings: &[Finding], database: &Database, rule: &Rule) -> Vec<(u32, u32, u8)> {
-    let is_of = |finding: &&Finding| {
+/// The findings of a rule, and how bad each is.
+fn of_rule<'a>(
+    findings: &'a [Finding],
+    database: &'a Database,
+    rule: &'a Rule,
+) -> impl Iterator<Item = (&'a Finding, Severity)> {
+    findings.iter().filter_map(|finding| {
         let at = usize::try_from(finding.rule).unwrap_or(usize::MAX);
-        database.rules().get(at).is_some_and(|of| of.id == rule.id)
+        let of = database.rules().get(at).filter(|of| of.id == rule.id)?;
+        Some((finding, of.severity))
+    })
+}
+
+fn worst(findings: &[Finding], database: &Database, rule: &Rule) -> Option<Severity> {
+    let all = of_rule(findings, database, rule);
+    all.map(|(_, severity)| severity).max()
+}
+
+/// Where a rule was found, in which view, and how bad that is.
+fn places(findings: &[Finding], database: &Database, rule: &Rule) -> Vec<(u32, u32, u8, Severity)> {
+    let place = |(finding, severity): (&Finding, Severity)| {
+        let span = &finding.span;
+        (span.start, span.end, finding.view as u8, severity)
     };
-    let mut places: Vec<_> = findings
-        .iter()
-        .filter(is_of)
-        .map(|finding| (finding.span.start, finding.span.end, finding.view as u8))
-        .collect();
+    let mut places: Vec<_> = of_rule(findings, database, rule).map(place).collect();
     places.sort_unstable();
     places
 }

@@ -53,6 +53,9 @@ pub(super) fn ours(rules: &[Rule]) -> String {
             if let Some(near) = &pattern.near {
                 line(&format!("    near: {{{}}}", expression(near)));
             }
+            if let Some(severity) = pattern.severity {
+                line(&format!("    severity: {}", severity.as_str()));
+            }
         }
         if !rule.exclude.is_empty() {
             line("exclude:");
@@ -69,7 +72,14 @@ pub(super) fn ours(rules: &[Rule]) -> String {
         if rule.overrides {
             line("override: true");
         }
-        examples(&mut line, rule, "match", "clean");
+        let item = |at: usize| {
+            let text = quoted(&rule.examples.matching[at]);
+            match rule.examples.expected_of(at) {
+                Some(severity) => format!("{{text: {text}, severity: {}}}", severity.as_str()),
+                None => text,
+            }
+        };
+        examples(&mut line, rule, "match", "clean", item);
     }
     as_items(&out)
 }
@@ -111,10 +121,15 @@ pub(super) fn theirs(rules: &[Rule]) -> (String, Vec<String>) {
             }
         }
         line(&format!("remediation: {}", quoted(&rule.remediation)));
-        examples(&mut line, rule, "true_positive", "false_positive");
+        let plain = |at: usize| quoted(&rule.examples.matching[at]);
+        examples(&mut line, rule, "true_positive", "false_positive", plain);
         let has = [
             (rule.patterns.iter().any(|p| !p.checks.is_empty()), "checks"),
             (rule.patterns.iter().any(|p| p.near.is_some()), "near"),
+            (
+                rule.patterns.iter().any(|p| p.severity.is_some()),
+                "severities of patterns",
+            ),
             (rule.lane != Lane::Enforce, "its lane"),
             (rule.surfaces.len() < Surface::ALL.len(), "its surfaces"),
         ];
@@ -139,20 +154,37 @@ fn as_items(text: &str) -> String {
     text.replace("\n    id: ", "\n  - id: ")
 }
 
-fn examples(line: &mut impl FnMut(&str), rule: &Rule, matching: &str, clean: &str) {
-    let lists = [
-        (matching, &rule.examples.matching),
-        (clean, &rule.examples.clean),
+/// `item` writes the matching text of this index.
+fn examples(
+    line: &mut impl FnMut(&str),
+    rule: &Rule,
+    matching: &str,
+    clean: &str,
+    item: impl Fn(usize) -> String,
+) {
+    let lists: [(&str, Vec<String>); 2] = [
+        (
+            matching,
+            (0..rule.examples.matching.len()).map(item).collect(),
+        ),
+        (
+            clean,
+            rule.examples
+                .clean
+                .iter()
+                .map(|text| quoted(text))
+                .collect(),
+        ),
     ];
-    if lists.iter().all(|(_, texts)| texts.is_empty()) {
+    if lists.iter().all(|(_, items)| items.is_empty()) {
         return;
     }
     line("examples:");
-    for (key, texts) in lists {
-        if !texts.is_empty() {
+    for (key, items) in lists {
+        if !items.is_empty() {
             line(&format!("  {key}:"));
-            for text in texts {
-                line(&format!("    - {}", quoted(text)));
+            for item in items {
+                line(&format!("    - {item}"));
             }
         }
     }
@@ -215,6 +247,20 @@ mod tests {
         for (read, rule) in read.rules.iter().zip(&catalog.rules) {
             assert_eq!(read, rule);
         }
+    }
+
+    #[test]
+    fn what_patterns_and_examples_say_of_severities_is_written_and_read() {
+        let text = "rules:\n  - {id: A, severity: high, category: c, patterns: [tight, {contains: loose, severity: medium}], \
+                    examples: {match: [tight, {text: loose, severity: medium}], clean: [x]}}\n";
+        let rules = load_text("t.yaml", text).rules;
+        assert_eq!(rules[0].examples.expected.len(), 1);
+        assert_eq!(load_text("again.yaml", &ours(&rules)).rules, rules);
+        let (text, lost) = theirs(&rules);
+        let read = load_text("go.yaml", &text);
+        assert!(read.problems.is_empty(), "{:?}", read.problems);
+        assert_eq!(read.rules[0].examples.matching, ["tight", "loose"]);
+        assert!(lost[0].contains("severities of patterns"), "{lost:?}");
     }
 
     #[test]
