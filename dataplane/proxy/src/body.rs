@@ -1,11 +1,13 @@
 //! Reads request bodies: bounded in bytes, and in time with a minimum of progress.
 
 use crate::limits::BODY_BYTES_PER_SEC_MIN;
+use crate::respond;
 use crate::room::Room;
 use bytes::{Bytes, BytesMut};
 use http::header;
 use oktsec_contract::reason::Reason;
 use pingora::ErrorType;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -163,7 +165,8 @@ async fn discard(
 pub(crate) async fn invite(session: &mut ServerSession) -> Result<(), BodyFault> {
     let expects = session.req_header().headers.get(header::EXPECT);
     if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        let invited = session.write_continue_response().await;
+        let head = ResponseHeader::build(100, Some(0)).map_err(|_| BodyFault::Gone)?;
+        let invited = respond::announce(session, Box::new(head)).await;
         return invited.map_err(|_| BodyFault::Gone);
     }
     Ok(())

@@ -4,6 +4,9 @@
 //! stream is wrapped here and the *whole* request head gets one deadline, an idle connection another, and a
 //! peer that stops reading a third. Bodies have their own clock, see [`crate::body`].
 
+mod described;
+
+use crate::crowd::{Crowd, Place};
 use crate::egress::outlet::Outlet;
 use crate::egress::tap::Trailers;
 use crate::h2_refusals::Frames;
@@ -11,16 +14,13 @@ use crate::linger::{Linger, Rest};
 use crate::metrics::Counters;
 use crate::refused_head::RefusedHead;
 use crate::throttle::throttled;
+use crate::waiting::Waiting;
 use async_trait::async_trait;
 use http::StatusCode;
 use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{
-    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest,
-    Ssl, Stream, TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::{ALPN, Digest, Peek, Shutdown, Stream};
 use pingora::server::ShutdownWatch;
 use std::io;
 use std::net::IpAddr;
@@ -74,6 +74,7 @@ pub(crate) struct Connection {
     head_is_late: AtomicBool,
     /// What was answered last was not read to its end.
     left: OnceLock<Rest>,
+    waiting: Waiting,
     /// Turns `true` when the process stops.
     shutdown: ShutdownWatch,
 }
@@ -130,6 +131,18 @@ impl Connection {
             .store(self.turns.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
 
+    /// Since when it waits for a request, in whatever unit; `None` if one is being answered, or it speaks HTTP/2, where
+    /// nobody can tell.
+    pub(crate) fn waits_since(&self) -> Option<u64> {
+        let waits = self.turns.load(Ordering::Relaxed) & 1 == 0;
+        self.waiting.since().filter(|_| waits)
+    }
+
+    /// Asks it to end, if no request comes first.
+    pub(crate) fn ask_to_go(&self) {
+        self.waiting.ask_to_go();
+    }
+
     /// The answer is out: the idle clock starts.
     pub(crate) fn answered(&self) {
         self.turns.store(
@@ -163,6 +176,8 @@ pub(crate) struct Guarded<G> {
     linger: Option<Linger>,
     /// Where what HTTP/2 refuses by itself is counted, and its frames on their way out.
     refusals: Option<(Arc<Counters>, Frames)>,
+    /// Its place among those that may be asked to go; `None` if it may not.
+    place: Option<Place>,
     /// Held as long as the connection is open.
     seat: G,
 }
@@ -206,6 +221,7 @@ impl<G> Guarded<G> {
             turns: AtomicU32::new(0),
             head_is_late: AtomicBool::new(false),
             left: OnceLock::new(),
+            waiting: Waiting::default(),
             shutdown,
         });
         let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))
@@ -230,8 +246,14 @@ impl<G> Guarded<G> {
             refused: None,
             linger: None,
             refusals: None,
+            place: None,
             seat,
         }
+    }
+
+    /// Joins those that make room for others while they wait.
+    pub(crate) fn join(&mut self, crowd: &Arc<Crowd>) {
+        self.place = Some(crowd.join(Arc::clone(&self.connection)));
     }
 
     /// Answers heads that pingora refuses, with their reason, and counts them.
@@ -325,6 +347,9 @@ impl<G> Guarded<G> {
         let Some(deadline) = self.read_deadline() else {
             return Poll::Pending;
         };
+        if self.makes_room(cx) {
+            return Poll::Ready(io::Error::from(io::ErrorKind::TimedOut));
+        }
         let clock = self
             .read_clock
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -341,6 +366,16 @@ impl<G> Guarded<G> {
                 return Poll::Ready(io::Error::from(io::ErrorKind::TimedOut));
             }
             clock.as_mut().reset(deadline);
+        }
+    }
+
+    /// Whether somebody else needs its place more.
+    fn makes_room(&self, cx: &Context<'_>) -> bool {
+        match self.phase {
+            Phase::Idle(since, _) | Phase::Head(since, _) if self.place.is_some() => {
+                self.connection.waiting.waits(since, cx) && !self.unflushed
+            }
+            Phase::Idle(..) | Phase::Head(..) | Phase::Preface(..) | Phase::Multiplexed => false,
         }
     }
 
@@ -549,45 +584,6 @@ impl<G: Unpin + Send> Shutdown for Guarded<G> {
     async fn shutdown(&mut self) {
         // What still waits may not leave; the clock of writing knows.
         let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl<G> UniqueID for Guarded<G> {
-    fn id(&self) -> UniqueIDType {
-        self.inner.stream.id()
-    }
-}
-
-impl<G> Ssl for Guarded<G> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.stream.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.stream.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.stream.selected_alpn_proto()
-    }
-}
-
-impl<G> GetTimingDigest for Guarded<G> {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl<G> GetProxyDigest for Guarded<G> {
-    /// pingora hands this to every request on the connection: the one way to reach [`Connection`] from there.
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.digest.clone())
-    }
-}
-
-impl<G> GetSocketDigest for Guarded<G> {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.stream.get_socket_digest()
     }
 }
 

@@ -129,6 +129,7 @@ async fn serve<A>(
         app,
         patience: serving.patience,
         connections_max: serving.connections_max,
+        crowd: Arc::default(),
         counters: Arc::clone(&counters),
         open: |counters| &counters.connections_open,
         answers_heads: true,

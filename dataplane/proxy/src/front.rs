@@ -1,6 +1,7 @@
 //! The door of one core: counts connections, refuses those above the limit and wraps the others with clocks.
 
 use crate::connection::{Caller, Guarded, Patience, peer_of};
+use crate::crowd::Crowd;
 use crate::metrics::{Counters, Failures};
 use crate::terminator::Terminator;
 use crate::throttle::throttled;
@@ -20,6 +21,8 @@ pub(crate) struct Front<A> {
     pub(crate) app: Arc<A>,
     pub(crate) patience: Patience,
     pub(crate) connections_max: usize,
+    /// Shared by the listeners whose connections are counted together.
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) counters: Arc<Counters>,
     /// Where the connections of this listener are counted.
     pub(crate) open: Open,
@@ -104,10 +107,16 @@ pub(crate) type Open = fn(&Counters) -> &AtomicUsize;
 pub(crate) struct Seat(Arc<Counters>, Open);
 
 impl Seat {
-    fn take(counters: &Arc<Counters>, open: Open, max: usize) -> Option<Self> {
+    /// One of so many, or one more for a connection that makes room.
+    fn take(counters: &Arc<Counters>, open: Open, max: usize, crowd: &Crowd) -> Option<Self> {
         let seat = Self(counters.clone(), open);
         let open = open(counters).fetch_add(1, Ordering::Relaxed);
-        (open < max).then_some(seat)
+        if open < max {
+            return Some(seat);
+        }
+        let room = crowd.make_room();
+        counters.connections_displaced.add(u64::from(room));
+        room.then_some(seat)
     }
 }
 
@@ -139,7 +148,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Some(seat) = Seat::take(&self.counters, self.open, self.connections_max) else {
+        let max = self.connections_max;
+        let Some(seat) = Seat::take(&self.counters, self.open, max, &self.crowd) else {
             self.counters.connections_refused.add(1);
             return None;
         };
@@ -162,6 +172,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         };
         let mut stream = Guarded::new(stream, caller, rewound, patience, shutdown.clone(), seat);
         stream.count_refusals(Arc::clone(&self.counters));
+        stream.join(&self.crowd);
         if self.answers_heads {
             stream.answer_heads(Arc::clone(&self.counters));
         }

@@ -25,10 +25,12 @@
 mod listen;
 
 mod connection;
+mod crowd;
 mod front;
 mod h2_refusals;
 mod linger;
 mod refused_head;
+mod waiting;
 
 mod body;
 mod door;

@@ -14,6 +14,10 @@ pub const RELAYS_MAX: usize = 256;
 pub const RELAYS_KEYLESS_MAX: usize = 64;
 /// Connections of one core; further ones are closed at once.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 16_384;
+/// Connections that are looked at for one that waits, when somebody comes and no place is left.
+pub const CONNECTIONS_LOOKED_AT_MAX: usize = 64;
+/// Connections that were asked to make room and have not gone, at most.
+pub const CONNECTIONS_LEAVING_MAX: usize = 64;
 /// Bytes a peer may still send after a head of its was refused, so that it can read why.
 pub const REFUSED_BYTES_MAX: usize = 2 << 20;
 /// Milliseconds it has for that.

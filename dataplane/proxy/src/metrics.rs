@@ -131,6 +131,8 @@ pub(crate) struct Counters {
     pub(crate) decided_aside: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
+    /// Connections that waited and made room for others.
+    pub(crate) connections_displaced: Counter,
     pub(crate) failures: Failures,
     pub(crate) h2_refusals: H2Refusals,
     pub(crate) requests: Counter,
@@ -164,6 +166,7 @@ impl Default for Counters {
             decided_aside: Counter::default(),
             connections: Counter::default(),
             connections_refused: Counter::default(),
+            connections_displaced: Counter::default(),
             failures: Failures::default(),
             h2_refusals: H2Refusals::default(),
             requests: Counter::default(),

@@ -110,6 +110,19 @@ pub(crate) async fn send_on(
     session.write_response_body(answer.body, true).await
 }
 
+/// Sends an answer that announces another one (1xx). To pingora an answer to a body that has not come ends the connection,
+/// also where it asks for that body.
+pub(crate) async fn announce(session: &mut ServerSession, head: Box<ResponseHeader>) -> Result<()> {
+    if let ServerSession::H1(h1) = session {
+        h1.set_close_on_response_before_downstream_finish(false);
+    }
+    let sent = session.write_response_header(head).await;
+    if let ServerSession::H1(h1) = session {
+        h1.set_close_on_response_before_downstream_finish(true);
+    }
+    sent
+}
+
 /// Where an answer ends its connection before all of the body was read, what still comes is read away. So are the next
 /// requests of a peer that could not know that the process stops. The head of the request must have been read.
 pub(crate) fn note_unread(session: &mut ServerSession) {

@@ -407,12 +407,14 @@ impl Listeners {
             self.name_servers,
             core,
         ));
+        let crowd = Arc::default();
         let listener = |(at, address): (usize, SocketAddr)| {
             let front = Front {
                 // The main listener is none of `forward_proxy.listeners`.
                 app: Arc::new(Gateway::new(Arc::clone(&outbound), at.checked_sub(1))),
                 patience: serving.patience,
                 connections_max: self.connections_max,
+                crowd: Arc::clone(&crowd),
                 counters: Arc::clone(counters),
                 open: |counters| &counters.egress.connections_open,
                 answers_heads: false,

@@ -221,7 +221,9 @@ fn an_agent_that_waits_to_be_invited_is_invited_by_us() {
     let host = Host::over_h2(echo);
     let mut client = host.client();
     let request = ask("POST", &host.url, &[("Expect", "100-continue")], b"hello");
-    assert_eq!(when_invited(&mut client, &request, 5), "hello");
+    for _ in 0..3 {
+        assert_eq!(when_invited(&mut client, &request, 5), "hello");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tunnels: what CONNECT opens, to whom, what passes through it and what ends it.
 
 use crate::common::egress::{Host, answer, client, proxy_of, records, site, tunnel, yaml};
-use crate::common::{Site, eventually, snapshot, within_a_tenth_of_a_second};
+use crate::common::{Site, Wish, eventually, snapshot, within_a_tenth_of_a_second};
 use oktsec_contract::token::hash;
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -311,6 +311,33 @@ fn what_is_no_request_to_a_proxy_is_not_found() {
     let mut client = client(&site);
     client.send(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n");
     assert_eq!(client.receive().unwrap().status, 404);
+}
+
+#[test]
+fn tunnels_keep_their_places_and_connections_that_wait_make_room() {
+    let host = Host::echo();
+    let site = Site::new(Wish {
+        yaml: &yaml(""),
+        tune: Box::new(|options| {
+            let egress = options.egress.as_mut().expect("forward_proxy is enabled");
+            egress.listeners[0].1 = 0;
+            egress.connections_per_core_max = 2;
+        }),
+        ..Wish::default()
+    });
+    let authority = host.address.to_string();
+    let (mut first, _) = tunnel(&site, &authority, "");
+    let mut waiting = client(&site);
+    waiting.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert_eq!(waiting.receive().unwrap().status, 404);
+    let (mut second, response) = tunnel(&site, &authority, "");
+    assert_eq!(response.status, 200);
+    assert!(waiting.is_closed());
+    assert!(client(&site).is_closed(), "both are tunnels now");
+    for client in [&mut first, &mut second] {
+        client.send(b"still");
+        assert_eq!(client.bytes(5), b"still");
+    }
 }
 
 /// Opens a tunnel of `mallory`, does something, and measures how long the tunnel lives on.

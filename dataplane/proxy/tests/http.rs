@@ -327,28 +327,73 @@ fn heads_are_bounded() {
     assert_eq!(client.receive().unwrap().status, 431);
 }
 
-#[test]
-fn connections_above_the_limit_are_closed_at_once() {
-    let site = Site::new(Wish {
+/// A core with room for three connections.
+fn narrow() -> Site {
+    Site::new(Wish {
         tune: Box::new(|o| o.connections_per_core_max = 3),
         ..Wish::default()
-    });
-    let mut kept: Vec<Client> = Vec::new();
-    crate::common::eventually("three connections are served", || {
-        let mut client = site.client();
-        client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
-        if client.receive().is_some() {
-            kept.push(client);
-        }
-        kept.len() == 3
-    });
+    })
+}
+
+/// One that asked something, if it is let in.
+fn asking(site: &Site) -> Option<Client> {
+    let mut client = site.client();
+    client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+    client.receive().map(|_| client)
+}
+
+/// One whose request is under way.
+fn busy(site: &Site) -> Client {
+    let mut client = site.client();
+    client.send(b"POST /v1/message HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+    assert_eq!(client.receive().unwrap().status, 100);
+    client
+}
+
+#[test]
+fn connections_above_the_limit_are_closed_at_once_if_all_are_busy() {
+    let site = narrow();
+    let mut kept = [busy(&site), busy(&site), busy(&site)];
     assert!(site.client().is_closed());
-    kept.pop();
-    crate::common::eventually("a place is free again", || {
-        let mut client = site.client();
-        client.send(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
-        client.receive().is_some()
-    });
+    kept[1].send(b"{\"a\": 12}");
+    assert_eq!(kept[1].receive().unwrap().status, 400);
+    assert_eq!(kept[1].get("/health").status, 200);
+    // It waits for its next request, and makes room.
+    assert!(asking(&site).is_some());
+    assert!(kept[1].is_closed());
+    for client in [0, 2] {
+        kept[client].send(b"{\"a\": 12}");
+        assert_eq!(kept[client].receive().unwrap().status, 400);
+    }
+}
+
+#[test]
+fn who_has_waited_longest_makes_room() {
+    let site = narrow();
+    let mut first = asking(&site).unwrap();
+    // Half a head is no request.
+    let mut second = site.client();
+    second.send(b"GET /health HTTP/1.1\r\nHost");
+    let mut third = busy(&site);
+    let mut kept = Vec::new();
+    for _ in 0..50 {
+        kept.push(asking(&site).expect("somebody makes room"));
+    }
+    assert!(first.is_closed());
+    assert!(second.is_closed());
+    // Two of them have the other places.
+    for client in &mut kept[..48] {
+        assert!(client.is_closed());
+    }
+    third.send(b"{\"a\": 12}");
+    assert_eq!(third.receive().unwrap().status, 400);
+    let metrics = third.get("/metrics").text();
+    for line in [
+        "oktsec_connections_displaced_total 50\n",
+        "oktsec_connections_refused_total 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
 }
 
 #[test]

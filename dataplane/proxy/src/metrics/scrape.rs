@@ -335,6 +335,11 @@ fn connections(families: &mut Families, cores: &[Arc<Counters>]) {
             |core| &core.connections_refused,
         ),
         (
+            "oktsec_connections_displaced_total",
+            "Connections that waited for a request and made room for another one.",
+            |core| &core.connections_displaced,
+        ),
+        (
             "oktsec_decided_aside_total",
             "Large messages decided beside the cores.",
             |core| &core.decided_aside,

@@ -10,6 +10,7 @@ use crate::egress::tap::{self, Tap};
 use crate::egress::trail::Trail;
 use crate::egress::upstream::Upstream;
 use crate::egress::websocket;
+use crate::respond;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use oktsec_contract::reason::Reason;
@@ -186,7 +187,7 @@ impl Flow<'_> {
             return Ok(());
         }
         let head = ResponseHeader::build(StatusCode::CONTINUE, None).map_err(|_| Stop::Gone)?;
-        let told = session.write_response_header(Box::new(head)).await;
+        let told = respond::announce(session, Box::new(head)).await;
         told.map_err(|_| Stop::Gone)
     }
 

@@ -11,6 +11,7 @@ use crate::egress::trail::Trail;
 use crate::egress::upstream::{self, Upstream};
 use crate::framing;
 use crate::limits::RESPONSE_PAUSE_MS;
+use crate::respond;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
 use oktsec_contract::reason::Reason;
@@ -50,7 +51,7 @@ impl Flow<'_> {
                 || session.req_header().headers.contains_key(header::EXPECT);
             if wanted && session.req_header().version != Version::HTTP_10 {
                 headers::strip_response(&mut head).map_err(plain)?;
-                let told = session.write_response_header(head).await;
+                let told = respond::announce(session, head).await;
                 told.map_err(|_| Stop::Gone)?;
             }
             return Ok(false);
