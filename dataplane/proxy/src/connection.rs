@@ -572,6 +572,7 @@ impl<G: Unpin + Send> Peek for Guarded<G> {
         }
         if read == PREFACE.len() && buf == PREFACE {
             self.phase = Phase::Multiplexed;
+            self.connection.waiting.end();
         }
         self.rewound.splice(..0, buf[..read].iter().copied());
         buf[read..].fill(0);

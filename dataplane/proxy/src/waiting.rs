@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// Of one connection. Only its own core looks at it.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// Microseconds since the first connection, and one; 0 while it has not waited yet.
+    /// Microseconds since the first connection, and one; 0 while that is not known.
     since: AtomicU64,
     is_asked_to_go: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -33,10 +33,15 @@ impl Waiting {
         self.is_asked_to_go.load(Ordering::Acquire)
     }
 
-    /// `None` if it has not waited yet.
+    /// `None` if that is not known.
     pub(crate) fn since(&self) -> Option<u64> {
         let since = self.since.load(Ordering::Relaxed);
         (since > 0).then_some(since)
+    }
+
+    /// Nobody can tell any more when it waits.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn ask_to_go(&self) {

@@ -1,13 +1,12 @@
 //! Tunnels that are looked into: real TLS on both legs, on loopback.
 
-use crate::common::egress::{proxy_of, records, yaml};
-use crate::common::{Site, Wish, eventually, websocket};
+use crate::common::egress::{length_of, proxy_of, records, yaml};
+use crate::common::{Site, Wish, eventually, eventually_so, websocket};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
@@ -233,40 +232,29 @@ fn another_authority_counts_while_the_data_plane_runs() {
         let honest = stand.host(&stand.theirs, "hello").await;
         let port = honest.port();
         let refusal = async |stand: &Stand, says: &str| {
-            let begun = Instant::now();
-            loop {
+            eventually_so(says, async || {
                 let (head, mut stream) = stand.tunnel(port).await;
-                if head.starts_with("HTTP/1.1 403") {
-                    let length = head.to_ascii_lowercase();
-                    let length = length.split("content-length: ").nth(1).unwrap();
-                    let length = length.split("\r\n").next().unwrap().parse().unwrap();
-                    let mut body = vec![0; length];
-                    stream.read_exact(&mut body).await.unwrap();
-                    let body = String::from_utf8(body).unwrap();
-                    assert!(body.contains("egress_not_inspectable"), "{body}");
-                    if body.contains(says) {
-                        return;
-                    }
+                if !head.starts_with("HTTP/1.1 403") {
+                    return false;
                 }
-                assert!(begun.elapsed() < Duration::from_secs(20), "{head}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+                let mut body = vec![0; length_of(&head)];
+                stream.read_exact(&mut body).await.unwrap();
+                let body = String::from_utf8(body).unwrap();
+                assert!(body.contains("egress_not_inspectable"), "{body}");
+                body.contains(says)
+            })
+            .await;
         };
         let shakes = async |stand: &Stand| {
-            let begun = Instant::now();
-            loop {
+            eventually_so("a handshake with our certificate", async || {
                 let (head, stream) = stand.tunnel(port).await;
-                if head.starts_with("HTTP/1.1 200")
+                head.starts_with("HTTP/1.1 200")
                     && stand
                         .shake(stream, stand.ours.roots(), "localhost")
                         .await
                         .is_ok()
-                {
-                    return;
-                }
-                assert!(begun.elapsed() < Duration::from_secs(20), "{head}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            })
+            .await;
         };
         shakes(&stand).await;
         assert_eq!(stand.site.metric(ready), 1.0);

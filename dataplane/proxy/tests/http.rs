@@ -368,6 +368,26 @@ fn connections_above_the_limit_are_closed_at_once_if_all_are_busy() {
 }
 
 #[test]
+fn connections_that_speak_http2_keep_their_places() {
+    let site = narrow();
+    // A preface in two parts, with a wait between them, and no settings.
+    let (first, second) = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".split_at(9);
+    let mut multiplexed = [site.client(), site.client()];
+    for client in &mut multiplexed {
+        client.send(first);
+    }
+    let mut other = asking(&site).unwrap();
+    for client in &mut multiplexed {
+        client.send(second);
+        assert_eq!(client.bytes(9)[3], 4, "settings of ours");
+    }
+    for _ in 0..3 {
+        let next = asking(&site).expect("somebody makes room");
+        assert!(std::mem::replace(&mut other, next).is_closed());
+    }
+}
+
+#[test]
 fn who_has_waited_longest_makes_room() {
     let site = narrow();
     let mut first = asking(&site).unwrap();

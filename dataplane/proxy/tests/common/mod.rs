@@ -474,6 +474,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// The same of what is found out by waiting for others.
+pub async fn eventually_so(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What is promised within a tenth of a second is done so at its best of some tries: a machine that does other things is
 /// late now and then.
 pub fn within_a_tenth_of_a_second(mut takes: impl FnMut() -> Duration) {

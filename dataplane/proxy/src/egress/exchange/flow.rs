@@ -81,7 +81,8 @@ pub(super) struct Flow<'a> {
     /// Bytes of the request that may leave and have not.
     pub(super) ready: Vec<Bytes>,
     pub(super) request_done: bool,
-    /// What went to the host first, while nothing else has: with it the request can begin again.
+    /// What went to the host first, while that is all of it and the agent has heard nothing: with it the request can
+    /// begin again.
     pub(super) first: Option<Vec<Bytes>>,
     /// This host takes no more of the request. It may have answered already, and wants no more because of what it
     /// answered; the agent may go on sending.
@@ -111,16 +112,12 @@ pub(super) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// Makes the request ready to be sent once more, if nothing is lost by that: no more of it was read than is still
-    /// there, and the agent has heard nothing.
+    /// Makes the request ready to be sent once more, if nothing is lost by that.
     pub(super) fn begins_again(&mut self) -> bool {
-        match &self.first {
-            Some(first) if !self.head_seen && self.interim == 0 => {
-                self.ready.clone_from(first);
-                true
-            }
-            _ => false,
+        if let Some(first) = &self.first {
+            self.ready.clone_from(first);
         }
+        self.first.is_some()
     }
 
     pub(super) fn idle(&self) -> Duration {
@@ -146,6 +143,7 @@ impl Flow<'_> {
     /// One more answer that announces another one. A host does not get to say so for ever.
     pub(super) fn count_interim(&mut self) -> Result<(), Refusal> {
         self.interim += 1;
+        self.first = None;
         if self.interim > INTERIM_ANSWERS_MAX {
             let detail = "the host announces answers without end";
             return Err(because(Reason::EgressUpstreamInvalid, detail));

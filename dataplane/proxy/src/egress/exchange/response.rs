@@ -57,6 +57,7 @@ impl Flow<'_> {
             return Ok(false);
         }
         self.head_seen = true;
+        self.first = None;
         trail.first_byte = trail.elapsed();
         if self.scans_responses {
             let line = status.as_str();
